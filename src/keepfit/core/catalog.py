@@ -1,0 +1,67 @@
+"""The one table of parts: kind -> name -> `module:Options`. A part is reached by name, never by import from below."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from keepfit.core.errors import RecipeError, nearest
+from keepfit.core.options import Options
+
+_ROOM = "keepfit.modalities.tabular.options"
+
+TABLE: dict[str, dict[str, str]] = {
+    "tabular": {
+        "auto": f"{_ROOM}:AutoOptions",
+        "linear": f"{_ROOM}:LinearOptions",
+        "gbdt": f"{_ROOM}:GbdtOptions",
+        "forest": f"{_ROOM}:ForestOptions",
+        "ensemble": f"{_ROOM}:EnsembleOptions",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a part lives: its options class and the code that it names."""
+
+    kind: str
+    name: str
+    options: str
+    impl: str
+    file: str
+    line: int
+    doc: str
+
+
+def load(reference: str) -> Any:
+    """The object behind `module:attribute`."""
+    module, _, attribute = reference.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def options_of(kind: str, name: str) -> type[Options]:
+    """The options class of a part. Raises RecipeError with the nearest name."""
+    if kind not in TABLE:
+        raise RecipeError("unknown_kind", f"there is no kind of part {kind!r}", hint=nearest(kind, TABLE))
+    if name not in TABLE[kind]:
+        raise RecipeError("unknown_part", f"there is no {kind} part {name!r}", hint=nearest(name, TABLE[kind]))
+    found: type[Options] = load(TABLE[kind][name])
+    return found
+
+
+def find(kind: str, name: str) -> Where:
+    """File, line and docstring of a part's code, without importing heavy libraries."""
+    options = options_of(kind, name)
+    path, line = inspect.getsourcefile(options) or "", inspect.getsourcelines(options)[1]
+    module, _, _ = options.impl.partition(":")
+    if module:
+        spec = importlib.util.find_spec(module)
+        if spec is not None and spec.origin:
+            path, line = spec.origin, 1
+    doc = inspect.getdoc(options) or ""
+    return Where(kind, name, TABLE[kind][name], options.impl, str(Path(path)), line, doc)

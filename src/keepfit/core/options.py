@@ -1,0 +1,14 @@
+"""Options are data: what a user may say about a part. The code they name is imported only when it runs."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Options(BaseModel):
+    """Frozen and closed; `impl` is `module:attribute` of the code, empty for a plain recipe section."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    impl: ClassVar[str] = ""

@@ -1,0 +1,36 @@
+"""Answers: what a predictor says of rows, and the shape of one answer for people and programs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Answers:
+    """`labels` [n] in the target's JSON type, None where `errors` [n] is not empty; `probabilities` float32 [n, k] or None."""
+
+    labels: list[Any]
+    probabilities: NDArray[np.float32] | None
+    classes: list[Any]
+    errors: list[str]
+    unseen: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def row(self, place: int) -> dict[str, Any]:
+        """`prediction` and, for classes, `probabilities` keyed by `str(class)`."""
+        answer: dict[str, Any] = {"prediction": self.labels[place]}
+        if self.probabilities is not None:
+            names = [class_name(label) for label in self.classes]
+            answer["probabilities"] = dict(zip(names, map(float, self.probabilities[place]), strict=True))
+        return answer
+
+
+def class_name(label: Any) -> str:
+    """`str(class)`, with booleans as JSON spells them."""
+    return ("true" if label else "false") if isinstance(label, bool) else str(label)

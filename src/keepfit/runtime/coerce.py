@@ -1,0 +1,157 @@
+"""Coercion: turns the text of a column into numbers, dates, categories and missing values, by fitted rules."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.runtime.table import Column
+
+ALWAYS_MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "?", "#n/a", "<na>", "nat"})
+
+
+@dataclass(frozen=True)
+class ColumnRule:
+    """How one column is read. `missing` holds extra spellings of a missing value (folded, stripped)."""
+
+    name: str
+    kind: str
+    why: str = ""
+    missing: frozenset[str] = frozenset()
+    number_like: bool = False
+    integer: bool = False
+    boolean: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON form for preparation.json."""
+        return {"name": self.name, "kind": self.kind, "why": self.why, "missing": sorted(self.missing),
+                "number_like": self.number_like, "integer": self.integer, "boolean": self.boolean}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> ColumnRule:
+        """Inverse of `as_json`."""
+        return cls(str(raw["name"]), str(raw["kind"]), str(raw["why"]), frozenset(raw["missing"]),
+                   bool(raw["number_like"]), bool(raw["integer"]), bool(raw["boolean"]))
+
+
+def is_missing(text: str | None, extra: frozenset[str] = frozenset()) -> bool:
+    """Whether a cell is a missing value in the usual or the column's own spelling."""
+    if text is None:
+        return True
+    folded = text.strip().lower()
+    return folded in ALWAYS_MISSING or folded in extra
+
+
+def parse_number(text: str) -> float | None:
+    """A number with stray spaces, thousands commas or a percent sign; None when it is not one or not finite."""
+    try:
+        number = float(text)
+    except ValueError:
+        cleaned = text.strip().replace("\u00a0", "").replace(" ", "")
+        if "_" in text or not _looks_grouped(cleaned):
+            return None
+        try:
+            number = float(cleaned.replace(",", ""))
+        except ValueError:
+            return None
+    return number if "_" not in text and np.isfinite(number) else None
+
+
+def _looks_grouped(text: str) -> bool:
+    head, *groups = text.lstrip("+-").partition(".")[0].split(",")
+    return bool(groups) and head.isdigit() and len(head) <= 3 and all(len(g) == 3 and g.isdigit() for g in groups)
+
+
+_FORMATS = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y/%m/%d", "%d-%m-%Y", "%Y/%m/%d %H:%M:%S", "%d/%m/%Y %H:%M",
+            "%m/%d/%Y %H:%M", "%d %b %Y", "%b %d, %Y", "%d.%m.%Y %H:%M")
+
+
+def parse_date(text: str) -> dt.datetime | None:
+    """ISO 8601 or one of a few unambiguous-in-a-column spellings, as a naive UTC datetime; None when it is none."""
+    cleaned = text.strip()
+    if len(cleaned) < 8 or not any(mark in cleaned for mark in "-/.:, "):
+        return None
+    try:
+        moment = dt.datetime.fromisoformat(cleaned)
+    except ValueError:
+        for form in _FORMATS:
+            try:
+                return dt.datetime.strptime(cleaned, form)
+            except ValueError:
+                continue
+        return None
+    return moment.astimezone(dt.UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+def numbers(column: Column, rule: ColumnRule) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """float64 [n] with NaN where missing, and a mask [n] of cells that are text but no number."""
+    out = np.full(len(column), np.nan)
+    bad = np.zeros(len(column), bool)
+    seen: dict[str | None, tuple[float, bool]] = {}
+    for row, text in enumerate(column):
+        found = seen.get(text)
+        if found is None:
+            found = _one_number(text, rule)
+            if len(seen) < 100_000:
+                seen[text] = found
+        out[row], bad[row] = found
+    return out, bad
+
+
+def _one_number(text: str | None, rule: ColumnRule) -> tuple[float, bool]:
+    if text is None or is_missing(text, rule.missing):
+        return np.nan, False
+    if rule.boolean and text.strip().lower() in ("true", "false"):
+        return float(text.strip().lower() == "true"), False
+    number = parse_number(text)
+    return (np.nan, True) if number is None else (number, False)
+
+
+def categories(column: Column, rule: ColumnRule) -> Column:
+    """Stripped category text [n], None where missing; numbers in one spelling, booleans in lower case."""
+    out = np.empty(len(column), object)
+    seen: dict[str | None, str | None] = {}
+    for row, text in enumerate(column):
+        if text not in seen:
+            seen[text] = _one_category(text, rule)
+        out[row] = seen[text]
+    return out
+
+
+def _one_category(text: str | None, rule: ColumnRule) -> str | None:
+    if text is None or is_missing(text, rule.missing):
+        return None
+    stripped = text.strip()
+    if rule.boolean and stripped.lower() in ("true", "false"):
+        return stripped.lower()
+    if rule.number_like:
+        number = parse_number(stripped)
+        if number is not None:
+            return str(int(number)) if number.is_integer() and abs(number) < 2**53 else repr(number)
+    return stripped
+
+
+DATE_PARTS = ("epoch_days", "year", "month", "day", "weekday", "hour", "day_of_year")
+
+
+def dates(column: Column, rule: ColumnRule) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """float64 [n, 7] of DATE_PARTS with NaN where missing, and a mask of cells that are text but no date."""
+    out = np.full((len(column), len(DATE_PARTS)), np.nan)
+    bad = np.zeros(len(column), bool)
+    epoch = dt.datetime(1970, 1, 1)
+    for row, text in enumerate(column):
+        if text is None or is_missing(text, rule.missing):
+            continue
+        moment = parse_date(text)
+        if moment is None:
+            bad[row] = True
+            continue
+        days = (moment - epoch).total_seconds() / 86400
+        out[row] = (days, moment.year, moment.month, moment.day, moment.weekday(),
+                    moment.hour + moment.minute / 60, moment.timetuple().tm_yday)
+    return out, bad

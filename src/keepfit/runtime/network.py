@@ -1,0 +1,35 @@
+"""Runs model.onnx with onnxruntime: float32 features [n, d] in, scores [n, k] out. Refuses files that point outside themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from keepfit.core.errors import EnvironmentFault
+
+Scores = NDArray[np.float32]
+
+
+class Network:
+    """An onnxruntime session made from bytes, so that no external data can be reached."""
+
+    def __init__(self, model: bytes, threads: int = 1) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = False
+        options.log_severity_level = 4
+        try:
+            self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime raises its own classes for every damaged or hostile file
+            raise EnvironmentFault("damaged_model", "model.onnx cannot be opened", seen=str(error)[:300]) from None
+        self._input = self._session.get_inputs()[0].name
+
+    def scores(self, features: NDArray[np.float32]) -> Scores:
+        """Probabilities [n, k] or values [n, 1]; at most 20,000 rows go through at once."""
+        parts = [self._session.run(None, {self._input: features[start:start + 20_000]})[0]
+                 for start in range(0, max(len(features), 1), 20_000)]
+        return np.asarray(np.concatenate(parts), np.float32)

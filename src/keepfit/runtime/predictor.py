@@ -1,0 +1,95 @@
+"""The thing that answers: coercion, preparation, network, labels; the same object in training's gate and in serving."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.core.errors import DataError, nearest
+from keepfit.runtime.answers import Answers
+from keepfit.runtime.coerce import ColumnRule, is_missing, parse_date, parse_number
+from keepfit.runtime.network import Network
+from keepfit.runtime.preparation import Preparation, coerced
+from keepfit.runtime.table import Table, from_rows
+
+_EXPECTED = {"numeric": "a number", "datetime": "a date", "categorical": "text, a number or a boolean", "text": "text"}
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A bundle's preparation and network. `ignored` names columns that may be given and are not read."""
+
+    preparation: Preparation
+    network: Network
+    task: str
+    classes: list[Any]
+    ignored: frozenset[str] = frozenset()
+
+    def scores(self, table: Table) -> tuple[NDArray[np.float32], list[str], dict[str, int]]:
+        """Scores [n, k], the error of each row, unseen categories by column. Raises DataError for an absent column."""
+        absent = [rule.name for rule in self._used() if rule.name not in table.columns]
+        if absent:
+            raise DataError("column_missing", f"the data has no column {absent[0]!r}", seen=", ".join(table.names)[:300],
+                            hint=nearest(absent[0], table.names))
+        data = coerced(table, self.preparation.rules)
+        unseen: dict[str, int] = {}
+        return self.network.scores(self.preparation.apply(data, unseen)), data.errors, unseen
+
+    def predict(self, table: Table) -> Answers:
+        """Answers in the order of the rows; a row that cannot be read has its reason in `errors`."""
+        scores, errors, unseen = self.scores(table)
+        good = [not error for error in errors]
+        if self.task == "regression":
+            labels = [float(value) if ok else None for value, ok in zip(scores[:, 0], good, strict=True)]
+            return Answers(labels, None, [], errors, unseen)
+        best = scores.argmax(1)
+        labels = [self.classes[place] if ok else None for place, ok in zip(best, good, strict=True)]
+        return Answers(labels, scores, self.classes, errors, unseen)
+
+    def _used(self) -> list[ColumnRule]:
+        return [rule for rule in self.preparation.rules if rule.kind != "ignore"]
+
+    def check_rows(self, rows: Sequence[Any]) -> Table:
+        """JSON objects of columns as a table. Raises DataError that names row and column."""
+        used = self._used()
+        known = {rule.name for rule in used}
+        for place, row in enumerate(rows):
+            where = f"row {place}"
+            if not isinstance(row, Mapping):
+                raise DataError("not_an_object", "an input must be an object of columns", where=where,
+                                seen=type(row).__name__, hint='for example {"' + (used[0].name if used else "x") + '": ...}')
+            for name in row:
+                if name not in known and name not in self.ignored:
+                    raise DataError("unknown_column", f"there is no column {name!r}", where=f"{where}, column {name!r}",
+                                    hint=nearest(str(name), known))
+            for rule in used:
+                self._check_cell(rule, row, f"{where}, column {rule.name!r}")
+        return from_rows(rows, [rule.name for rule in used])
+
+    def _check_cell(self, rule: ColumnRule, row: Mapping[str, Any], where: str) -> None:
+        if rule.name not in row:
+            raise DataError("column_missing", f"column {rule.name!r} is not given", where=where,
+                            hint="send null where the value is not known")
+        value = row[rule.name]
+        if value is None:
+            return
+        expected = _EXPECTED[rule.kind]
+        good = isinstance(value, str | int | float)
+        if good and rule.kind == "text":
+            good = isinstance(value, str)
+        if good and rule.kind == "numeric":
+            number = isinstance(value, int | float) and (not isinstance(value, bool) or rule.boolean)
+            good = number or (isinstance(value, str) and (is_missing(value, rule.missing) or _reads(value, rule)))
+        if good and rule.kind == "datetime":
+            good = isinstance(value, str) and (is_missing(value, rule.missing) or parse_date(value) is not None)
+        if not good or (isinstance(value, int) and abs(value) > 10**300):
+            raise DataError("wrong_type", f"column {rule.name!r} must be {expected} or null", where=where,
+                            seen=f"{type(value).__name__} {str(value)[:60]!r}")
+
+
+def _reads(value: str, rule: ColumnRule) -> bool:
+    return parse_number(value) is not None or (rule.boolean and value.strip().lower() in ("true", "false"))

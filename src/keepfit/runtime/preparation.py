@@ -1,0 +1,187 @@
+"""The fitted preparation: JSON rules that turn a table of text into a float32 matrix; executed here, fitted upstairs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.core import digest
+from keepfit.core.errors import EnvironmentFault
+from keepfit.runtime import coerce
+from keepfit.runtime.arrays import unpack
+from keepfit.runtime.coerce import ColumnRule
+from keepfit.runtime.table import Column, Table
+from keepfit.runtime.words import weigh
+
+VERSION = 1
+Matrix = NDArray[np.float32]
+
+
+@dataclass
+class Coerced:
+    """A table after coercion. `errors` [n] says why a row cannot be answered, empty where it can."""
+
+    numbers: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    categories: dict[str, Column] = field(default_factory=dict)
+    dates: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    texts: dict[str, Column] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+
+
+def coerced(table: Table, rules: Sequence[ColumnRule]) -> Coerced:
+    """Every used column in its own type. Unparsable cells are errors of their row."""
+    out = Coerced(errors=[""] * len(table))
+    for rule in rules:
+        if rule.kind == "ignore":
+            continue
+        column = table.columns[rule.name]
+        if rule.kind == "numeric":
+            out.numbers[rule.name], bad = coerce.numbers(column, rule)
+        elif rule.kind == "datetime":
+            out.dates[rule.name], bad = coerce.dates(column, rule)
+        else:
+            (out.texts if rule.kind == "text" else out.categories)[rule.name] = coerce.categories(column, rule)
+            continue
+        for row in np.flatnonzero(bad):
+            noun = "a number" if rule.kind == "numeric" else "a date"
+            out.errors[row] = out.errors[row] or f"column {rule.name!r}: {str(column[row])[:60]!r} is not {noun}"
+    return out
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """Column rules and features, both JSON; `apply` is pure."""
+
+    rules: tuple[ColumnRule, ...]
+    features: tuple[dict[str, Any], ...]
+
+    def apply(self, data: Coerced, unseen: dict[str, int] | None = None) -> Matrix:
+        """float32 [n, d]. Counts unseen categories by column into `unseen`."""
+        counted = {} if unseen is None else unseen
+        blocks = [_OPS[feature["op"]](feature, data, counted) for feature in self.features]
+        if not blocks:
+            return np.zeros((len(data.errors), 0), np.float32)
+        with np.errstate(over="ignore"):
+            matrix = np.concatenate([b if b.ndim == 2 else b[:, None] for b in blocks], axis=1).astype(np.float32)
+        matrix[np.isinf(matrix)] = np.nan
+        return np.ascontiguousarray(matrix)
+
+    def feature_names(self) -> list[str]:
+        """One name for each column of the matrix."""
+        return [name for feature in self.features for name in feature["names"]]
+
+    def to_bytes(self) -> bytes:
+        """preparation.json."""
+        return digest.canonical({"version": VERSION, "columns": [rule.as_json() for rule in self.rules],
+                                 "features": list(self.features)})
+
+    @classmethod
+    def from_bytes(cls, raw: bytes) -> Preparation:
+        """Inverse of `to_bytes`; arrays and vocabularies are unpacked once. Raises EnvironmentFault."""
+        try:
+            value = json.loads(raw)
+            if value["version"] != VERSION:
+                raise EnvironmentFault("newer_format", "this preparation has another format version",
+                                       seen=str(value["version"]), hint="install a newer keepfit")
+            features = tuple(_opened(feature) for feature in value["features"])
+            return cls(tuple(ColumnRule.from_json(rule) for rule in value["columns"]), features)
+        except (KeyError, TypeError, ValueError) as error:
+            raise EnvironmentFault("damaged_preparation", "preparation.json cannot be read", seen=repr(error)) from None
+
+
+def opened(features: Sequence[dict[str, Any]], rules: Sequence[ColumnRule]) -> Preparation:
+    """A preparation ready to apply from features as fitted."""
+    return Preparation.from_bytes(Preparation(tuple(rules), tuple(features)).to_bytes())
+
+
+def _opened(feature: dict[str, Any]) -> dict[str, Any]:
+    if feature["op"] not in _OPS:
+        raise EnvironmentFault("unknown_op", "the preparation names a step that this version does not know",
+                               seen=str(feature["op"]), hint="install a newer keepfit")
+    return _OpenFeature(feature)
+
+
+class _OpenFeature(dict[str, Any]):
+    """A feature whose packed arrays and lookup tables are built once; serializes as the JSON it came from."""
+
+    def __init__(self, raw: Mapping[str, Any]) -> None:
+        super().__init__(raw)
+        self.arrays = {key: unpack(value) for key, value in raw.items()
+                       if isinstance(value, dict) and set(value) == {"dtype", "shape", "data"}}
+        names = raw.get("categories") or raw.get("vocabulary") or []
+        self.index = {name: place for place, name in enumerate(names)}
+
+
+def _number(feature: Any, data: Coerced, unseen: dict[str, int]) -> NDArray[Any]:
+    values = data.numbers[feature["column"]]
+    return _scaled(feature, values if feature["fill"] is None else np.where(np.isnan(values), feature["fill"], values))
+
+
+def _indicator(feature: Any, data: Coerced, unseen: dict[str, int]) -> NDArray[Any]:
+    return np.isnan(data.numbers[feature["column"]]).astype(np.float64)
+
+
+def _lookup(feature: Any, data: Coerced, unseen: dict[str, int]) -> NDArray[Any]:
+    """Category -> vector; the last two rows of `vectors` are for missing and for unseen categories."""
+    vectors, index = feature.arrays["vectors"], feature.index
+    count = len(index)
+    column = data.categories[feature["column"]]
+    codes = np.fromiter((count if c is None else index.get(c, count + 1) for c in column), np.int64, len(column))
+    new = int((codes == count + 1).sum())
+    if new and feature.get("counts", True):
+        unseen[feature["column"]] = new
+    return np.asarray(vectors[codes])
+
+
+def _date(feature: Any, data: Coerced, unseen: dict[str, int]) -> NDArray[Any]:
+    values = data.dates[feature["column"]][:, feature["parts"]]
+    if "fills" in feature:
+        values = np.where(np.isnan(values), feature.arrays["fills"], values)
+    return _scaled(feature, values)
+
+
+def _words(feature: Any, data: Coerced, unseen: dict[str, int]) -> NDArray[Any]:
+    column = data.texts[feature["column"]]
+    return weigh(list(column), feature.index, feature.arrays["idf"], feature.arrays.get("components"))
+
+
+def _length(feature: Any, data: Coerced, unseen: dict[str, int]) -> NDArray[Any]:
+    column = data.texts[feature["column"]]
+    return np.array([[np.nan, np.nan] if t is None else [len(t), t.count(" ") + 1] for t in column]).reshape(-1, 2)
+
+
+def _pair(feature: Any, data: Coerced, unseen: dict[str, int]) -> NDArray[Any]:
+    """A ratio, product, or standardized sum or difference of two numeric columns."""
+    a, b = data.numbers[feature["a"]], data.numbers[feature["b"]]
+    if feature["how"] == "ratio":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(b == 0, np.nan, a / np.where(b == 0, 1, b))
+    if feature["how"] == "product":
+        return a * b
+    sign = 1.0 if feature["how"] == "sum" else -1.0
+    return np.asarray(a / feature["scale_a"] + sign * b / feature["scale_b"])
+
+
+def _distance(feature: Any, data: Coerced, unseen: dict[str, int]) -> NDArray[Any]:
+    """Euclidean distances of a pair of numeric columns to fitted centres [k, 2], in units of each column's scale."""
+    a = data.numbers[feature["a"]][:, None] / feature["scale_a"]
+    b = data.numbers[feature["b"]][:, None] / feature["scale_b"]
+    centres = feature.arrays["centres"].astype(np.float64)
+    return np.asarray(np.sqrt((a - centres[:, 0]) ** 2 + (b - centres[:, 1]) ** 2))
+
+
+def _scaled(feature: Any, values: NDArray[Any]) -> NDArray[Any]:
+    if "mean" not in feature:
+        return values
+    mean, scale = (np.asarray(feature[key], np.float64) for key in ("mean", "scale"))
+    return np.asarray((values - mean) / scale)
+
+
+_Op = Callable[[Any, Coerced, dict[str, int]], NDArray[Any]]
+_OPS: dict[str, _Op] = {"number": _number, "indicator": _indicator, "lookup": _lookup, "date": _date,
+                        "words": _words, "length": _length, "pair": _pair, "distance": _distance}

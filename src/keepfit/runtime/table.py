@@ -1,0 +1,116 @@
+"""A table of text: the one shape in which rows travel from any source to coercion."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.core.errors import DataError
+
+Column = NDArray[np.object_]
+
+
+def to_text(value: Any) -> str | None:
+    """The text of a cell, the same whether it came from CSV, JSON, Parquet or a frame; None is missing.
+
+    Whole floats lose their `.0` (below 2**53), booleans are `true` and `false`, dates are ISO 8601.
+    Raises DataError for lists, objects and bytes.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool | np.bool_):
+        return "true" if value else "false"
+    if isinstance(value, int | np.integer):
+        return str(int(value))
+    if isinstance(value, float | np.floating | Decimal):
+        number = float(value)
+        if math.isnan(number):
+            return None
+        whole = math.isfinite(number) and number.is_integer() and abs(number) < 2**53
+        return str(int(number)) if whole else repr(number)
+    if isinstance(value, dt.datetime | dt.date | dt.time):
+        return None if str(value) == "NaT" else value.isoformat(*((" ",) if isinstance(value, dt.datetime) else ()))
+    if isinstance(value, np.datetime64):
+        return None if np.isnat(value) else str(value).replace("T", " ")
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    raise DataError("cell_type", "a cell must be text, a number, a boolean, a date or null", seen=type(value).__name__)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of equal length; each is an object array of `str` or None. `ids` name the samples."""
+
+    columns: dict[str, Column]
+    ids: NDArray[np.object_] = field(default_factory=lambda: np.empty(0, object))
+
+    @property
+    def names(self) -> list[str]:
+        """Column names in order."""
+        return list(self.columns)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()))) if self.columns else len(self.ids)
+
+    def take(self, rows: NDArray[Any]) -> Table:
+        """The rows at integer positions or under a boolean mask."""
+        ids = self.ids[rows] if len(self.ids) else self.ids
+        return Table({name: column[rows] for name, column in self.columns.items()}, ids)
+
+    def without(self, names: Iterable[str]) -> Table:
+        """The table less some columns."""
+        gone = set(names)
+        return Table({name: column for name, column in self.columns.items() if name not in gone}, self.ids)
+
+
+def text_column(values: Sequence[Any] | NDArray[Any]) -> Column:
+    """Any sequence of cells as an object array of text."""
+    column = np.empty(len(values), object)
+    column[:] = [to_text(value) for value in values]
+    return column
+
+
+def from_rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Table:
+    """JSON objects to a table with exactly `names`; absent keys are missing."""
+    return Table({name: text_column([row.get(name) for row in rows]) for name in names})
+
+
+def from_frame(frame: Any) -> Table:
+    """A pandas or polars frame, a mapping of columns, or a list of row mappings, as a table of text."""
+    if isinstance(frame, Table):
+        return frame
+    if isinstance(frame, list):
+        names = list(dict.fromkeys(key for row in frame for key in row))
+        return from_rows(frame, names)
+    if not isinstance(frame, Mapping) and not hasattr(frame, "columns"):
+        raise DataError("frame_type", "this is not a table", seen=type(frame).__name__,
+                        hint="give a path, a pandas or polars frame, a mapping of columns, or a list of mappings")
+    names = [str(name) for name in (frame if isinstance(frame, Mapping) else frame.columns)]
+    if len(set(names)) != len(names):
+        raise DataError("duplicate_columns", "two columns have the same name", seen=", ".join(names))
+    raw = list(frame if isinstance(frame, Mapping) else frame.columns)
+    columns = {}
+    for name, key in zip(names, raw, strict=True):
+        values = frame[key]
+        columns[name] = text_column(values.to_list() if hasattr(values, "to_list") else list(values))
+    if len({len(column) for column in columns.values()}) > 1:
+        raise DataError("ragged_frame", "the columns have different lengths")
+    return Table(columns)
+
+
+def concat(tables: Sequence[Table]) -> Table:
+    """Tables with the same columns, one below the other."""
+    names = tables[0].names
+    for table in tables[1:]:
+        if set(table.names) != set(names):
+            odd = sorted(set(table.names) ^ set(names))
+            raise DataError("columns_differ", "the parts of the source have different columns", seen=", ".join(odd))
+    ids = np.concatenate([table.ids for table in tables]) if all(len(t.ids) for t in tables) else np.empty(0, object)
+    return Table({name: np.concatenate([table.columns[name] for table in tables]) for name in names}, ids)

@@ -1,0 +1,145 @@
+"""Reads a request body within its limits and parses JSON strictly; knows nothing of models."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import zlib
+from typing import Any, NoReturn
+
+from starlette.requests import ClientDisconnect, Request
+
+from keepfit.core.errors import DataError
+from keepfit.serve.settings import ServeSettings
+
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+async def read_body(request: Request, settings: ServeSettings) -> bytes:
+    """The raw bytes. Raises DataError `body_too_large` before the excess is held, `body_slow` after the time limit."""
+    limit = settings.max_body_bytes
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    pieces, size, more = [], 0, True
+    try:
+        async with asyncio.timeout(settings.body_timeout_s):
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                pieces.append(message.get("body", b""))
+                size += len(pieces[-1])
+                if size > limit:
+                    raise _too_large(limit)
+                more = message.get("more_body", False)
+    except TimeoutError:
+        raise DataError("body_slow", f"the body did not arrive within {settings.body_timeout_s:g} s",
+                        where="body", seen=f"{size} bytes") from None
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def unpack(body: bytes, encoding: str, limit: int) -> bytes:
+    """Undo `Content-Encoding` (gzip, deflate, identity) without ever holding more than `limit` bytes."""
+    encoding = encoding.strip().lower()
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "deflate"):
+        raise DataError("encoding_unknown", "this Content-Encoding is not supported", where="header Content-Encoding",
+                        seen=encoding[:40], hint="send gzip, deflate or plain bytes")
+    opener = zlib.decompressobj(47)  # 32 + 15: gzip or zlib, found from the first bytes
+    try:
+        plain = opener.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise DataError("body_damaged", f"the body is not {encoding}", where="body", seen=str(error)) from None
+    if len(plain) > limit:
+        raise _too_large(limit)
+    if not opener.eof:
+        raise DataError("body_damaged", f"the {encoding} body ends too early", where="body")
+    return plain
+
+
+def parse_json(body: bytes, max_depth: int, *, nan_is_missing: bool = False) -> Any:
+    """A JSON value. Raises DataError for anything JSON does not know, doubled keys and nesting over `max_depth`.
+
+    `nan_is_missing` reads a bare NaN as null: clients of the Open Inference Protocol write missing numbers so.
+    """
+    try:
+        text = body.decode("utf-8")
+        value = json.loads(text, parse_constant=_nan_only if nan_is_missing else _no_constant,
+                           parse_float=_finite, parse_int=_whole, object_pairs_hook=_unique)
+    except UnicodeDecodeError as error:
+        raise _not_json(f"not UTF-8 at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise _not_json(f"{error.msg} at line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise _too_deep(max_depth) from None
+    _check_depth(text, value, max_depth)
+    if _HALF_CHARACTER.search(text):
+        _check_characters(value)
+    return value
+
+
+def _check_depth(text: str, value: Any, max_depth: int) -> None:
+    if text.count("[") + text.count("{") <= max_depth:
+        return
+    level, depth = [value], 0
+    while level := [item for item in level if isinstance(item, list | dict)]:
+        depth += 1
+        if depth > max_depth:
+            raise _too_deep(max_depth)
+        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
+
+
+def _check_characters(value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise DataError("not_text", "a text holds half of a character (a lone surrogate)", where="body",
+                        hint="send the text as UTF-8") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise DataError("key_twice", f"the key {twice[:80]!r} is given twice", where="body")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise DataError("not_finite", f"{name} is not JSON", where="body", seen=name, hint="send null for a missing value")
+
+
+def _nan_only(name: str) -> None:
+    if name != "NaN":
+        _no_constant(name)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value - value != 0.0:
+        raise DataError("not_finite", "a number is too large", where="body", seen=text[:40])
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > 308:  # the digits of the largest float64
+        raise DataError("not_finite", "a number is too large", where="body", seen=text[:40] + "...")
+    return int(text)
+
+
+def _too_large(limit: int) -> DataError:
+    return DataError("body_too_large", f"the body is over the limit of {limit} bytes", where="body",
+                     hint="send fewer rows per request")
+
+
+def _too_deep(max_depth: int) -> DataError:
+    return DataError("too_deep", f"the JSON is nested over {max_depth} levels", where="body")
+
+
+def _not_json(seen: str) -> DataError:
+    return DataError("not_json", "the body is not JSON", where="body", seen=seen,
+                     hint='send {"input": {...}} with Content-Type: application/json')

@@ -1,0 +1,119 @@
+"""The door of the service, as plain ASGI: token, overload, time taken, and every error as a coded reply."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from keepfit.core.errors import DataError, EnvironmentFault, InternalFault, KeepfitError
+from keepfit.serve.meters import INFER, Meters, route_label
+from keepfit.serve.replies import refuse, status_of
+from keepfit.serve.settings import ServeSettings
+
+OPEN_PATHS = frozenset({"/healthz", "/v2/health/live", "/v2/health/ready"})
+MODEL_ROUTES = frozenset({"/predict", INFER})
+LINGER_S = 1.0
+log = logging.getLogger("keepfit.serve")
+
+
+class Exchange:
+    """One request and its reply, watched: the status sent, and whether the whole body was heard."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        self.status = 0
+        self.heard_all = False
+
+    async def receive(self) -> Message:
+        """Pass a message in."""
+        message = await self._receive()
+        self.heard_all = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass a message out."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+
+    async def refuse(self, response: Response) -> None:
+        """Reply at once, then listen a little longer: closing on unread bytes resets the connection and the reply."""
+        await self.send({"type": "http.response.start", "status": response.status_code,
+                         "headers": response.raw_headers})
+        await self.send({"type": "http.response.body", "body": response.body, "more_body": True})
+        try:
+            async with asyncio.timeout(LINGER_S):
+                while not self.heard_all:
+                    await self.receive()
+        except TimeoutError:
+            pass
+        await self.send({"type": "http.response.body", "body": b""})
+
+
+class Gate:
+    """Wraps the application; the one place of this room where a broad `except` is allowed."""
+
+    def __init__(self, app: ASGIApp, settings: ServeSettings, meters: Meters) -> None:
+        self.app, self.settings, self.meters = app, settings, meters
+        self.expected = f"Bearer {settings.token}".encode() if settings.token is not None else None
+        self.asking = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; anything but HTTP passes."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        path, start, exchange = scope["path"], perf_counter(), Exchange(receive, send)
+        route = route_label(path)
+        self.meters.in_flight.inc()
+        try:
+            await self._admit(scope, route, exchange)
+        except ClientDisconnect:
+            exchange.status = 499
+        except KeepfitError as error:
+            if status_of(error) >= 500 and error.code != "overloaded":
+                log.exception("%s failed", route)
+            await exchange.refuse(refuse(error, path))
+        except Exception:
+            log.exception("%s failed", route)
+            if exchange.status:
+                raise
+            await exchange.refuse(refuse(InternalFault("internal", "the service failed; its log says why"), path))
+        finally:
+            self.meters.in_flight.dec()
+            self.meters.answered(route, exchange.status or 500, perf_counter() - start)
+
+    async def _admit(self, scope: Scope, route: str, exchange: Exchange) -> None:
+        if self.expected is not None and scope["path"] not in OPEN_PATHS:
+            self._check_token(scope)
+        if route in MODEL_ROUTES and scope["method"] == "POST":
+            with self._slot():
+                await self.app(scope, exchange.receive, exchange.send)
+        else:
+            await self.app(scope, exchange.receive, exchange.send)
+
+    def _check_token(self, scope: Scope) -> None:
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        scheme, _, token = given.partition(b" ")
+        if not hmac.compare_digest(scheme.title() + b" " + token.strip(), self.expected or b""):
+            raise DataError("token_wrong", "this service needs its token", where="header Authorization",
+                            seen="no token" if not given else "another token", hint="send Authorization: Bearer TOKEN")
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        if self.asking >= self.settings.concurrency:
+            raise EnvironmentFault("overloaded", f"{self.asking} questions are being answered already",
+                                   hint="ask again after a second")
+        self.asking += 1
+        try:
+            yield
+        finally:
+            self.asking -= 1

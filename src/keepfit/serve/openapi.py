@@ -1,0 +1,94 @@
+"""The OpenAPI document of one bundle: its own columns as a JSON Schema, with an example row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from keepfit.runtime.bundle import Bundle, InputColumn
+
+_STRING: dict[str, Any] = {"type": "string"}
+_ERROR = {"type": "object", "required": ["error"], "properties": {"error": {
+    "type": "object", "required": ["code", "message", "where", "hint"],
+    "properties": {"code": _STRING, "message": _STRING, "where": _STRING, "hint": _STRING}}}}
+_FAILURES = {"401": "the token is not right", "408": "the body came too slowly", "413": "over a limit",
+             "422": "the input is not right; `where` names the row and the column", "503": "busy; see Retry-After"}
+
+
+def _cell(column: InputColumn) -> dict[str, Any]:
+    text = {"numeric": "a number, or its text; null is missing",
+            "datetime": "an ISO 8601 date or time; null is missing", "text": "free text; null is missing",
+            "ignore": "accepted, not read by the model"}
+    note = text.get(column.kind, "a category; null is missing; one that training never saw is answered too")
+    kinds = {"numeric": ["number", "string", "null"], "datetime": ["string", "null"], "text": ["string", "null"]}
+    return {"type": kinds.get(column.kind, ["string", "number", "boolean", "null"]), "description": note}
+
+
+def example_row(bundle: Bundle) -> dict[str, Any]:
+    """A row of the right shape, with made-up values."""
+    samples: dict[str, Any] = {"FP64": 0.5, "INT64": 1, "BOOL": True}
+    dates = {"datetime": "2024-01-31", "text": "some words"}
+    return {column.name: dates.get(column.kind, samples.get(column.datatype, "a"))
+            for column in bundle.inputs if column.kind != "ignore"}
+
+
+def _schemas(bundle: Bundle) -> dict[str, Any]:
+    row = {"type": "object", "additionalProperties": False, "example": example_row(bundle),
+           "required": [column.name for column in bundle.inputs if column.kind != "ignore"],
+           "properties": {column.name: _cell(column) for column in bundle.inputs}}
+    label = {"type": "number"} if bundle.task == "regression" else {"enum": bundle.classes}
+    answer: dict[str, Any] = {"prediction": label}
+    if bundle.task != "regression":
+        names = [str(item) for item in bundle.classes]
+        answer["probabilities"] = {"type": "object", "required": names,
+                                   "properties": {name: {"type": "number"} for name in names}}
+    model = {"type": "object", "properties": {"name": _STRING, "version": _STRING, "sha256": _STRING}}
+    head = {"request_id": _STRING, "model": model}
+    one = {"type": "object", "required": list(answer), "properties": answer}
+    many = {"type": "array", "items": {"$ref": "#/components/schemas/Answer"}}
+    ask_one = {"type": "object", "additionalProperties": False, "required": ["input"],
+               "properties": {"input": {"$ref": "#/components/schemas/Row"}}}
+    ask_many = {"type": "object", "additionalProperties": False, "required": ["inputs"], "properties": {
+        "inputs": {"type": "array", "items": {"$ref": "#/components/schemas/Row"}}}}
+    return {"Row": row, "Answer": one, "Error": _ERROR, "Question": {"oneOf": [ask_one, ask_many]},
+            "Reply": {"oneOf": [{"type": "object", "properties": {**head, **answer}},
+                                {"type": "object", "properties": {**head, "predictions": many}}]}}
+
+
+def _operation(what: str, schema: dict[str, Any], media: str = "application/json") -> dict[str, Any]:
+    return {"summary": what, "responses": {"200": {"description": "done", "content": {media: {"schema": schema}}}}}
+
+
+def _predict(bundle: Bundle) -> dict[str, Any]:
+    operation = _operation("Answer one row, or many", {"$ref": "#/components/schemas/Reply"})
+    operation["requestBody"] = {"required": True, "content": {"application/json": {
+        "schema": {"$ref": "#/components/schemas/Question"}, "example": {"input": example_row(bundle)}}}}
+    for status, what in _FAILURES.items():
+        operation["responses"][status] = {"description": what, "content": {"application/json": {
+            "schema": {"$ref": "#/components/schemas/Error"}}}}
+    return operation
+
+
+def document(bundle: Bundle, locked: bool) -> dict[str, Any]:
+    """OpenAPI 3.1. `locked` says whether a bearer token is needed."""
+    free: dict[str, Any] = {"type": "object"}
+    name = {"name": "name", "in": "path", "required": True, "schema": {"enum": [bundle.name]}}
+    paths: dict[str, Any] = {
+        "/predict": {"post": _predict(bundle)},
+        "/healthz": {"get": _operation("Is the service alive", free)},
+        "/metrics": {"get": _operation("Prometheus metrics", _STRING, "text/plain")},
+        "/v2": {"get": _operation("Open Inference Protocol: server metadata", free)},
+        "/v2/health/live": {"get": _operation("Open Inference Protocol: liveness", free)},
+        "/v2/health/ready": {"get": _operation("Open Inference Protocol: readiness", free)},
+        "/v2/models/{name}": {"parameters": [name], "get": _operation("Inputs, outputs and class order", free)},
+        "/v2/models/{name}/ready": {"parameters": [name], "get": _operation("Is the model ready", free)},
+        "/v2/models/{name}/infer": {"parameters": [name], "post": _operation("Tensors in, tensors out", free)},
+    }
+    found: dict[str, Any] = {"openapi": "3.1.0", "info": {"title": bundle.name, "version": bundle.version},
+                             "paths": paths, "components": {"schemas": _schemas(bundle)}}
+    if locked:
+        found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        found["security"] = [{"token": []}]
+        for path in ("/healthz", "/v2/health/live", "/v2/health/ready"):
+            paths[path]["get"]["security"] = []
+    return found

@@ -1,0 +1,75 @@
+"""`POST /predict`: one row or many as JSON objects of columns, answered in the same order."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from keepfit.core.errors import DataError, nearest
+from keepfit.serve.body import parse_json
+from keepfit.serve.replies import to_json
+from keepfit.serve.service import Service
+
+if TYPE_CHECKING:
+    from keepfit.runtime.answers import Answers
+
+KEYS = ("input", "inputs")
+_SHAPE_HINT = 'send {"input": {...}} for one row or {"inputs": [{...}, ...]} for many'
+
+
+class PredictRoute:
+    """Answers `/predict` for one service."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        bundle = service.bundle
+        self.model = {"name": bundle.name, "version": bundle.version, "sha256": bundle.sha256}
+
+    async def __call__(self, request: Request) -> Response:
+        """The reply to one request."""
+        return Response(await self.service.work(request, self.answer), media_type="application/json")
+
+    def answer(self, body: bytes) -> bytes:
+        """The JSON reply to a JSON body. Raises DataError for anything a client may get wrong."""
+        value = parse_json(body, self.service.settings.max_depth)
+        key = _check_keys(value)
+        rows = value["inputs"] if key == "inputs" else [value["input"]]
+        if not isinstance(rows, list):
+            raise DataError("inputs_type", '"inputs" must be a list', where="inputs", seen=type(rows).__name__,
+                            hint=_SHAPE_HINT)
+        self.service.check_count(len(rows))
+        head: dict[str, Any] = {"request_id": uuid.uuid4().hex, "model": self.model}
+        found = self._predict(rows)
+        return to_json({**head, "predictions": found} if key == "inputs" else {**head, **found[0]})
+
+    def _predict(self, rows: list[Any]) -> list[dict[str, Any]]:
+        if not rows:
+            return []
+        return one_by_one(self.service.predict(self.service.predictor.check_rows(rows)))
+
+
+def one_by_one(answers: Answers) -> list[dict[str, Any]]:
+    """`prediction` and `probabilities` (keyed by `str(class)`; absent for regression) of every row."""
+    if answers.probabilities is None:
+        return [{"prediction": label} for label in answers.labels]
+    names = [str(item) for item in answers.classes]
+    return [{"prediction": label, "probabilities": dict(zip(names, row, strict=True))}
+            for label, row in zip(answers.labels, answers.probabilities.tolist(), strict=True)]
+
+
+def _check_keys(value: Any) -> str:
+    if not isinstance(value, Mapping):
+        raise DataError("body_type", "the body must be a JSON object", where="body", seen=type(value).__name__,
+                        hint=_SHAPE_HINT)
+    for name in value:
+        if name not in KEYS:
+            raise DataError("key_unknown", f"unknown key {name[:80]!r}", where="body",
+                            hint=f"{nearest(name[:80], KEYS)} {_SHAPE_HINT}")
+    if len(value) != 1:
+        raise DataError("key_count", 'exactly one of "input" and "inputs" is needed', where="body",
+                        seen=" and ".join(value) or "neither", hint=_SHAPE_HINT)
+    return str(next(iter(value)))

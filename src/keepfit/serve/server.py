@@ -1,0 +1,116 @@
+"""Takes the socket, opens the bundle and runs the web server until it is told to stop."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from keepfit.core.errors import EnvironmentFault, UsageError
+from keepfit.runtime.bundle import Bundle
+from keepfit.runtime.predictor import Predictor
+from keepfit.serve.app import create_app
+from keepfit.serve.settings import ServeSettings
+
+BACKLOG = 2048
+KEEP_ALIVE_S = 75
+
+
+def serve(path: Path, settings: ServeSettings, announce: Callable[[str], None]) -> None:
+    """Serve the bundle at `path` until SIGTERM or SIGINT; requests in flight are answered first.
+
+    `announce` gets one line, `NAME VERSION answers at URL`, when questions are taken. Raises UsageError for an address
+    that is open to others without a token, EnvironmentFault `port_taken`, and what opening the bundle raises.
+    """
+    with take_socket(settings) as taken:
+        bundle = Bundle.open(path)
+        answer_on(taken, bundle, bundle.predictor(), settings, announce)
+
+
+def answer_on(taken: socket.socket, bundle: Bundle, predictor: Predictor, settings: ServeSettings,
+              announce: Callable[[str], None]) -> None:
+    """Answer on a listening socket until told to stop; see `serve`."""
+    config = uvicorn.Config(create_app(bundle, predictor, settings), log_config=None, access_log=False,
+                            server_header=False, proxy_headers=False, lifespan="on", timeout_keep_alive=KEEP_ALIVE_S,
+                            timeout_graceful_shutdown=settings.drain_timeout_s)
+    server = uvicorn.Server(config)
+    with _stop_quietly(server):
+        announce(f"{bundle.name} {bundle.version} answers at {address(taken)}")
+        server.run(sockets=[taken])
+
+
+def take_socket(settings: ServeSettings) -> socket.socket:
+    """A listening socket, taken before the slow work so that a mistake shows at once."""
+    family, where = _resolve(settings)
+    if settings.token is not None and not settings.token.strip():
+        raise UsageError("token_empty", "the token is empty", hint="set the token's variable, or remove token_env")
+    if settings.token is None and not ipaddress.ip_address(where[0].partition("%")[0]).is_loopback:
+        raise UsageError("token_needed", "listening for other machines needs a token", where=f"host {settings.host}",
+                         hint="set serve.token_env and its variable, or use --host 127.0.0.1")
+    # With the protocol named, asyncio sets TCP_NODELAY on what it accepts; without it every reply may wait 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise _no_socket(error, settings) from None
+    listener.setblocking(False)
+    return listener
+
+
+def address(listener: socket.socket) -> str:
+    """The URL of a listening socket."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _resolve(settings: ServeSettings) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    if not 0 <= settings.port <= 65535:
+        raise UsageError("port_wrong", "a port is a number from 0 to 65535", seen=str(settings.port))
+    try:
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise UsageError("host_unknown", "this host has no address", where=f"host {settings.host!r}", seen=str(error),
+                         hint="use 127.0.0.1, or 0.0.0.0 for every interface") from None
+    family, _, _, _, where = found[0]
+    return family, (str(where[0]), int(where[1]))
+
+
+def _no_socket(error: OSError, settings: ServeSettings) -> EnvironmentFault:
+    where = f"{settings.host}:{settings.port}"
+    if error.errno == errno.EADDRINUSE:
+        return EnvironmentFault("port_taken", "another program listens here", where=where,
+                                hint=f"choose another --port, for example {min(settings.port + 1, 65535)}")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return EnvironmentFault("port_not_permitted", "this port needs more rights", where=where,
+                                hint="choose a --port of 1024 or more")
+    return EnvironmentFault("host_not_here", "this machine cannot listen here", where=where,
+                            seen=error.strerror or str(error), hint="use --host 127.0.0.1")
+
+
+@contextmanager
+def _stop_quietly(server: uvicorn.Server) -> Iterator[None]:
+    """uvicorn raises the signal again once it has stopped; let a stop that was asked for end the call normally."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        server.should_exit = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -1,0 +1,27 @@
+"""What an operator may set about the service; every limit that bounds memory and time is here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """Where to listen, who may ask, and how much one client may ask for.
+
+    `token` None means that anyone who reaches the port may ask. `concurrency` bounds the questions being read or
+    answered at once; the next one gets 503 with Retry-After. `threads` run the model beside the event loop.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str | None = field(default=None, repr=False)
+    max_body_bytes: int = 16 * MIB
+    max_rows: int = 10_000
+    max_depth: int = 32
+    concurrency: int = 64
+    threads: int = 2
+    body_timeout_s: float = 30.0
+    drain_timeout_s: int = 30

@@ -1,0 +1,97 @@
+"""Token, overload, metrics, documents: what surrounds the model."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from prometheus_client.parser import text_string_to_metric_families
+from serve_fake import NEEDED, Bundle
+
+PATHS = ("/predict", "/metrics", "/docs", "/openapi.json", "/", "/v2", "/v2/models/mixed", "/v2/models/mixed/ready",
+         "/v2/models/mixed/infer", "/nothing")
+
+
+def test_token_guards_every_route_but_health(client):
+    ask = client(token="s3cret")
+    wrong = (None, "Bearer", "Bearer wrong", "Basic s3cret", "s3cret", "Bearer s3cret2", "Bearer é")
+    refused = 0
+    for path in PATHS:
+        for header in wrong:
+            answer = ask.get(path, headers={"Authorization": header.encode()} if header else {}, follow_redirects=False)
+            assert answer.status_code == 401
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+            assert "s3cret" not in answer.text
+            refused += 1
+    assert refused == 70
+    for path in ("/healthz", "/v2/health/live", "/v2/health/ready"):
+        assert ask.get(path).status_code == 200
+    for header in ("Bearer s3cret", "bearer  s3cret"):
+        assert ask.get("/metrics", headers={"Authorization": header}).status_code == 200
+
+
+def test_overload_is_503_with_retry_after_and_health_stays(client, row):
+    ask = client(Bundle(wait_s=0.5), concurrency=2, threads=1)
+    with ThreadPoolExecutor(6) as pool:
+        waiting = [pool.submit(ask.post, "/predict", json={"input": row}) for _ in range(6)]
+        assert ask.get("/healthz").status_code == 200
+        answers = [one.result() for one in waiting]
+    statuses = sorted(answer.status_code for answer in answers)
+    assert statuses == [200, 200, 503, 503, 503, 503]
+    busy = [answer for answer in answers if answer.status_code == 503]
+    assert all(answer.headers["Retry-After"] == "1" and answer.json()["error"]["code"] == "overloaded" for answer in busy)
+    assert ask.post("/predict", json={"input": row}).status_code == 200
+
+
+def test_metrics_count_and_keep_their_labels_bounded(client, row):
+    ask = client()
+    for city in ("Paris", "Atlantis", "Mu"):
+        ask.post("/predict", json={"input": {**row, "city": city}})
+    ask.post("/predict", content=b"x")
+    for number in range(20):
+        ask.get(f"/nothing/{number}")
+        ask.get(f"/v2/models/m{number}")
+    families = {family.name: family for family in text_string_to_metric_families(ask.get("/metrics").text)}
+    assert len(families) >= 6
+    assert all(name.startswith("keepfit_") for name in families)
+    samples = {(s.name, *sorted(s.labels.values())): s.value for family in families.values() for s in family.samples}
+    assert samples["keepfit_requests_total", "/predict", "2xx"] == 3
+    assert samples["keepfit_requests_total", "/predict", "4xx"] == 1
+    assert samples["keepfit_requests_total", "4xx", "other"] == 20
+    assert samples["keepfit_requests_total", "/v2/*", "4xx"] == 20
+    assert samples["keepfit_unseen_categories_total", "city"] == 2
+    assert sum(value for key, value in samples.items() if key[0] == "keepfit_predictions_total") == 3
+    assert samples["keepfit_model_info", "3", "ab" * 32, "mixed"] == 1
+    assert samples["keepfit_request_duration_seconds_count", "/predict"] == 4
+    assert samples["keepfit_requests_in_flight",] == 1
+
+
+def test_classes_without_end_are_bounded(client, row):
+    ask = client(Bundle(classes=[f"c{i}" for i in range(300)]))
+    for age in range(40):
+        assert ask.post("/predict", json={"input": {**row, "age": age}}).status_code == 200
+    families = {family.name: family for family in text_string_to_metric_families(ask.get("/metrics").text)}
+    labels = {s.labels["class"] for s in families["keepfit_predictions"].samples if s.name.endswith("_total")}
+    assert 100 <= len(labels) <= 101
+
+
+def test_openapi_describes_the_columns_of_the_bundle(client):
+    ask = client(token="t")
+    document = ask.get("/openapi.json", headers={"Authorization": "Bearer t"}).json()
+    row = document["components"]["schemas"]["Row"]
+    assert document["openapi"].startswith("3.1")
+    assert row["required"] == NEEDED
+    assert len(row["properties"]) == 6
+    assert document["components"]["schemas"]["Answer"]["properties"]["prediction"]["enum"] == ["no", "yes", "vielleicht ü"]
+    assert document["security"] == [{"token": []}]
+    example = document["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert ask.post("/predict", json=example, headers={"Authorization": "Bearer t"}).status_code == 200
+
+
+def test_docs_page_loads_nothing_from_elsewhere(client):
+    answer = client(Bundle(name="<b>x")).get("/docs")
+    assert answer.status_code == 200
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert "http" not in answer.text.replace("http-equiv", "")
+    assert "<b>x" not in answer.text
+    assert answer.text.count("<code>") == 9 + 6
+    assert client().get("/").url.path == "/docs"
