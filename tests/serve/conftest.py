@@ -13,10 +13,10 @@ from starlette.testclient import TestClient
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from serve_fake import Bundle  # noqa: E402
+from serve_fake import Bundle
 
-from keepfit.serve.app import create_app  # noqa: E402
-from keepfit.serve.settings import ServeSettings  # noqa: E402
+from keepfit.serve.app import create_app
+from keepfit.serve.settings import ServeSettings
 
 ROW = {"age": 31.5, "hours": 40, "married": True, "city": "Köln", "since": "2020-01-31"}
 Client = Callable[..., TestClient]
@@ -46,10 +46,9 @@ def client() -> Iterator[Client]:
 class Live:
     """A server process: `url`, and the process to signal."""
 
-    def __init__(self, wait_s: float, token: str) -> None:
-        script = Path(__file__).with_name("serve_fake.py")
-        self.process = subprocess.Popen([sys.executable, str(script), str(wait_s), token], stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True)
+    def __init__(self, script: str, *arguments: str) -> None:
+        command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert "answers at http://" in line, self.process.communicate(timeout=10)
@@ -59,16 +58,16 @@ class Live:
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.terminate()
-        self.process.communicate(timeout=30)
+            self.process.communicate(timeout=30)
 
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Live]]:
-    """`start(wait_s=0.0, token="")` starts a server of its own for one test."""
+    """`start(wait_s=0.0, token="")` starts a server of the fake for one test."""
     running: list[Live] = []
 
     def make(wait_s: float = 0.0, token: str = "") -> Live:
-        running.append(Live(wait_s, token))
+        running.append(Live("serve_fake.py", str(wait_s), token))
         return running[-1]
 
     yield make
@@ -78,7 +77,13 @@ def start() -> Iterator[Callable[..., Live]]:
 
 @pytest.fixture(scope="module")
 def live() -> Iterator[Live]:
-    """One server for a module."""
-    one = Live(0.0, "")
+    """One server of the fake for a module."""
+    one = Live("serve_fake.py", "0", "")
     yield one
     one.close()
+
+
+@pytest.fixture(scope="module")
+def live_of() -> Callable[..., Live]:
+    """`live_of(script, *arguments)` starts a script of this folder that announces its address."""
+    return Live

@@ -12,30 +12,17 @@ from typing import Any
 import numpy as np
 
 from keepfit.core.errors import DataError, nearest
+from keepfit.runtime.answers import Answers
+from keepfit.runtime.bundle import InputColumn
 from keepfit.runtime.table import Table, from_rows
 
 CITIES = ("Paris", "Köln", "北京")
 
 
-@dataclass(frozen=True)
-class Column:
-    name: str
-    kind: str
-    datatype: str
-
-
-COLUMNS = [Column("age", "numeric", "FP64"), Column("hours", "numeric", "INT64"), Column("married", "categorical", "BOOL"),
-           Column("city", "categorical", "BYTES"), Column("since", "datetime", "BYTES"), Column("id", "ignore", "BYTES")]
-NEEDED = [column.name for column in COLUMNS if column.kind != "ignore"]
-
-
-@dataclass(frozen=True)
-class Answers:
-    labels: list[Any]
-    probabilities: Any
-    classes: list[Any]
-    errors: list[str]
-    unseen: dict[str, int] = field(default_factory=dict)
+COLUMNS = [InputColumn("age", "numeric", "FP64"), InputColumn("hours", "numeric", "INT64"),
+           InputColumn("married", "categorical", "BOOL"), InputColumn("city", "categorical", "BYTES"),
+           InputColumn("since", "datetime", "BYTES")]
+NEEDED = [column.name for column in COLUMNS]
 
 
 @dataclass
@@ -49,7 +36,8 @@ class Bundle:
     modality: str = "tabular"
     path: Path = Path("nowhere")
     manifest: dict[str, Any] = field(default_factory=dict)
-    inputs: list[Column] = field(default_factory=lambda: list(COLUMNS))
+    files: dict[str, bytes] = field(default_factory=dict)
+    inputs: list[InputColumn] = field(default_factory=lambda: list(COLUMNS))
 
     def predictor(self) -> Predictor:
         return Predictor(self)
@@ -57,6 +45,8 @@ class Bundle:
 
 class Predictor:
     """Scores are a sum over the text of every cell, so that any difference in coercion changes the answer."""
+
+    ignored = frozenset({"id"})
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
@@ -82,16 +72,17 @@ class Predictor:
         for at, row in enumerate(rows):
             if not isinstance(row, dict):
                 raise DataError("row_type", "a row must be an object of columns", where=f"row {at}")
-            names = [column.name for column in self.bundle.inputs]
+            names = [*NEEDED, *self.ignored]
             for name in row:
                 if name not in names:
                     raise DataError("column_unknown", f"unknown column {name!r}", where=f"row {at}, column {name!r}",
                                     hint=nearest(name, names))
             for name in NEEDED:
+                where = f"row {at}, column {name!r}"
                 if name not in row:
-                    raise DataError("column_absent", f"the column {name!r} is not given", where=f"row {at}, column {name!r}")
+                    raise DataError("column_absent", f"the column {name!r} is not given", where=where)
                 if isinstance(row[name], list | dict):
-                    raise DataError("cell_type", "wrong type", where=f"row {at}, column {name!r}")
+                    raise DataError("cell_type", "wrong type", where=where)
         return from_rows(rows, NEEDED)
 
 

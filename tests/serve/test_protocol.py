@@ -17,13 +17,14 @@ HOURS = [40, -1, 0, 2**40]
 MARRIED = [True, False, True, False]
 CITIES = ["Köln", "", "北京", "Atlantis"]
 SINCE = ["2020-01-31", "", "1999-12-31", "2024-02-29"]
-ROWS = [dict(age=None if a != a else a, hours=h, married=m, city=c or None, since=s or None)
+ROWS = [{"age": None if a != a else a, "hours": h, "married": m, "city": c or None, "since": s or None}
         for a, h, m, c, s in zip(AGES, HOURS, MARRIED, CITIES, SINCE, strict=True)]
 
 
 def _inputs(binary: bool, flat: bool = False) -> list[object]:
-    columns = {"age": (AGES, np.float64, "FP64"), "hours": (HOURS, np.int64, "INT64"), "married": (MARRIED, np.bool_, "BOOL"),
-               "city": ([c.encode() for c in CITIES], object, "BYTES"), "since": ([s.encode() for s in SINCE], object, "BYTES")}
+    columns = {"age": (AGES, np.float64, "FP64"), "hours": (HOURS, np.int64, "INT64"),
+               "married": (MARRIED, np.bool_, "BOOL"), "city": ([c.encode() for c in CITIES], object, "BYTES"),
+               "since": ([s.encode() for s in SINCE], object, "BYTES")}
     made = []
     for name, (values, dtype, datatype) in columns.items():
         array = np.array(values, dtype) if flat else np.array(values, dtype).reshape(-1, 1)
@@ -101,7 +102,8 @@ def _request(**change: object) -> dict[str, object]:
     """Two rows as JSON; a keyword replaces (or with None takes away) an input by name."""
     tensors = {"age": ("FP64", [1.5, 2]), "hours": ("INT64", [1, 2]), "married": ("BOOL", [True, False]),
                "city": ("BYTES", ["Paris", ""]), "since": ("BYTES", ["2020-01-31", ""])}
-    made = {name: {"name": name, "datatype": datatype, "shape": [2], "data": data} for name, (datatype, data) in tensors.items()}
+    made = {name: {"name": name, "datatype": datatype, "shape": [2], "data": data}
+            for name, (datatype, data) in tensors.items()}
     for name, value in change.items():
         made[name] = {**made.get(name, {}), **value} if isinstance(value, dict) else value  # type: ignore[dict-item]
     return {"inputs": [value for value in made.values() if value is not None]}
@@ -110,8 +112,10 @@ def _request(**change: object) -> dict[str, object]:
 LENIENT = [
     _request(age={"datatype": "FP32"}), _request(age={"datatype": "INT32", "data": [1, 2]}),
     _request(hours={"datatype": "FP64", "data": [1.0, None]}), _request(hours={"datatype": "UINT8"}),
-    _request(married={"datatype": "BYTES", "data": ["true", ""]}), _request(city={"shape": [2, 1], "data": [["Paris"], ["a"]]}),
-    _request(id={"name": "id", "datatype": "BYTES", "shape": [2], "data": ["a", "b"]}), _request(age={"data": [None, 2]}),
+    _request(married={"datatype": "BYTES", "data": ["true", ""]}),
+    _request(city={"shape": [2, 1], "data": [["Paris"], ["a"]]}),
+    _request(id={"name": "id", "datatype": "BYTES", "shape": [2], "data": ["a", "b"]}),
+    _request(age={"data": [None, 2]}),
     {**_request(), "parameters": {"sequence_id": 3}}, {**_request(), "outputs": [{"name": "prediction"}]},
 ]
 
@@ -126,8 +130,10 @@ WRONG = [
     [], {}, {"inputs": []}, {"inputs": {}}, {"inputs": [3]}, {"inputs": [{"name": 3}]}, {**_request(), "id": 3},
     _request(age=None), _request(age={"datatype": "BYTES", "data": ["1", "2"]}), _request(age={"datatype": "FP65"}),
     _request(age={"datatype": None}), _request(city={"datatype": "FP64", "data": [1, 2]}), _request(age={"shape": [3]}),
-    _request(age={"shape": [3], "data": [1, 2, 3]}), _request(age={"shape": [1, 2]}), _request(age={"shape": [2, 1, 1]}),
-    _request(age={"shape": [-2]}), _request(age={"shape": "2"}), _request(age={"shape": [True]}), _request(age={"shape": []}),
+    _request(age={"shape": [3], "data": [1, 2, 3]}), _request(age={"shape": [1, 2]}),
+    _request(age={"shape": [2, 1, 1]}),
+    _request(age={"shape": [-2]}), _request(age={"shape": "2"}), _request(age={"shape": [True]}),
+    _request(age={"shape": []}),
     _request(age={"shape": [0], "data": []}), _request(age={"data": [1, "x"]}), _request(age={"data": [1, True]}),
     _request(age={"data": [[1, 2], [3, 4]]}), _request(age={"data": "12"}), _request(age={"data": [1, {}]}),
     _request(hours={"data": [1, 2.5]}), _request(hours={"data": [1, 2**70]}), _request(married={"data": [0, 1]}),
@@ -136,9 +142,11 @@ WRONG = [
     {"inputs": [*_request()["inputs"], _request()["inputs"][0]]},  # type: ignore[index,misc]
     _request(age={"parameters": {"shared_memory_region": "r"}}), _request(age={"parameters": 3}),
     _request(age={"data": None, "parameters": {"binary_data_size": 16}}),
-    _request(age={"parameters": {"binary_data_size": 0}}), _request(age={"data": None, "parameters": {"binary_data_size": -1}}),
+    _request(age={"parameters": {"binary_data_size": 0}}),
+    _request(age={"data": None, "parameters": {"binary_data_size": -1}}),
     _request(age={"data": None, "parameters": {"binary_data_size": "8"}}), {**_request(), "outputs": [{"name": "x"}]},
-    {**_request(), "outputs": ["prediction"]}, {**_request(), "outputs": {"a": 1}}, {**_request(), "outputs": [{"name": ["a"]}]},
+    {**_request(), "outputs": ["prediction"]}, {**_request(), "outputs": {"a": 1}},
+    {**_request(), "outputs": [{"name": ["a"]}]},
     {**_request(), "outputs": [{"name": "prediction"}, {"name": "prediction"}]}, {**_request(), "parameters": [1]},
     {**_request(), "outputs": [{"name": "prediction", "parameters": {"classification": 3}}]},
     {**_request(), "outputs": [{"name": "prediction", "parameters": {"binary_data": 1}}]},
@@ -156,8 +164,8 @@ def test_wrong_requests_are_422_with_a_string(client):
 
 
 def _binary(raw: dict[str, bytes], sizes: dict[str, int] | None = None, tail: bytes = b"") -> tuple[bytes, bytes]:
-    change: dict[str, object] = {name: {"data": None, "parameters": {"binary_data_size": (sizes or {}).get(name, len(data))}}
-                                 for name, data in raw.items()}
+    size = {**{name: len(data) for name, data in raw.items()}, **(sizes or {})}
+    change = {name: {"data": None, "parameters": {"binary_data_size": size[name]}} for name in raw}
     head = json.dumps(_request(**change)).encode()
     return head, b"".join(raw[one["name"]] for one in json.loads(head)["inputs"] if one["name"] in raw) + tail
 

@@ -16,7 +16,7 @@ from keepfit.runtime import coerce
 from keepfit.runtime.arrays import unpack
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Column, Table
-from keepfit.runtime.words import weigh
+from keepfit.runtime.words import figures, part_of, tokens, weigh
 
 VERSION = 1
 Matrix = NDArray[np.float32]
@@ -130,7 +130,8 @@ def _lookup(feature: Any, data: Coerced, unseen: dict[str, int]) -> NDArray[Any]
     """Category -> vector; the last two rows of `vectors` are for missing and for unseen categories."""
     vectors, index = feature.arrays["vectors"], feature.index
     count = len(index)
-    column = data.categories[feature["column"]]
+    column = part_of(data.texts[feature["column"]], feature["part"]) if "part" in feature \
+        else data.categories[feature["column"]]
     codes = np.fromiter((count if c is None else index.get(c, count + 1) for c in column), np.int64, len(column))
     new = int((codes == count + 1).sum())
     if new and feature.get("counts", True):
@@ -147,7 +148,7 @@ def _date(feature: Any, data: Coerced, unseen: dict[str, int]) -> NDArray[Any]:
 
 def _words(feature: Any, data: Coerced, unseen: dict[str, int]) -> NDArray[Any]:
     column = data.texts[feature["column"]]
-    return weigh(list(column), feature.index, feature.arrays["idf"], feature.arrays.get("components"))
+    return weigh(list(column), feature.index, feature.arrays["idf"], feature.arrays["components"])
 
 
 def _length(feature: Any, data: Coerced, unseen: dict[str, int]) -> NDArray[Any]:
@@ -155,33 +156,46 @@ def _length(feature: Any, data: Coerced, unseen: dict[str, int]) -> NDArray[Any]
     return np.array([[np.nan, np.nan] if t is None else [len(t), t.count(" ") + 1] for t in column]).reshape(-1, 2)
 
 
-def _pair(feature: Any, data: Coerced, unseen: dict[str, int]) -> NDArray[Any]:
-    """A ratio, product, or standardized sum or difference of two numeric columns."""
+def _bag(feature: Any, data: Coerced, unseen: dict[str, int]) -> NDArray[Any]:
+    """1 where the text has the word."""
+    out = np.zeros((len(data.errors), len(feature.index)))
+    for row, text in enumerate(data.texts[feature["column"]]):
+        for word in tokens(text or ""):
+            if word in feature.index:
+                out[row, feature.index[word]] = 1.0
+    return out
+
+
+def _figure(feature: Any, data: Coerced, unseen: dict[str, int]) -> NDArray[Any]:
+    """The last run of digits in the text, NaN where there is none."""
+    return figures(data.texts[feature["column"]])
+
+
+def _steps(feature: Any, data: Coerced, unseen: dict[str, int]) -> NDArray[Any]:
+    return np.asarray(data.numbers[feature["column"]][:, None] > np.asarray(feature["steps"]), np.float64)
+
+
+def pair(feature: Any, data: Coerced, unseen: dict[str, int]) -> NDArray[Any]:
+    """A ratio `a / (b + add)`, or one axis of the standardized plane of two numeric columns after a rotation."""
     a, b = data.numbers[feature["a"]], data.numbers[feature["b"]]
     if feature["how"] == "ratio":
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(b == 0, np.nan, a / np.where(b == 0, 1, b))
-    if feature["how"] == "product":
-        return a * b
-    sign = 1.0 if feature["how"] == "sum" else -1.0
-    return np.asarray(a / feature["scale_a"] + sign * b / feature["scale_b"])
-
-
-def _distance(feature: Any, data: Coerced, unseen: dict[str, int]) -> NDArray[Any]:
-    """Euclidean distances of a pair of numeric columns to fitted centres [k, 2], in units of each column's scale."""
-    a = data.numbers[feature["a"]][:, None] / feature["scale_a"]
-    b = data.numbers[feature["b"]][:, None] / feature["scale_b"]
-    centres = feature.arrays["centres"].astype(np.float64)
-    return np.asarray(np.sqrt((a - centres[:, 0]) ** 2 + (b - centres[:, 1]) ** 2))
+        under = b + feature["add"]
+        return np.where(under == 0, np.nan, a / np.where(under == 0, 1.0, under))
+    left = (a - feature["mean_a"]) / feature["scale_a"] * feature["weight_a"]
+    return np.asarray(left + (b - feature["mean_b"]) / feature["scale_b"] * feature["weight_b"])
 
 
 def _scaled(feature: Any, values: NDArray[Any]) -> NDArray[Any]:
     if "mean" not in feature:
         return values
+    if feature.get("log"):
+        values = np.log1p(np.maximum(values, 0.0))
     mean, scale = (np.asarray(feature[key], np.float64) for key in ("mean", "scale"))
-    return np.asarray((values - mean) / scale)
+    clip = feature.get("clip", 1e6)
+    return np.clip((values - mean) / scale, -clip, clip)
 
 
 _Op = Callable[[Any, Coerced, dict[str, int]], NDArray[Any]]
 _OPS: dict[str, _Op] = {"number": _number, "indicator": _indicator, "lookup": _lookup, "date": _date,
-                        "words": _words, "length": _length, "pair": _pair, "distance": _distance}
+                        "words": _words, "length": _length, "pair": pair, "bag": _bag, "figure": _figure,
+                        "steps": _steps}

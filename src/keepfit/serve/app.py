@@ -46,7 +46,7 @@ def create_app(bundle: Bundle, predictor: Predictor, settings: ServeSettings) ->
 
 
 def _plain_routes(service: Service) -> list[tuple[str, str, protocol.Endpoint]]:
-    document = openapi.document(service.bundle, locked=service.settings.token is not None)
+    document = openapi.document(service.bundle, service.predictor.ignored, service.settings.token is not None)
     html = page.page(service.bundle, document)
     predict = PredictRoute(service)
 

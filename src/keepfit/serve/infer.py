@@ -116,11 +116,10 @@ def _parameters(owner: dict[str, Any], where: str) -> dict[str, Any]:
 def _table(given: dict[str, Given], service: Service) -> Table:
     columns = {column.name: column for column in service.bundle.inputs}
     for name in given:
-        if name not in columns:
+        if name not in columns and name not in service.predictor.ignored:
             raise DataError("input_unknown", f"the model has no input {name[:80]!r}", where="inputs",
                             hint=nearest(name[:80], columns))
-    needed = [column for column in service.bundle.inputs if column.kind != "ignore"]
-    for column in needed:
+    for column in columns.values():
         if column.name not in given:
             raise DataError("input_absent", f"the input {column.name!r} is not given", where="inputs",
                             hint=f"every column is needed; a missing value is "
@@ -130,7 +129,7 @@ def _table(given: dict[str, Given], service: Service) -> Table:
         raise DataError("tensor_shape", "the inputs have different numbers of rows", where="inputs",
                         seen=str(sorted(counts)[:5]))
     service.check_count(counts.pop())
-    return Table({column.name: decode(given[column.name], column.datatype) for column in needed})
+    return Table({column.name: decode(given[column.name], column.datatype) for column in columns.values()})
 
 
 def _wanted_outputs(request: dict[str, Any], service: Service) -> dict[str, bool]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from keepfit.runtime.answers import Answers, class_name
+
 if TYPE_CHECKING:
-    from keepfit.runtime.answers import Answers
     from keepfit.runtime.bundle import Bundle
 
 MAX_CLASSES = 100
@@ -42,7 +43,7 @@ class Meters:
                               registry=own)
         model = Gauge("keepfit_model_info", "The model that answers.", ["name", "version", "sha256"], registry=own)
         model.labels(bundle.name, bundle.version, bundle.sha256).set(1)
-        self._classes = {str(item) for item in bundle.classes[:MAX_CLASSES]}
+        self._classes = {class_name(item) for item in bundle.classes[:MAX_CLASSES]}
         self._columns = {column.name for column in bundle.inputs}
         for name in sorted(self._classes):
             self.predictions.labels(name)
@@ -55,7 +56,7 @@ class Meters:
     def predicted(self, answers: Answers) -> None:
         """Rows are answered; a regression counts under the empty class."""
         if answers.classes:
-            for name, rows in Tally(map(str, answers.labels)).items():
+            for name, rows in Tally(map(class_name, answers.labels)).items():
                 self.predictions.labels(name if name in self._classes else OTHER).inc(rows)
         else:
             self.predictions.labels("").inc(len(answers.labels))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+from keepfit.runtime.answers import class_name
 
 if TYPE_CHECKING:
     from keepfit.runtime.bundle import Bundle, InputColumn
@@ -16,30 +20,34 @@ _FAILURES = {"401": "the token is not right", "408": "the body came too slowly",
 
 
 def _cell(column: InputColumn) -> dict[str, Any]:
-    text = {"numeric": "a number, or its text; null is missing",
-            "datetime": "an ISO 8601 date or time; null is missing", "text": "free text; null is missing",
-            "ignore": "accepted, not read by the model"}
-    note = text.get(column.kind, "a category; null is missing; one that training never saw is answered too")
+    notes = {"numeric": "a number, or its text; null is missing", "text": "free text; null is missing",
+             "datetime": "an ISO 8601 date or time; null is missing"}
     kinds = {"numeric": ["number", "string", "null"], "datetime": ["string", "null"], "text": ["string", "null"]}
-    return {"type": kinds.get(column.kind, ["string", "number", "boolean", "null"]), "description": note}
+    if column.datatype == "BOOL":
+        kinds["numeric"] = ["boolean", "string", "null"]
+    return {"type": kinds.get(column.kind, ["string", "number", "boolean", "null"]),
+            "description": notes.get(column.kind, "a category; null is missing; an unseen one is answered too")}
 
 
 def example_row(bundle: Bundle) -> dict[str, Any]:
-    """A row of the right shape, with made-up values."""
+    """A row of the right shape: a golden one where those are synthetic, else made up; never a customer's."""
+    if bundle.manifest.get("golden") == "synthetic" and bundle.files.get("golden.jsonl"):
+        row: dict[str, Any] = json.loads(bundle.files["golden.jsonl"].partition(b"\n")[0])["input"]
+        return {column.name: row.get(column.name) for column in bundle.inputs}
     samples: dict[str, Any] = {"FP64": 0.5, "INT64": 1, "BOOL": True}
     dates = {"datetime": "2024-01-31", "text": "some words"}
-    return {column.name: dates.get(column.kind, samples.get(column.datatype, "a"))
-            for column in bundle.inputs if column.kind != "ignore"}
+    return {column.name: dates.get(column.kind, samples.get(column.datatype, "a")) for column in bundle.inputs}
 
 
-def _schemas(bundle: Bundle) -> dict[str, Any]:
+def _schemas(bundle: Bundle, ignored: Iterable[str]) -> dict[str, Any]:
+    spare = {name: {"description": "accepted, not read by the model"} for name in sorted(ignored)}
     row = {"type": "object", "additionalProperties": False, "example": example_row(bundle),
-           "required": [column.name for column in bundle.inputs if column.kind != "ignore"],
-           "properties": {column.name: _cell(column) for column in bundle.inputs}}
+           "required": [column.name for column in bundle.inputs],
+           "properties": {**spare, **{column.name: _cell(column) for column in bundle.inputs}}}
     label = {"type": "number"} if bundle.task == "regression" else {"enum": bundle.classes}
     answer: dict[str, Any] = {"prediction": label}
     if bundle.task != "regression":
-        names = [str(item) for item in bundle.classes]
+        names = [class_name(item) for item in bundle.classes]
         answer["probabilities"] = {"type": "object", "required": names,
                                    "properties": {name: {"type": "number"} for name in names}}
     model = {"type": "object", "properties": {"name": _STRING, "version": _STRING, "sha256": _STRING}}
@@ -69,8 +77,8 @@ def _predict(bundle: Bundle) -> dict[str, Any]:
     return operation
 
 
-def document(bundle: Bundle, locked: bool) -> dict[str, Any]:
-    """OpenAPI 3.1. `locked` says whether a bearer token is needed."""
+def document(bundle: Bundle, ignored: Iterable[str], locked: bool) -> dict[str, Any]:
+    """OpenAPI 3.1. `ignored` are columns that may be given and are not read; `locked`: a bearer token is needed."""
     free: dict[str, Any] = {"type": "object"}
     name = {"name": "name", "in": "path", "required": True, "schema": {"enum": [bundle.name]}}
     paths: dict[str, Any] = {
@@ -85,7 +93,7 @@ def document(bundle: Bundle, locked: bool) -> dict[str, Any]:
         "/v2/models/{name}/infer": {"parameters": [name], "post": _operation("Tensors in, tensors out", free)},
     }
     found: dict[str, Any] = {"openapi": "3.1.0", "info": {"title": bundle.name, "version": bundle.version},
-                             "paths": paths, "components": {"schemas": _schemas(bundle)}}
+                             "paths": paths, "components": {"schemas": _schemas(bundle, ignored)}}
     if locked:
         found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         found["security"] = [{"token": []}]

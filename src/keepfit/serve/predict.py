@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from keepfit.core.errors import DataError, nearest
+from keepfit.runtime.answers import Answers, class_name
 from keepfit.serve.body import parse_json
 from keepfit.serve.replies import to_json
 from keepfit.serve.service import Service
-
-if TYPE_CHECKING:
-    from keepfit.runtime.answers import Answers
 
 KEYS = ("input", "inputs")
 _SHAPE_HINT = 'send {"input": {...}} for one row or {"inputs": [{...}, ...]} for many'
@@ -53,10 +51,10 @@ class PredictRoute:
 
 
 def one_by_one(answers: Answers) -> list[dict[str, Any]]:
-    """`prediction` and `probabilities` (keyed by `str(class)`; absent for regression) of every row."""
+    """`prediction` and `probabilities` (keyed by the class's name; absent for regression) of every row."""
     if answers.probabilities is None:
         return [{"prediction": label} for label in answers.labels]
-    names = [str(item) for item in answers.classes]
+    names = [class_name(item) for item in answers.classes]
     return [{"prediction": label, "probabilities": dict(zip(names, row, strict=True))}
             for label, row in zip(answers.labels, answers.probabilities.tolist(), strict=True)]
 

@@ -31,8 +31,7 @@ def server_metadata() -> dict[str, Any]:
 def model_metadata(service: Service) -> dict[str, Any]:
     """`GET /v2/models/NAME`: one input per raw column; the classes in the order of `probabilities`."""
     bundle = service.bundle
-    inputs = [{"name": column.name, "datatype": column.datatype, "shape": [-1]}
-              for column in bundle.inputs if column.kind != "ignore"]
+    inputs = [{"name": column.name, "datatype": column.datatype, "shape": [-1]} for column in bundle.inputs]
     prediction = {"name": PREDICTION, "datatype": class_datatype(bundle.task, bundle.classes), "shape": [-1]}
     outputs: list[dict[str, Any]] = [prediction]
     if PROBABILITIES in output_names(service):

@@ -1,0 +1,109 @@
+"""Fits preparation and learner on a table and returns a trained model: bytes and JSON, nothing that must be unpickled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.core.errors import missing_extra
+from keepfit.core.options import Options
+from keepfit.runtime.coerce import ColumnRule
+from keepfit.runtime.preparation import coerced
+from keepfit.runtime.table import Table
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows and their answers: class codes int64 [n], or float64 [n]."""
+
+    table: Table
+    truth: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Way:
+    """How to fit: missing values, balance, seed, budget. `budget_s` None is no limit."""
+
+    numeric: str
+    categorical: str
+    balance: str
+    seed: int
+    budget_s: float | None
+    preset: str
+    threads: int = 2
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model; `native` answers the rows of `probe` with the learner's own code."""
+
+    preparation: bytes
+    onnx: bytes
+    weights: dict[str, bytes]
+    native: NDArray[np.float64]
+    facts: dict[str, Any]
+    held: list[str]
+    held_scores: NDArray[np.float64]
+
+
+def fit(options: Options, rules: Sequence[ColumnRule], train: Sample, valid: Sample, probe: Table, classes: int, way: Way,
+        say: Callable[[str, dict[str, Any]], None]) -> Trained:
+    """Everything fitted here sees `train` only, but for choosing (`valid`) and, with `refit`, the last fit (both)."""
+    try:
+        import lightgbm  # noqa: F401
+        import onnxmltools  # noqa: F401
+        import sklearn  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise missing_extra("tables", str(error.name)) from None
+    from keepfit.modalities.tabular import prepare
+    from keepfit.modalities.tabular.learners import auto
+    from keepfit.modalities.tabular.learners.data import Fold, Settings
+    from keepfit.modalities.tabular.learners.graph import joined
+
+    weigh = _class_weights(train.truth, classes) if way.balance == "class_weight" and classes else None
+    encoded = np.eye(classes)[train.truth] if classes > 2 else train.truth.astype(float)[:, None]
+    folds = auto.folds_of(train.truth, classes, way.seed)
+    fitted = prepare.fit(train.table, rules, encoded, folds, numeric=way.numeric, categorical=way.categorical,
+                         seed=way.seed, classes=classes)
+    seen = fitted.preparation.apply(coerced(valid.table, rules))
+    settings = Settings(classes, way.seed, way.threads, fitted.trees, fitted.linear)
+    found = auto.search(_candidates(options, len(train.truth), way.preset),
+                        Fold(fitted.matrix, train.truth, _weights(train.truth, weigh)),
+                        Fold(seen, valid.truth, _weights(valid.truth, weigh)), settings, budget_s=way.budget_s,
+                        blend=getattr(options, "use", "") in ("auto", "ensemble"), refit=getattr(options, "refit", True), say=say)
+    onnx = joined(found.members, found.weights, fitted.matrix.shape[1])
+    features = fitted.preparation.apply(coerced(probe, rules))
+    native = np.asarray(sum(w * m.predict(features) for w, m in zip(found.weights, found.members, strict=True)))
+    ids = np.concatenate([train.table.ids, valid.table.ids])
+    files = {f"{n:02d}-{name}": data for n, member in enumerate(found.members) for name, data in member.files.items()}
+    facts = {**found.said, "chosen": found.chosen, "features": int(fitted.matrix.shape[1]), "onnx_bytes": len(onnx),
+             "members": [{"name": m.name, "weight": w} for m, w in zip(found.members, found.weights, strict=True)],
+             "class_weights": None if weigh is None else [round(float(w), 6) for w in weigh],
+             "trials": [{"name": t.candidate.name, "params": t.candidate.params.model_dump(), "rounds": t.rounds,
+                         "size_bytes": t.size_bytes, "scores_at": n} for n, t in enumerate(found.trials)],
+             "curve": next((t.curve for t in found.trials if t.curve), None)}
+    scored = np.stack([*(t.scores for t in found.trials), found.blend])
+    return Trained(fitted.preparation.to_bytes(), onnx, files, native, facts, [str(i) for i in ids[found.held]], scored)
+
+
+def _candidates(options: Options, rows: int, preset: str) -> list[Any]:
+    from keepfit.core.catalog import load
+    from keepfit.modalities.tabular.learners import auto
+
+    use = str(getattr(options, "use", "auto"))
+    if use in ("auto", "ensemble"):
+        return auto.candidates(rows, preset)
+    return [auto.Candidate(use, load(options.impl), getattr(options, "params", None))]
+
+
+def _class_weights(truth: NDArray[Any], classes: int) -> NDArray[np.float64]:
+    counts = np.bincount(truth.astype(int), minlength=classes)
+    return np.asarray(len(truth) / (classes * np.maximum(counts, 1)))
+
+
+def _weights(truth: NDArray[Any], by_class: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    return np.ones(len(truth)) if by_class is None else by_class[truth.astype(int)]

@@ -1,0 +1,1 @@
+"""One file per learner; the only place with heavy imports."""

@@ -1,0 +1,196 @@
+"""Tries learners within the budget, scores each on rows it has not seen, blends the good ones, fits again on everything.
+
+The blend is greedy forward selection (Caruana et al. 2004). Up to 20,000 rows are scored by 5-fold cross-validation, more
+on the validation rows alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.modalities.tabular.learners import forest, gbdt, linear
+from keepfit.modalities.tabular.learners.data import Fold, Settings
+from keepfit.modalities.tabular.learners.graph import Member, Scores
+from keepfit.modalities.tabular.options import ForestParams, GbdtParams, LinearParams
+
+_CROSS_UP_TO = 20_000
+_FOLDS = 5
+_LARGE_BYTES = 3_000_000
+Fit = Callable[[Any, Fold, Fold | None, Settings], Member]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A learner with parameters; `seeds` copies are grown when it is fitted for good."""
+
+    name: str
+    fit: Fit
+    params: Any
+    seeds: int = 1
+
+
+@dataclass
+class Trial:
+    """A scored candidate: answers [m, k] on the held rows, what it costs, where boosting was best."""
+
+    candidate: Candidate
+    scores: Scores
+    seconds: float
+    rounds: int | None
+    curve: dict[str, Any] | None
+    size_bytes: int
+
+
+@dataclass
+class Outcome:
+    """The members of the final model with weights that sum to one, and how they were chosen.
+
+    `held` are the rows of the pool on which the trials were scored, `blend` the final blend's answers on them.
+    """
+
+    members: list[Member]
+    weights: list[float]
+    trials: list[Trial]
+    chosen: str
+    held: NDArray[np.int64]
+    blend: Scores
+    said: dict[str, Any] = field(default_factory=dict)
+
+
+def candidates(rows: int, preset: str) -> list[Candidate]:
+    """What auto tries, safest first."""
+    small = rows < 3000
+    def trees(**said: Any) -> GbdtParams:
+        return GbdtParams(rounds=4000, bagging_fraction=0.8, **said)
+    if small:
+        boosts = [trees(learning_rate=0.03, num_leaves=7, feature_fraction=0.3, min_data_in_leaf=8, lambda_l2=1.0),
+                  trees(learning_rate=0.03, num_leaves=15, feature_fraction=0.5, min_data_in_leaf=5, lambda_l2=3.0)]
+    else:
+        boosts = [trees(learning_rate=0.04, num_leaves=31, feature_fraction=0.3, min_data_in_leaf=10, lambda_l2=0.0),
+                  trees(learning_rate=0.05, num_leaves=15, feature_fraction=0.3, min_data_in_leaf=20, lambda_l2=0.0)]
+    seeds = {"fast": 1, "balanced": 3, "best": 6}[preset] + 3 * small
+    depth = 12 if rows > 10_000 else 16
+    found = [Candidate("gbdt", gbdt.fit, boosts[0], seeds), Candidate("linear", linear.fit, LinearParams(c=0.1 if small else 1.0)),
+             Candidate("forest", forest.fit, ForestParams(trees=60 if rows > 10_000 else 200, max_depth=depth,
+                                                          min_leaf=5 if rows > 10_000 else 2)),
+             Candidate("gbdt_shallow", gbdt.fit, boosts[1], seeds)]
+    if preset == "best" and not small:
+        deep = trees(learning_rate=0.03, num_leaves=63, feature_fraction=0.25, min_data_in_leaf=10, lambda_l2=1.0)
+        found.append(Candidate("gbdt_deep", gbdt.fit, deep, 2))
+    return found
+
+
+def search(tried: list[Candidate], train: Fold, valid: Fold, settings: Settings, *, budget_s: float | None,
+           blend: bool, refit: bool, say: Callable[[str, dict[str, Any]], None]) -> Outcome:
+    """Score every candidate that fits into the budget, choose, fit for good. The first candidate is always tried."""
+    start = time.monotonic()
+    pool = train.with_rows(valid) if refit else train
+    cross = blend and len(pool.truth) < _CROSS_UP_TO
+    trials: list[Trial] = []
+    for candidate in tried:
+        spent = time.monotonic() - start
+        if trials and budget_s is not None and spent > 0.45 * budget_s:
+            say("skipped", {"name": candidate.name, "why": "the time budget"})
+            continue
+        ends = start + 0.6 * budget_s if budget_s is not None else None
+        timed = replace(settings, extra={"late": (lambda: time.monotonic() > ends) if ends else None})
+        trials.append(_crossed(candidate, pool, timed) if cross else _held_out(candidate, train, valid, timed))
+        say("tried", {"name": candidate.name, "seconds": round(trials[-1].seconds, 2)})
+    held_truth = pool.truth if cross else valid.truth
+    weights = _blend(trials, held_truth, settings.classes) if blend and len(trials) > 1 else _only_best(trials, held_truth, settings)
+    mixed = np.asarray(sum(w * t.scores for w, t in zip(weights, trials, strict=True)))
+    used = [(w, t) for w, t in zip(weights, trials, strict=True) if w > 0]
+    members, final = [], []
+    for weight, trial in used:
+        grown = _for_good(trial, pool, valid if not refit else None, settings, cross)
+        members += grown
+        final += [weight / len(grown)] * len(grown)
+    chosen = used[0][1].candidate.name if len(used) == 1 else "ensemble"
+    held = np.arange(len(pool.truth)) if cross else np.arange(len(train.truth), len(train.truth) + len(valid.truth))
+    said = {"weights": {t.candidate.name: round(w, 4) for w, t in used}, "rounds": {t.candidate.name: t.rounds for _, t in used},
+            "scored_by": f"{_FOLDS}-fold cross-validation" if cross else "the validation rows",
+            "tried": [t.candidate.name for t in trials]}
+    return Outcome(members, final, trials, chosen, held, mixed, said)
+
+
+def _held_out(candidate: Candidate, train: Fold, valid: Fold, settings: Settings) -> Trial:
+    start = time.monotonic()
+    member = candidate.fit(candidate.params, train, valid, settings)
+    rounds = member.curve["best"] if member.curve else None
+    return Trial(candidate, member.predict(valid.features), time.monotonic() - start, rounds, member.curve,
+                 member.onnx.ByteSize())
+
+
+def _crossed(candidate: Candidate, pool: Fold, settings: Settings) -> Trial:
+    start = time.monotonic()
+    folds = folds_of(pool.truth, settings.classes, settings.seed)
+    scores = np.zeros((len(pool.truth), max(settings.classes, 1)))
+    rounds, curve, size = [], None, 0
+    for fold in range(_FOLDS):
+        inside = folds == fold
+        member = candidate.fit(candidate.params, pool.take(~inside), pool.take(inside), settings)
+        scores[inside] = member.predict(pool.features[inside])
+        size = member.onnx.ByteSize()
+        if member.curve:
+            rounds.append(member.curve["best"])
+            curve = member.curve
+    return Trial(candidate, scores, time.monotonic() - start, int(np.mean(rounds)) if rounds else None, curve, size)
+
+
+def folds_of(truth: NDArray[Any], classes: int, seed: int, count: int = _FOLDS) -> NDArray[np.int64]:
+    """A fold number for each row; within each class as even as can be."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(truth))
+    if classes:
+        order = order[np.argsort(truth[order], kind="stable")]
+    folds = np.empty(len(truth), np.int64)
+    folds[order] = np.arange(len(truth)) % count
+    return folds
+
+
+def loss(scores: Scores, truth: NDArray[Any], classes: int) -> float:
+    """Log loss, or root mean squared error: what the blend makes small."""
+    if not classes:
+        return float(np.sqrt(np.mean((scores[:, 0] - truth) ** 2)))
+    picked = scores[np.arange(len(truth)), truth.astype(int)] / scores.sum(1)
+    return float(-np.log(np.clip(picked, 1e-12, None)).mean())
+
+
+def _only_best(trials: list[Trial], truth: NDArray[Any], settings: Settings) -> list[float]:
+    losses = [loss(trial.scores, truth, settings.classes) for trial in trials]
+    return [float(place == int(np.argmin(losses))) for place in range(len(trials))]
+
+
+def _blend(trials: list[Trial], truth: NDArray[Any], classes: int, steps: int = 25) -> list[float]:
+    """Weights by greedy selection with replacement; bulky members only where nothing else is near."""
+    losses = [loss(trial.scores, truth, classes) for trial in trials]
+    best = min(losses)
+    open_to = [n for n, t in enumerate(trials) if t.size_bytes <= _LARGE_BYTES or (losses[n] == best and "forest" not in t.candidate.name)
+               or t.candidate.fit is gbdt.fit or best < 0.98 * min((x for m, x in enumerate(losses) if m != n), default=best)]
+    counts = np.zeros(len(trials))
+    total = np.zeros_like(trials[0].scores)
+    for step in range(1, steps + 1):
+        trial_losses = {n: loss((total + trials[n].scores) / step, truth, classes) for n in open_to}
+        pick = min(trial_losses, key=lambda n: (trial_losses[n], n))
+        counts[pick] += 1
+        total = total + trials[pick].scores
+    weights = counts / counts.sum()
+    weights[weights < 0.06] = 0.0
+    return [float(w) for w in weights / weights.sum()]
+
+
+def _for_good(trial: Trial, pool: Fold, valid: Fold | None, settings: Settings, cross: bool) -> list[Member]:
+    """The chosen candidate on all rows of the pool; boosting runs as many rounds as were best, a little more for more rows."""
+    candidate, params = trial.candidate, trial.candidate.params
+    if trial.rounds is not None:
+        more = _FOLDS / (_FOLDS - 1) if cross else 1.1 if valid is None else 1.0
+        params = params.model_copy(update={"rounds": max(1, int(trial.rounds * more ** 0.5))})
+    plain = replace(settings, extra={})
+    return [candidate.fit(params, pool, None, replace(plain, seed=settings.seed + 1000 * copy))
+            for copy in range(candidate.seeds)]

@@ -1,0 +1,80 @@
+"""What a user may say about learners for tables."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from keepfit.core.options import Options
+
+_LEARNERS = "keepfit.modalities.tabular.learners"
+
+
+class LinearParams(Options):
+    """Parameters of the linear learner."""
+
+    c: float = Field(1.0, gt=0, description="inverse of the strength of the L2 penalty")
+
+
+class GbdtParams(Options):
+    """Parameters of gradient boosted trees, as LightGBM names them."""
+
+    learning_rate: float = Field(0.05, gt=0, le=1, description="shrinkage of each tree")
+    num_leaves: int = Field(31, ge=2, le=4096, description="leaves of a tree")
+    rounds: int = Field(2000, ge=1, le=20_000, description="most trees; stopped early on the validation split")
+    min_data_in_leaf: int = Field(20, ge=1, description="least rows in a leaf")
+    feature_fraction: float = Field(0.8, gt=0, le=1, description="share of features seen by a tree")
+    bagging_fraction: float = Field(0.9, gt=0, le=1, description="share of rows seen by a tree")
+    lambda_l2: float = Field(1.0, ge=0, description="L2 penalty on leaf values")
+
+
+class ForestParams(Options):
+    """Parameters of the forest of randomized trees."""
+
+    trees: int = Field(100, ge=1, le=5000, description="number of trees")
+    min_leaf: int = Field(3, ge=1, description="least rows in a leaf")
+    max_depth: int = Field(14, ge=1, le=60, description="deepest level")
+
+
+class LinearOptions(Options):
+    """Logistic or ridge regression on standardized numbers and one-hot categories."""
+
+    impl: ClassVar[str] = f"{_LEARNERS}.linear:fit"
+    use: Literal["linear"] = "linear"
+    refit: bool = Field(True, description="after choosing, fit again on training and validation rows")
+    params: LinearParams = Field(default_factory=LinearParams, description="the learner's own parameters")
+
+
+class GbdtOptions(Options):
+    """Gradient boosted trees (LightGBM)."""
+
+    impl: ClassVar[str] = f"{_LEARNERS}.gbdt:fit"
+    use: Literal["gbdt"] = "gbdt"
+    refit: bool = Field(True, description="after choosing, fit again on training and validation rows")
+    params: GbdtParams = Field(default_factory=GbdtParams, description="the learner's own parameters")
+
+
+class ForestOptions(Options):
+    """Extremely randomized trees (scikit-learn)."""
+
+    impl: ClassVar[str] = f"{_LEARNERS}.forest:fit"
+    use: Literal["forest"] = "forest"
+    refit: bool = Field(True, description="after choosing, fit again on training and validation rows")
+    params: ForestParams = Field(default_factory=ForestParams, description="the learner's own parameters")
+
+
+class AutoOptions(Options):
+    """Tries linear, gbdt and forest within `budget.time`, picks by validation, writes the leaderboard."""
+
+    impl: ClassVar[str] = f"{_LEARNERS}.auto:fit"
+    use: Literal["auto"] = "auto"
+    refit: bool = Field(True, description="after choosing, fit again on training and validation rows")
+
+
+class EnsembleOptions(Options):
+    """A weighted blend of everything that auto tries."""
+
+    impl: ClassVar[str] = f"{_LEARNERS}.auto:fit"
+    use: Literal["ensemble"] = "ensemble"
+    refit: bool = Field(True, description="after choosing, fit again on training and validation rows")

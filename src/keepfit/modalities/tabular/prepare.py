@@ -1,0 +1,236 @@
+"""Fits the preparation that runtime executes: encodings, vocabularies, derived columns; on the rows it is given only.
+
+The matrix has two blocks: one for trees (missing stays NaN) and one for linear models (filled, scaled, one-hot).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.modalities.tabular import derive
+from keepfit.runtime.arrays import pack
+from keepfit.runtime.coerce import DATE_PARTS, ColumnRule
+from keepfit.runtime.preparation import Coerced, Matrix, Preparation, coerced, opened
+from keepfit.runtime.table import Column, Table
+from keepfit.runtime.words import part_of, tokens
+
+SMOOTHING = 20.0
+_ENCODE_FROM = 10
+_ONE_HOT_MOST = 64
+_LONG_WORDS = 6.0
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A preparation, the matrix of its own rows with out-of-fold encodings, and which columns each block has."""
+
+    preparation: Preparation
+    matrix: Matrix
+    trees: list[int]
+    linear: list[int]
+
+
+@dataclass
+class _Context:
+    data: Coerced
+    truth: NDArray[np.float64]
+    folds: NDArray[np.int64]
+    features: list[dict[str, Any]]
+    replaced: dict[int, NDArray[np.float64]]
+    numeric: str
+    categorical: str
+
+    def add(self, block: str, **feature: Any) -> None:
+        """One more feature of a block."""
+        self.features.append({"block": block, **feature})
+
+
+def fit(table: Table, rules: Sequence[ColumnRule], truth: NDArray[np.float64], folds: NDArray[np.int64], *,
+        numeric: str, categorical: str, seed: int, classes: int) -> Fitted:
+    """`truth` is [n, k] (one-hot for many classes, else one column), `folds` [n] for out-of-fold encodings.
+
+    Smoothed target means after Micci-Barreca 2001. `numeric` and `categorical` are the recipe's `clean.missing`.
+    """
+    context = _Context(coerced(table, rules), truth, folds, [], {}, numeric, categorical)
+    for rule in rules:
+        if rule.kind == "numeric":
+            _numeric(context, rule)
+        elif rule.kind == "categorical":
+            _categorical(context, rule)
+        elif rule.kind == "datetime":
+            _datetime(context, rule)
+        elif rule.kind == "text":
+            _text(context, rule, seed)
+    context.features += derive.pairs(context.data.numbers, truth, classes, seed)
+    preparation = opened(context.features, rules)
+    widths = [len(feature["names"]) for feature in context.features]
+    starts = np.concatenate([[0], np.cumsum(widths)])
+    matrix = preparation.apply(context.data)
+    for place, values in context.replaced.items():
+        matrix[:, starts[place]:starts[place] + widths[place]] = values
+    blocks: dict[str, list[int]] = {"trees": [], "linear": []}
+    for place, feature in enumerate(context.features):
+        blocks[feature["block"]] += range(int(starts[place]), int(starts[place + 1]))
+    return Fitted(preparation, matrix, blocks["trees"], blocks["linear"])
+
+
+def _numeric(context: _Context, rule: ColumnRule) -> None:
+    values = context.data.numbers[rule.name]
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return
+    fills = {"mean": float(known.mean()), "median": float(np.median(known)), "constant": 0.0}
+    fill = fills.get(context.numeric)
+    context.add("trees", op="number", column=rule.name, names=[rule.name], fill=fill)
+    filled = fills["median"] if fill is None else fill
+    log = bool(known.min() >= 0 and abs(_skew(known)) > 2)
+    scaled = np.log1p(known) if log else known
+    context.add("linear", op="number", column=rule.name, names=[f"{rule.name} (scaled)"], fill=filled, log=log,
+                mean=float(scaled.mean()), scale=float(scaled.std() or 1.0), clip=5.0)
+    steps = [float(q) for q in np.unique(np.quantile(known, [0.1, 0.25, 0.5, 0.75, 0.9])) if known.min() < q < known.max()]
+    if len(np.unique(known)) > 2 and steps:
+        context.add("linear", op="steps", column=rule.name, names=[f"{rule.name} > {q:g}" for q in steps], steps=steps)
+    if len(values) - len(known) >= 5:
+        context.add("linear", op="indicator", column=rule.name, names=[f"{rule.name} missing"])
+        if fill is not None:
+            context.add("trees", op="indicator", column=rule.name, names=[f"{rule.name} missing"])
+
+
+def _skew(values: NDArray[np.float64]) -> float:
+    spread = float(values.std())
+    return float(((values - values.mean()) ** 3).mean() / spread**3) if spread else 0.0
+
+
+def _lookup(context: _Context, block: str, rule: ColumnRule, categories: list[str], vectors: NDArray[np.float64],
+            label: str, **more: Any) -> None:
+    names = [f"{rule.name} {label}".strip()] if vectors.shape[1] == 1 else \
+        [f"{rule.name} {label} {place}" for place in range(vectors.shape[1])]
+    context.add(block, op="lookup", column=rule.name, names=more.pop("names", names), categories=categories,
+                vectors=pack(vectors), **more)
+
+
+def _by_count(keys: Column, least: int = 1, most: int = 5000) -> list[str]:
+    counts = Counter(key for key in keys if key is not None)
+    return [key for key, times in sorted(counts.items(), key=lambda kv: (-kv[1], kv[0])) if times >= least][:most]
+
+
+def _categorical(context: _Context, rule: ColumnRule) -> None:
+    keys = context.data.categories[rule.name]
+    categories = _by_count(keys)
+    count = len(categories)
+    frequent = context.categorical == "most_frequent"
+    missing = 0.0 if frequent else np.nan
+    _lookup(context, "trees", rule, categories, np.array([*range(count), missing, count], float)[:, None], "code")
+    if count >= _ENCODE_FROM:
+        _encoded(context, rule, keys, categories, "mean")
+    shown = [c for c in _by_count(keys, least=5)][:_ONE_HOT_MOST] or categories[:_ONE_HOT_MOST]
+    width = len(shown)
+    gaps = not frequent and sum(key is None for key in keys) >= 5
+    vectors = np.zeros((width + 2, width + gaps))
+    vectors[:width, :width] = np.eye(width)
+    if gaps:
+        vectors[width, width] = 1.0
+    elif frequent and width:
+        vectors[width, 0] = 1.0
+    names = [f"{rule.name} = {c}" for c in shown] + ([f"{rule.name} missing"] if gaps else [])
+    _lookup(context, "linear", rule, shown, vectors, "", names=names, counts=False)
+
+
+def _encoded(context: _Context, rule: ColumnRule, keys: Column, categories: list[str], label: str, **more: Any) -> None:
+    """The smoothed mean of the target per category; training rows get the mean of the other folds."""
+    prior = context.truth.mean(0)
+    vectors = np.vstack([_means(keys, context.truth, categories, prior), np.full(len(prior), np.nan), prior])
+    out = np.full((len(keys), len(prior)), np.nan)
+    place = {category: n for n, category in enumerate(categories)}
+    codes = np.array([-1 if key is None else place.get(key, len(categories)) for key in keys])
+    for fold in np.unique(context.folds):
+        inside = context.folds == fold
+        around = context.truth[~inside].mean(0) if (~inside).any() else prior
+        table = np.vstack([_means(keys[~inside], context.truth[~inside], categories, around), around])
+        rows = inside & (codes >= 0)
+        out[rows] = table[codes[rows]]
+    context.replaced[len(context.features)] = out
+    _lookup(context, "trees", rule, categories, vectors, label, counts=False, **more)
+
+
+def _means(keys: Column, truth: NDArray[np.float64], categories: list[str], prior: NDArray[np.float64]) -> NDArray[np.float64]:
+    place = {category: n for n, category in enumerate(categories)}
+    sums, counts = np.zeros((len(categories), truth.shape[1])), np.zeros(len(categories))
+    known = [(n, place[key]) for n, key in enumerate(keys) if key is not None and key in place]
+    if known:
+        rows, codes = (np.array(x) for x in zip(*known, strict=True))
+        np.add.at(sums, codes, truth[rows])
+        np.add.at(counts, codes, 1)
+    return np.asarray((sums + SMOOTHING * prior) / (counts + SMOOTHING)[:, None])
+
+
+def _datetime(context: _Context, rule: ColumnRule) -> None:
+    values = context.data.dates[rule.name]
+    known = values[~np.isnan(values[:, 0])]
+    parts = [n for n in range(len(DATE_PARTS)) if len(known) and len(np.unique(known[:, n])) > 1]
+    if not parts:
+        return
+    names = [f"{rule.name} {DATE_PARTS[n]}" for n in parts]
+    fills, mean, scale = np.median(known[:, parts], 0), known[:, parts].mean(0), known[:, parts].std(0)
+    context.add("trees", op="date", column=rule.name, names=names, parts=parts)
+    context.add("linear", op="date", column=rule.name, names=[f"{n} (scaled)" for n in names], parts=parts,
+                fills=pack(fills, "f8"), mean=mean.tolist(), scale=np.where(scale > 0, scale, 1.0).tolist())
+
+
+def _text(context: _Context, rule: ColumnRule, seed: int) -> None:
+    column = context.data.texts[rule.name]
+    context.add("trees", op="length", column=rule.name, names=[f"{rule.name} length", f"{rule.name} words"])
+    sets = [set(tokens(text or "")) for text in column]
+    if np.mean([len(words) for words in sets if words] or [0]) > _LONG_WORDS:
+        _long_text(context, rule, column, sets, seed)
+        return
+    counts = Counter(word for words in sets for word in words if not word.isdigit())
+    least = max(4, int(0.005 * len(column)))
+    shown = [w for w, times in sorted(counts.items(), key=lambda kv: (-kv[1], kv[0])) if times >= least][:48]
+    if shown:
+        for block in ("trees", "linear"):
+            context.add(block, op="bag", column=rule.name, names=[f"{rule.name} has {w}" for w in shown], vocabulary=shown)
+    context.add("trees", op="figure", column=rule.name, names=[f"{rule.name} number"])
+    lead = part_of(column, "lead")
+    initials = _by_count(lead, least=max(2, int(0.002 * len(column))), most=40)
+    codes = np.array([*range(len(initials)), np.nan, len(initials)], float)[:, None]
+    _lookup(context, "trees", rule, initials, codes, "initial", part="lead", counts=False)
+    for part in ("whole", "first"):
+        keys = part_of(column, part)
+        categories = _by_count(keys, most=50_000)
+        times = Counter(key for key in keys if key is not None)
+        vectors = np.array([*(times[c] for c in categories), 0, 0], float)[:, None]
+        context.replaced[len(context.features)] = np.array([[0.0] if k is None else [times[k] - 1.0] for k in keys])
+        _lookup(context, "trees", rule, categories, vectors, f"{part} count", part=part, counts=False)
+        _encoded(context, rule, keys, categories, f"{part} mean", part=part)
+
+
+def _long_text(context: _Context, rule: ColumnRule, column: Column, sets: list[set[str]], seed: int) -> None:
+    """TF-IDF of at most 20,000 words, then truncated SVD to at most 128 components (latent semantic analysis)."""
+    from scipy.sparse import csr_matrix
+    from sklearn.decomposition import TruncatedSVD
+
+    from keepfit.runtime.words import weights
+
+    counts = Counter(word for words in sets for word in words)
+    least = 2 if len(column) < 2000 else 3
+    shown = sorted(w for w, n in sorted(counts.items(), key=lambda kv: (-kv[1], kv[0]))[:20_000] if n >= least)
+    if len(shown) < 3:
+        return
+    idf = (np.log((1 + len(column)) / (1 + np.array([counts[w] for w in shown]))) + 1).astype(np.float32)
+    index = {word: place for place, word in enumerate(shown)}
+    found = [weights(text, index, idf) for text in column]
+    ends = np.concatenate([[0], np.cumsum([len(where) for where, _ in found])])
+    sparse = csr_matrix((np.concatenate([w for _, w in found]), np.concatenate([i for i, _ in found]), ends),
+                        shape=(len(column), len(shown)))
+    size = max(1, min(128, len(shown) - 1, len(column) - 1))
+    components = TruncatedSVD(size, random_state=seed).fit(sparse).components_.T.astype(np.float32)
+    for block in ("trees", "linear"):
+        context.add(block, op="words", column=rule.name, names=[f"{rule.name} topic {n}" for n in range(size)],
+                    vocabulary=shown, idf=pack(idf), components=pack(components))

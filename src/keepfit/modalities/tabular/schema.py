@@ -1,0 +1,114 @@
+"""Infers what each column is, from the training split: numeric, categorical, datetime, text or ignored, and says why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keepfit.core.errors import DataError, nearest
+from keepfit.runtime.coerce import ColumnRule, is_missing, parse_date, parse_number
+from keepfit.runtime.table import Column, Table
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A column's rule and what was seen of it."""
+
+    rule: ColumnRule
+    missing: float
+    distinct: int
+    example: str
+    action: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The row of the report's column table."""
+        return {"name": self.rule.name, "kind": self.rule.kind, "why": self.rule.why, "missing": round(self.missing, 6),
+                "distinct": self.distinct, "example": self.example, "used": self.rule.kind != "ignore",
+                "action": self.action}
+
+
+_ACTIONS = {"numeric": "read as a number", "categorical": "each value is a category; unseen values are answered and counted",
+            "datetime": "split into year, month, day, weekday, hour and days since 1970",
+            "text": "words are counted and weighed", "ignore": "not given to the model"}
+
+
+def infer(table: Table, target: str, kinds: Mapping[str, str], missing: list[str]) -> list[Finding]:
+    """One finding per column but the target, in order. Raises DataError for an unknown name or nothing left to learn from."""
+    for name in kinds:
+        if name not in table.columns:
+            raise DataError("column_missing", f"data.columns names {name!r}, which the data does not have", where=name,
+                            hint=nearest(name, table.names))
+    extra = frozenset(text.strip().lower() for text in missing)
+    found = [_column(name, column, kinds.get(name), extra) for name, column in table.columns.items() if name != target]
+    if not any(finding.rule.kind != "ignore" for finding in found):
+        raise DataError("no_features", "no column is left to learn from",
+                        seen="; ".join(f"{f.rule.name}: {f.rule.why}" for f in found)[:400] or "the target is the only column",
+                        hint="say a kind for a column under data.columns")
+    return found
+
+
+def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) -> Finding:
+    values = [text.strip() for text in column if text is not None and not is_missing(text, extra)]
+    distinct = set(values)
+    share = 1 - len(values) / max(len(column), 1)
+    sample = list(dict.fromkeys(values))
+    numeric, odd = _numeric_share(values, sample)
+    boolean = bool(distinct) and {v.lower() for v in distinct} <= {"true", "false"}
+    kind, why = _kind(values, distinct, sample, numeric, len(column)) if said is None else (said, "said in the recipe")
+    if not distinct and kind != "ignore":
+        kind, why = "ignore", "every cell is missing"
+    rule = ColumnRule(name, kind, why, extra | (frozenset(v.lower() for v in odd) if kind == "numeric" else frozenset()),
+                      number_like=numeric == 1.0, boolean=boolean,
+                      integer=numeric == 1.0 and all(float(parse_number(v) or 0).is_integer() for v in sample[:2000]))
+    action = _ACTIONS[kind]
+    if kind == "numeric" and odd:
+        action += f"; {', '.join(repr(v) for v in sorted(odd)[:4])} taken as missing"
+    return Finding(rule, share, len(distinct), sample[0][:40] if sample else "", action)
+
+
+def _numeric_share(values: list[str], sample: list[str]) -> tuple[float, set[str]]:
+    """Share of cells that are numbers, and the few spellings that are not."""
+    readable = {text: parse_number(text) is not None for text in sample}
+    odd = {text for text, good in readable.items() if not good}
+    return (sum(readable[v] for v in values) / len(values) if values else 0.0), odd
+
+
+def _kind(values: list[str], distinct: set[str], sample: list[str], numeric: float, rows: int) -> tuple[str, str]:
+    if not distinct:
+        return "ignore", "every cell is missing"
+    if len(distinct) == 1:
+        return "ignore", f"the same value {sample[0][:30]!r} in every row"
+    if {v.lower() for v in distinct} <= {"true", "false"}:
+        return "categorical", "true and false"
+    if numeric >= 0.98:
+        return _number_kind(values, distinct, rows)
+    dated = sum(parse_date(v) is not None for v in sample[:500]) / len(sample[:500])
+    if dated >= 0.95:
+        return "datetime", f"{dated:.0%} of its values are dates"
+    words = float(np.mean([v.count(" ") + 1 for v in sample[:2000]]))
+    length = float(np.mean([len(v) for v in sample[:2000]]))
+    if len(distinct) > 0.95 * len(values) and words < 1.5 and len(values) >= 20 and _one_shape(sample[:500]):
+        return "ignore", "an identifier: a different code of one shape in almost every row"
+    if len(distinct) > 20 and (len(distinct) > 0.3 * len(values) or words >= 4 or length > 50):
+        return "text", f"{len(distinct)} different values of {words:.1f} words on average"
+    return "categorical", f"{len(distinct)} different values"
+
+
+def _number_kind(values: list[str], distinct: set[str], rows: int) -> tuple[str, str]:
+    numbers = np.array([number for v in values if (number := parse_number(v)) is not None])
+    whole = bool(np.all(numbers == np.floor(numbers)))
+    if whole and len(distinct) == len(values) == rows and rows >= 30 and np.ptp(numbers) < 4 * rows:
+        return "ignore", "an identifier: a different running number in every row"
+    zeros = sum(len(v) > 1 and v[0] == "0" and v.isdigit() for v in distinct)
+    if zeros > 0.1 * len(distinct):
+        return "categorical", "codes with leading zeros"
+    return "numeric", f"numbers with {len(distinct)} different values"
+
+
+def _one_shape(sample: list[str]) -> bool:
+    shapes = {"".join("9" if c.isdigit() else "a" if c.isalpha() else c for c in v) for v in sample}
+    mixed = any(c.isdigit() for v in sample[:50] for c in v)
+    return (len(shapes) <= max(3, len(sample) // 50) or len({len(v) for v in sample}) <= 2) and (mixed or len(shapes) == 1)

@@ -1,0 +1,66 @@
+"""The `data` section: where rows come from, how they are read and split."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from keepfit.core.options import Options
+
+Kind = Literal["numeric", "categorical", "datetime", "text", "ignore"]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class ReadOptions(Options):
+    """How text files are read; whatever is not said is sniffed."""
+
+    delimiter: str | None = Field(None, description="field separator of a text file; sniffed when absent", min_length=1)
+    header: bool = Field(True, description="whether the first line names the columns")
+    names: list[str] | None = Field(None, description="column names, for files without a header")
+    quote: str | None = Field(None, description="quote character, or none for no quoting; sniffed when absent")
+    missing: list[str] = Field(default_factory=list, description="more spellings of a missing value")
+    encoding: str | None = Field(None, description="text encoding such as utf-8, latin-1, gb18030; sniffed when absent")
+
+
+class SplitOptions(Options):
+    """Shares are of all rows; the split is a function of the seed and the content of a row."""
+
+    test: Share = Field(0.2, description="share of rows held out for the final figures")
+    validation: Share = Field(0.1, description="share of rows for choosing among models")
+    by: Literal["auto", "random", "stratified", "group", "time", "given"] = Field(
+        "auto", description="auto: stratified for classification, random for regression, given where files are given")
+    column: str | None = Field(None, description="the group or time column, where `by` is group or time")
+
+    @model_validator(mode="after")
+    def _column_fits(self) -> SplitOptions:
+        if (self.by in ("group", "time")) != (self.column is not None):
+            raise ValueError("`column` goes with `by: group` and `by: time`, and only with them")
+        if self.test + self.validation >= 0.95:
+            raise ValueError("test and validation leave less than 5 % of the rows for training")
+        return self
+
+
+class DataOptions(Options):
+    """Sources, target, column kinds, reading, splitting and balance."""
+
+    source: str | None = Field(None, description="file, glob, sklearn:NAME; .csv .tsv .parquet .jsonl .json, gz too")
+    train: str | None = Field(None, description="training source, where the splits are given")
+    validation: str | None = Field(None, description="validation source; cut from train when absent")
+    test: str | None = Field(None, description="test source; with it no other test split is made")
+    target: str = Field(description="the column to predict")
+    columns: dict[str, Kind] = Field(default_factory=dict, description="column kinds that override what is inferred")
+    read: ReadOptions = Field(default_factory=ReadOptions, description="how text files are read")
+    split: SplitOptions = Field(default_factory=SplitOptions, description="how rows are shared out")
+    balance: Literal["none", "class_weight"] = Field(
+        "none", description="class_weight: rare classes weigh more while training (classification)")
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> DataOptions:
+        if (self.source is None) == (self.train is None):
+            raise ValueError("give either `source` or `train` (with `validation` and `test` where there are any)")
+        if self.source is not None and (self.validation or self.test):
+            raise ValueError("`validation` and `test` go with `train`, not with `source`")
+        if self.target in self.columns:
+            raise ValueError(f"{self.target!r} is the target; its kind follows from `task`")
+        return self

@@ -1,0 +1,66 @@
+"""The sections that follow training: evaluate, explain, package, serve; and the budget."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from keepfit.core.options import Options
+
+Metric = Literal["accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "log_loss", "mcc", "rmse", "mae", "r2"]
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SIZES = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+
+
+def seconds(value: object) -> object:
+    """`60s`, `10m`, `1.5h` or a number of seconds."""
+    found = re.fullmatch(r"([0-9.]+)\s*([smh]?)", str(value).strip())
+    if not found or float(found[1]) <= 0:
+        raise ValueError("a time is a positive number with s, m or h, such as 60s or 10m")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def size_bytes(value: object) -> object:
+    """`16MB`, `500kB` or a number of bytes."""
+    found = re.fullmatch(r"([0-9.]+)\s*([kmg]?b?)", str(value).strip().lower())
+    if not found or found[2] not in _SIZES:
+        raise ValueError("a size is a number with kB, MB or GB, such as 16MB")
+    return int(float(found[1]) * _SIZES[found[2]])
+
+
+class BudgetOptions(Options):
+    """Contracts on time."""
+
+    time: Annotated[float, BeforeValidator(seconds)] = Field(300.0, description="time for trying models: 60s, 10m, 1h")
+
+
+class EvaluateOptions(Options):
+    """Figures on the held-out rows."""
+
+    primary: Metric | Literal["auto"] = Field("auto", description="the metric that chooses; accuracy or rmse when auto")
+    metrics: list[Metric] = Field(default_factory=list, description="which metrics; all that fit the task when empty")
+    slices: list[str] = Field(default_factory=list, description="columns whose groups are compared")
+
+
+class ExplainOptions(Options):
+    """Which columns matter."""
+
+    rows: int = Field(1000, ge=10, le=100_000, description="held-out rows used for permutation importance")
+
+
+class PackageOptions(Options):
+    """The bundle."""
+
+    golden: Literal["synthetic", "rows", "off"] = Field(
+        "synthetic", description="sample inputs replayed at start; rows: real held-out rows leave the house")
+
+
+class ServeOptions(Options):
+    """Defaults of `keepfit serve`."""
+
+    host: str = Field("127.0.0.1", description="address to bind; anything but loopback needs a token")
+    port: int = Field(8000, ge=0, le=65535, description="port; 0 takes a free one")
+    token_env: str | None = Field(None, description="environment variable that holds the bearer token")
+    max_body: Annotated[int, BeforeValidator(size_bytes)] = Field(16_000_000, description="largest request body: 16MB")

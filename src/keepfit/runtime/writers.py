@@ -1,0 +1,78 @@
+"""Writes answers and ledgers as CSV, Parquet or JSON lines, a chunk at a time, whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from keepfit.core import atomic
+from keepfit.core.errors import DataError
+
+Row = Sequence[Any]
+
+
+def safe_cell(value: Any) -> Any:
+    """Text that a spreadsheet would run as a formula gets a leading quote mark."""
+    return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+def csv_lines(names: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
+    """The table as CSV lines, header first; None is empty."""
+    for row in _chain(names, rows):
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerow(["" if cell is None else safe_cell(cell) for cell in row])
+        yield out.getvalue()
+
+
+def _chain(names: Sequence[str], rows: Iterable[Row]) -> Iterator[Row]:
+    yield names
+    yield from rows
+
+
+def write(path: Path, names: Sequence[str], kinds: Sequence[str], rows: Iterable[Row]) -> None:
+    """Rows to `path`, by its ending. `kinds` are DuckDB types for Parquet. Raises DataError for an unknown ending."""
+    ending = path.suffix.lower()
+    if ending not in (".csv", ".parquet", ".jsonl"):
+        raise DataError("unknown_format", "answers are written as csv, parquet or jsonl", where=str(path),
+                        seen=ending or "no ending", hint="for example -o answers.csv")
+    with tempfile.TemporaryDirectory(prefix="keepfit-") as scratch:
+        lines = Path(scratch, "rows")
+        with lines.open("w", encoding="utf-8", newline="") as file:
+            if ending == ".csv":
+                file.writelines(csv_lines(names, rows))
+            else:
+                file.writelines(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n" for row in rows)
+        if ending == ".parquet":
+            atomic.write_bytes(path, _parquet(lines, names, kinds))
+        else:
+            atomic.write_bytes(path, lines.read_bytes())
+
+
+def parquet_bytes(names: Sequence[str], kinds: Sequence[str], rows: Iterable[Row]) -> bytes:
+    """Rows as Parquet; the same rows give the same bytes."""
+    with tempfile.TemporaryDirectory(prefix="keepfit-") as scratch:
+        lines = Path(scratch, "rows")
+        with lines.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n" for row in rows)
+        return _parquet(lines, names, kinds)
+
+
+def _parquet(lines: Path, names: Sequence[str], kinds: Sequence[str]) -> bytes:
+    import duckdb
+
+    goal = lines.with_name("out.parquet")
+    columns = ", ".join(f"{_quoted(name)}: '{kind}'" for name, kind in zip(names, kinds, strict=True))
+    with duckdb.connect(":memory:") as connection:
+        connection.execute("set threads=1")
+        connection.execute(f"copy (select * from read_json('{lines}', format='newline_delimited', columns={{{columns}}},"
+                           f" maximum_object_size=67108864)) to '{goal}' (format parquet)")
+    return goal.read_bytes()
+
+
+def _quoted(name: str) -> str:
+    return "'" + name.replace("'", "''") + "'"

@@ -1,0 +1,137 @@
+"""The store: an artifact is a set of named files, kept under the hash of its content; a step key points to it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from keepfit.core import atomic, digest
+from keepfit.core.errors import EnvironmentFault, from_os_error
+
+Files = dict[str, bytes]
+
+
+class Store:
+    """Everything under `.keepfit/`: `objects/` and `journal.sqlite`. Safe for several processes at once."""
+
+    def __init__(self, workspace: Path) -> None:
+        self.folder = workspace / ".keepfit"
+        try:
+            (self.folder / "objects").mkdir(parents=True, exist_ok=True)
+            with self._journal() as journal:
+                journal.execute("create table if not exists steps (key text primary key, artifact text not null,"
+                                " stage text not null, seconds real not null)")
+                journal.execute("create table if not exists runs (path text primary key, recipe text not null,"
+                                " plan text not null, state text not null)")
+        except OSError as error:
+            raise from_os_error(error, "opening the workspace") from None
+        except sqlite3.Error as error:
+            raise EnvironmentFault("workspace", "the workspace's journal cannot be opened", where=str(self.folder),
+                                   seen=str(error), hint="choose another --workspace DIR") from None
+
+    @contextmanager
+    def _journal(self) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(self.folder / "journal.sqlite", timeout=60)
+        try:
+            connection.execute("pragma synchronous=full")
+            with connection:
+                yield connection
+        finally:
+            connection.close()
+
+    def put(self, files: Mapping[str, bytes]) -> str:
+        """Keep files; the name of the artifact is the digest of its listing."""
+        sums = {name: digest.of_bytes(data) for name, data in sorted(files.items())}
+        name = digest.of_json(sums)
+        place = self._place(name)
+        if place.exists() and self._read(name) is not None:
+            return name
+        with atomic.new_folder(place) as scratch:
+            for file, data in files.items():
+                (scratch / file).parent.mkdir(parents=True, exist_ok=True)
+                (scratch / file).write_bytes(data)
+            (scratch / "files.json").write_bytes(digest.canonical(sums))
+        return name
+
+    def get(self, artifact: str) -> Files | None:
+        """The files of an artifact, or None when it is absent or any byte of it is not what was kept."""
+        return self._read(artifact)
+
+    def record(self, key: str, artifact: str, stage: str, seconds: float) -> None:
+        """A step was made."""
+        with self._journal() as journal:
+            journal.execute("insert or replace into steps values (?,?,?,?)", (key, artifact, stage, seconds))
+
+    def made_by(self, key: str) -> tuple[str, Files] | None:
+        """The artifact of a step, verified; a damaged one is thrown away so that it is made again."""
+        with self._journal() as journal:
+            row = journal.execute("select artifact from steps where key=?", (key,)).fetchone()
+        if row is None:
+            return None
+        files = self._read(row[0])
+        if files is None:
+            shutil.rmtree(self._place(row[0]), ignore_errors=True)
+            with self._journal() as journal:
+                journal.execute("delete from steps where key=?", (key,))
+            return None
+        return str(row[0]), files
+
+    def is_made(self, key: str) -> bool:
+        """Whether a step is in the journal; does not verify."""
+        with self._journal() as journal:
+            row = journal.execute("select artifact from steps where key=?", (key,)).fetchone()
+        return row is not None and self._place(row[0]).exists()
+
+    def new_run(self, folder: Path, recipe: str, plan: list[str]) -> Path:
+        """Claim the next numbered folder under `folder`, e.g. `0003`; two callers never get the same."""
+        folder.mkdir(parents=True, exist_ok=True)
+        number = 1 + max((int(p.name) for p in folder.iterdir() if p.name.isdigit()), default=0)
+        while True:
+            path = folder / f"{number:04d}"
+            try:
+                path.mkdir()
+                break
+            except FileExistsError:
+                number += 1
+        self.run_state(path, recipe, plan, "started")
+        return path
+
+    def run_state(self, path: Path, recipe: str, plan: list[str], state: str) -> None:
+        """Write a run into the journal."""
+        with self._journal() as journal:
+            journal.execute("insert or replace into runs values (?,?,?,?)",
+                            (str(path.resolve()), recipe, json.dumps(plan), state))
+
+    def unfinished(self, folder: Path, plan: list[str]) -> Path | None:
+        """A run below `folder` of the same plan that was started and neither finished nor is held by a live process."""
+        with self._journal() as journal:
+            rows = journal.execute("select path from runs where plan=? and state='started' order by path desc",
+                                   (json.dumps(plan),)).fetchall()
+        found = [Path(row[0]) for row in rows]
+        return next((p for p in found if p.parent == folder.resolve() and p.is_dir()), None)
+
+    def _place(self, artifact: str) -> Path:
+        return self.folder / "objects" / artifact[:2] / artifact
+
+    def _read(self, artifact: str) -> Files | None:
+        place = self._place(artifact)
+        try:
+            sums = json.loads((place / "files.json").read_bytes())
+            files = {name: (place / name).read_bytes() for name in sums}
+        except (OSError, ValueError):
+            return None
+        whole = all(digest.of_bytes(files[name]) == wanted for name, wanted in sums.items())
+        return files if whole and digest.of_json(sums) == artifact else None
+
+
+def sweep(folder: Path, age_s: float = 86_400) -> int:
+    """Remove scratch folders that killed writers left behind; returns how many."""
+    old = [p for p in folder.rglob(".*.part") if p.stat().st_mtime < time.time() - age_s]
+    for path in old:
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    return len(old)
