@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 
 import pytest
 from serve_fake import Bundle
 
+from keepfit.core.errors import DataError
 from keepfit.runtime.answers import class_name
+from keepfit.serve.body import unpack
 
 PARTS = {"code", "message", "where", "hint"}
 
@@ -127,6 +130,17 @@ def test_compressed_bodies_and_their_bombs(client, row):
              (gzip.compress(good)[:-9], "gzip", 422), (good, "gzip", 422), (good, "br", 415), (good, "identity", 200)]
     seen = [ask.post("/predict", content=body, headers={"Content-Encoding": how}).status_code for body, how, _ in cases]
     assert seen == [status for _, _, status in cases]
+
+
+def test_a_compressed_bomb_is_never_held_whole():
+    bomb = gzip.compress(b" " * 50_000_000)
+    tracemalloc.start()
+    with pytest.raises(DataError) as refused:
+        unpack(bomb, "gzip", 100_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert refused.value.code == "body_too_large"
+    assert peak < 2_000_000
 
 
 def test_routes_and_methods_that_are_not_there(client):

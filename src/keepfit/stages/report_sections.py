@@ -210,7 +210,7 @@ def _data(facts: ReportFacts, figures: dict[str, str]) -> str:
 def _models(facts: ReportFacts, figures: dict[str, str]) -> str:
     if not facts.leaderboard:
         return _words("One model was trained; nothing was compared.") + _side_by_side(figures, "training_curve")
-    rows = [[row["name"], metric_text(facts.primary, row["validation"]), wording.duration(row["seconds"]),
+    rows = [[row["name"], metric_text(facts.primary, row["validation"]), "" if row["seconds"] is None else wording.duration(row["seconds"]),
              "chosen" if row["chosen"] else "", row["note"]] for row in facts.leaderboard]
     chosen = [bool(row["chosen"]) for row in facts.leaderboard]
     headers = ["model", f"{title(facts.primary)} (validation)", "time", "", "note"]

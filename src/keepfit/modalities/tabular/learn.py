@@ -35,6 +35,7 @@ class Way:
     budget_s: float | None
     preset: str
     threads: int = 2
+    stopped: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def fit(options: Options, rules: Sequence[ColumnRule], train: Sample, valid: Sam
     found = auto.search(_candidates(options, len(train.truth), way.preset),
                         Fold(fitted.matrix, train.truth, _weights(train.truth, weigh)),
                         Fold(seen, valid.truth, _weights(valid.truth, weigh)), settings, budget_s=way.budget_s,
-                        blend=getattr(options, "use", "") in ("auto", "ensemble"), refit=getattr(options, "refit", True), say=say)
+                        blend=getattr(options, "use", "") in ("auto", "ensemble"), refit=getattr(options, "refit", True),
+                        say=say, stopped=way.stopped)
     onnx = joined(found.members, found.weights, fitted.matrix.shape[1])
     features = fitted.preparation.apply(coerced(probe, rules))
     native = np.asarray(sum(w * m.predict(features) for w, m in zip(found.weights, found.members, strict=True)))

@@ -60,7 +60,7 @@ def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) 
     kind, why = _kind(values, distinct, sample, numeric, len(column)) if said is None else (said, "said in the recipe")
     if not distinct and kind != "ignore":
         kind, why = "ignore", "every cell is missing"
-    rule = ColumnRule(name, kind, why, extra | (frozenset(v.lower() for v in odd) if kind == "numeric" else frozenset()),
+    rule = ColumnRule(name, kind, why, extra | (frozenset(v.lower() for v in odd) if kind == "numeric" and said is None else frozenset()),
                       number_like=numeric == 1.0, boolean=boolean,
                       integer=numeric == 1.0 and all(float(parse_number(v) or 0).is_integer() for v in sample[:2000]))
     action = _ACTIONS[kind]

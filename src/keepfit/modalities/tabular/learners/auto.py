@@ -21,7 +21,7 @@ from keepfit.modalities.tabular.options import ForestParams, GbdtParams, LinearP
 
 _CROSS_UP_TO = 20_000
 _FOLDS = 5
-_LARGE_BYTES = 3_000_000
+_LARGE_BYTES = 6_000_000
 Fit = Callable[[Any, Fold, Fold | None, Settings], Member]
 
 
@@ -87,7 +87,8 @@ def candidates(rows: int, preset: str) -> list[Candidate]:
 
 
 def search(tried: list[Candidate], train: Fold, valid: Fold, settings: Settings, *, budget_s: float | None,
-           blend: bool, refit: bool, say: Callable[[str, dict[str, Any]], None]) -> Outcome:
+           blend: bool, refit: bool, say: Callable[[str, dict[str, Any]], None],
+           stopped: Callable[[], bool]) -> Outcome:
     """Score every candidate that fits into the budget, choose, fit for good. The first candidate is always tried."""
     start = time.monotonic()
     pool = train.with_rows(valid) if refit else train
@@ -95,11 +96,11 @@ def search(tried: list[Candidate], train: Fold, valid: Fold, settings: Settings,
     trials: list[Trial] = []
     for candidate in tried:
         spent = time.monotonic() - start
-        if trials and budget_s is not None and spent > 0.45 * budget_s:
-            say("skipped", {"name": candidate.name, "why": "the time budget"})
+        if trials and (stopped() or (budget_s is not None and spent > 0.45 * budget_s)):
+            say("skipped", {"name": candidate.name, "why": "stopped" if stopped() else "the time budget"})
             continue
-        ends = start + 0.6 * budget_s if budget_s is not None else None
-        timed = replace(settings, extra={"late": (lambda: time.monotonic() > ends) if ends else None})
+        ends = start + 0.6 * budget_s if budget_s is not None else float("inf")
+        timed = replace(settings, extra={"late": lambda ends=ends: stopped() or time.monotonic() > ends})
         trials.append(_crossed(candidate, pool, timed) if cross else _held_out(candidate, train, valid, timed))
         say("tried", {"name": candidate.name, "seconds": round(trials[-1].seconds, 2)})
     held_truth = pool.truth if cross else valid.truth
@@ -124,7 +125,7 @@ def _held_out(candidate: Candidate, train: Fold, valid: Fold, settings: Settings
     member = candidate.fit(candidate.params, train, valid, settings)
     rounds = member.curve["best"] if member.curve else None
     return Trial(candidate, member.predict(valid.features), time.monotonic() - start, rounds, member.curve,
-                 member.onnx.ByteSize())
+                 sum(map(len, member.files.values())))
 
 
 def _crossed(candidate: Candidate, pool: Fold, settings: Settings) -> Trial:
@@ -136,7 +137,7 @@ def _crossed(candidate: Candidate, pool: Fold, settings: Settings) -> Trial:
         inside = folds == fold
         member = candidate.fit(candidate.params, pool.take(~inside), pool.take(inside), settings)
         scores[inside] = member.predict(pool.features[inside])
-        size = member.onnx.ByteSize()
+        size = sum(map(len, member.files.values()))
         if member.curve:
             rounds.append(member.curve["best"])
             curve = member.curve

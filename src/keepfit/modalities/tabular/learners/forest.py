@@ -25,10 +25,13 @@ def fit(params: ForestParams, train: Fold, valid: Fold | None, settings: Setting
               "random_state": settings.seed, "n_jobs": settings.threads, "max_features": 0.5}
     model: Any = ExtraTreesClassifier(**common) if settings.classes else ExtraTreesRegressor(**common)
     model.fit(_full(train.features[:, columns]), train.truth, sample_weight=train.weights)
-    options = {id(model): {"zipmap": False}} if settings.classes else None
-    onnx = to_onnx(model, initial_types=[("x", FloatTensorType([None, len(columns)]))], options=options,
-                   target_opset=18, name="forest")
-    _fill_gaps(onnx)
+
+    def onnx() -> Any:
+        options = {id(model): {"zipmap": False}} if settings.classes else None
+        made = to_onnx(model, initial_types=[("x", FloatTensorType([None, len(columns)]))], options=options,
+                       target_opset=18, name="forest")
+        _fill_gaps(made)
+        return made
 
     def predict(features: Any) -> Scores:
         full = _full(features[:, columns])

@@ -74,13 +74,15 @@ def lightgbm_params(params: GbdtParams, settings: Settings, metric: str) -> dict
 
 def member(name: str, booster: Any, settings: Settings, curve: dict[str, Any] | None = None) -> Member:
     """The booster as a member: its ONNX trees, its own predict, its model text."""
-    from onnxmltools import convert_lightgbm
-    from onnxmltools.convert.common.data_types import FloatTensorType
-
     columns = settings.trees
-    options = {"zipmap": False} if settings.classes else {}
-    onnx = convert_lightgbm(booster, name="keepfit", initial_types=[("x", FloatTensorType([None, len(columns)]))],
-                            target_opset=15, **options)
+
+    def onnx() -> Any:
+        from onnxmltools import convert_lightgbm
+        from onnxmltools.convert.common.data_types import FloatTensorType
+
+        options = {"zipmap": False} if settings.classes else {}
+        kinds = [("x", FloatTensorType([None, len(columns)]))]
+        return convert_lightgbm(booster, name="keepfit", initial_types=kinds, target_opset=15, **options)
 
     def predict(features: Any) -> Scores:
         raw = np.asarray(booster.predict(features[:, columns], num_threads=settings.threads))

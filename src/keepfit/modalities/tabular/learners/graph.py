@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,13 +15,13 @@ Scores = NDArray[np.float64]
 
 @dataclass
 class Member:
-    """A fitted learner. `onnx` has one input [n, len(columns)] and its last output holds [n, k] scores.
+    """A fitted learner. `onnx()` makes a model with one input [n, len(columns)] whose last output holds [n, k] scores.
 
     `predict` is the learner's own code; `files` keeps the weights as text or safetensors, never a pickle.
     """
 
     name: str
-    onnx: Any
+    onnx: Callable[[], Any]
     columns: list[int]
     predict: Any
     files: dict[str, bytes] = field(default_factory=dict)
@@ -46,14 +46,14 @@ def joined(members: Sequence[Member], weights: Sequence[float], width: int) -> b
     nodes, constants, parts = [], [], []
     opsets = {"": 18, "ai.onnx.ml": 1}
     for place, (member, weight) in enumerate(zip(members, weights, strict=True)):
-        prefix = f"m{place}_"
-        constants.append(_constant(f"{prefix}columns", np.array(member.columns, np.int64)))
-        nodes.append(helper.make_node("Gather", ["features", f"{prefix}columns"], [f"{prefix}in"], axis=1))
-        end = _copied(member.onnx.graph, prefix, nodes, constants)
-        constants.append(_constant(f"{prefix}weight", np.array(weight, np.float32)))
-        nodes.append(helper.make_node("Mul", [end, f"{prefix}weight"], [f"{prefix}part"]))
-        parts.append(f"{prefix}part")
-        for opset in member.onnx.opset_import:
+        prefix, made = f"m{place}_", member.onnx()
+        constants.append(_constant(f"{prefix}own_columns", np.array(member.columns, np.int64)))
+        nodes.append(helper.make_node("Gather", ["features", f"{prefix}own_columns"], [f"{prefix}in"], axis=1))
+        end = _copied(made.graph, prefix, nodes, constants)
+        constants.append(_constant(f"{prefix}share_of_mean", np.array(weight, np.float32)))
+        nodes.append(helper.make_node("Mul", [end, f"{prefix}share_of_mean"], [f"{prefix}scaled_scores"]))
+        parts.append(f"{prefix}scaled_scores")
+        for opset in made.opset_import:
             opsets[opset.domain] = max(opsets.get(opset.domain, 1), opset.version)
     nodes.append(helper.make_node("Sum", parts, ["scores"]))
     given = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", width])

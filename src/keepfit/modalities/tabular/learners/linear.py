@@ -36,7 +36,7 @@ def fit(params: LinearParams, train: Fold, valid: Fold | None, settings: Setting
         return np.asarray(grown / grown.sum(1, keepdims=True))
 
     kept = json.dumps({"weight": weight.tolist(), "bias": bias.tolist(), "columns": columns}).encode()
-    return Member("linear", _onnx(weight, bias, bool(settings.classes)), columns, predict, {"linear.json": kept})
+    return Member("linear", lambda: _onnx(weight, bias, bool(settings.classes)), columns, predict, {"linear.json": kept})
 
 
 def _onnx(weight: Any, bias: Any, classes: bool) -> Any:

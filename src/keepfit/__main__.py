@@ -1,0 +1,5 @@
+"""`python -m keepfit`."""
+
+from keepfit.cli.main import main
+
+main()

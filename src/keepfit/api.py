@@ -1,0 +1,212 @@
+"""The dozen functions that the command line, notebooks and tests call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keepfit.core.errors import DataError, KeepfitError
+from keepfit.core.events import Emit, silent
+from keepfit.runtime.bundle import Bundle
+from keepfit.runtime.predictor import Predictor
+from keepfit.runtime.table import Table, from_frame
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from keepfit.engine.plan import Plan
+    from keepfit.engine.run import Run
+    from keepfit.runtime.answers import Answers
+    from keepfit.tasks.task import Task
+
+Stopped = Callable[[], bool]
+
+
+class Model:
+    """An opened bundle that answers: what `load` gives."""
+
+    def __init__(self, bundle: Bundle, predictor: Predictor) -> None:
+        self.bundle, self._predictor = bundle, predictor
+
+    def predict(self, frame: Any) -> Answers:
+        """Answers for a pandas or polars frame, a mapping of columns or a list of row mappings, in order."""
+        return self._predictor.predict(from_frame(frame))
+
+    def check_rows(self, rows: Sequence[Any]) -> Table:
+        """JSON objects as a table, strictly checked. Raises DataError."""
+        return self._predictor.check_rows(rows)
+
+
+def load(path: str | Path) -> Model:
+    """Open a bundle, verify it and replay its golden rows; needs no training library."""
+    bundle = Bundle.open(Path(path))
+    return Model(bundle, bundle.predictor())
+
+
+def make_plan(recipe: str | Path, overrides: Sequence[str] = (), until: str | None = None) -> Plan:
+    """The plan of a recipe file."""
+    from keepfit import recipe as recipes
+    from keepfit.engine.plan import plan
+
+    return plan(recipes.load(Path(recipe), overrides), until=until)
+
+
+def run(recipe: str | Path, overrides: Sequence[str] = (), *, until: str | None = None, fresh: bool = False,
+        workspace: str | Path = ".", emit: Emit = silent, stopped: Stopped = lambda: False) -> Run:
+    """The whole line of a recipe; what is already made is kept."""
+    from keepfit.engine.run import run as walk
+    from keepfit.store.artifacts import Store
+
+    made = make_plan(recipe, overrides, until)
+    root = Path(workspace)
+    return walk(made, Store(root), root / "runs", emit, fresh=fresh, stopped=stopped)
+
+
+def fit(data: Any, target: str, *, time: str | None = None, overrides: Sequence[str] = (), output: str | Path | None = None,
+        workspace: str | Path = ".", emit: Emit = silent, stopped: Stopped = lambda: False) -> Run:
+    """`run` without a recipe: `data` is a path, a source name, or a pandas or polars frame."""
+    import json
+
+    from keepfit import recipe as recipes
+    from keepfit.engine.plan import plan
+    from keepfit.engine.run import run as walk
+    from keepfit.store.artifacts import Store
+
+    frame = None if isinstance(data, str | Path) else from_frame(data)
+    name = _name(str(data)) if frame is None else "model"
+    text = f"version: 1\nname: {name}\ndata: {{source: {json.dumps(str(data) if frame is None else 'frame')}, " \
+           f"target: {json.dumps(target)}}}\n"
+    asked = [f"budget.time={time}"] if time else []
+    made = plan(recipes.parse(text, [*asked, *overrides], origin="fit", folder=Path.cwd()), frame)
+    root = Path(workspace)
+    return walk(made, Store(root), root / "runs", emit, goal=Path(output) if output else None, stopped=stopped)
+
+
+def _name(source: str) -> str:
+    import re
+
+    stem = Path(source.removeprefix("sklearn:")).name.split(".")[0].lower()
+    return re.sub(r"[^a-z0-9_-]+", "-", stem).strip("-_")[:60] or "model"
+
+
+def tables_of(data: str | Path, read: Any = None) -> Iterator[Table]:
+    """The rows of a source in chunks, so that a file larger than memory can be answered."""
+    from keepfit.runtime import sources
+
+    for path in sources.files_of(str(data), Path.cwd()):
+        rejects = sources.Rejects()
+        yield from sources.chunks(path, read or sources.Read(), rejects)
+        if rejects.lines:
+            file, line, reason, _ = rejects.lines[0]
+            raise DataError("unreadable_lines", "lines of the data cannot be read, so answers would not line up",
+                            where=f"{file}:{line}", seen=f"{len(rejects.lines)} lines; first: {reason}",
+                            hint="mend these lines, or say --delimiter")
+
+
+def predict(bundle: str | Path, data: str | Path, output: str | Path | None = None,
+            write: Callable[[str], object] | None = None) -> dict[str, Any]:
+    """Answers for a source, to a csv, parquet or jsonl file, or as CSV lines through `write`. Returns counts."""
+    from keepfit.runtime.answers import class_name
+    from keepfit.runtime.writers import csv_lines
+    from keepfit.runtime.writers import write as write_file
+
+    model = load(bundle)
+    labels = [class_name(label) for label in model.bundle.classes]
+    names = ["prediction", *[f"probability_{label}" for label in labels], "error"]
+    counts: dict[str, Any] = {"rows": 0, "errors": 0, "unseen": {}}
+
+    def rows() -> Iterator[list[Any]]:
+        for table in tables_of(data):
+            answers = model.predict(table)
+            counts["rows"] += len(answers)
+            for column, times in answers.unseen.items():
+                counts["unseen"][column] = counts["unseen"].get(column, 0) + times
+            for place, (label, error) in enumerate(zip(answers.labels, answers.errors, strict=True)):
+                counts["errors"] += bool(error)
+                shares = [] if answers.probabilities is None else [
+                    None if error else float(p) for p in answers.probabilities[place]]
+                yield [label, *shares, error]
+
+    if output is not None:
+        first = model.bundle.classes[0] if labels else 0.0
+        kind = "BOOLEAN" if isinstance(first, bool) else "DOUBLE" if isinstance(first, float) else \
+            "BIGINT" if isinstance(first, int) else "VARCHAR"
+        write_file(Path(output), names, [kind, *["DOUBLE"] * len(labels), "VARCHAR"], rows())
+    else:
+        for line in csv_lines(names, rows()):
+            (write or (lambda text: None))(line)
+    return counts
+
+
+def evaluate(bundle: str | Path, data: str | Path) -> dict[str, Any]:
+    """Metrics on labelled raw data: `metrics`, `rows`, `label_matches`, `errors`."""
+    import numpy as np
+
+    from keepfit.tasks.metrics import METRICS, score
+    from keepfit.tasks.task import Task
+
+    model = load(bundle)
+    task = Task("classification" if model.bundle.task == "classification" else "regression", model.bundle.target,
+                tuple(model.bundle.classes))
+    answers, truths = [], []
+    for table in tables_of(data):
+        if task.target not in table.columns:
+            from keepfit.core.errors import nearest
+
+            raise DataError("no_target", f"the data has no column {task.target!r}", where=str(data),
+                            seen=", ".join(table.names)[:300], hint=nearest(task.target, table.names))
+        answers.append(model.predict(table))
+        truths.append(table.columns[task.target])
+    labels = np.concatenate(truths)
+    truth, matches, known = _truth(labels, task)
+    good = known & np.array([not error for part in answers for error in part.errors])
+    if not good.any():
+        raise DataError("no_rows", "no row has both an answer and a label", where=str(data))
+    if task.kind == "classification":
+        scores = np.concatenate([part.probabilities for part in answers if part.probabilities is not None])
+    else:
+        scores = np.array([np.nan if v is None else v for part in answers for v in part.labels])
+    return {"metrics": score(task, truth[good], scores[good], list(METRICS[task.kind])), "rows": int(good.sum()),
+            "label_matches": matches, "errors": int((~good).sum())}
+
+
+def _truth(labels: NDArray[np.object_], task: Task) -> tuple[NDArray[Any], dict[str, str], NDArray[np.bool_]]:
+    """Answers, the spellings of classes that were matched, and which rows have a label."""
+    import numpy as np
+
+    from keepfit.runtime.coerce import is_missing
+    from keepfit.stages.results import class_text, label_text, truth_of
+
+    known = np.array([not is_missing(text) for text in labels], bool)
+    if task.kind == "regression":
+        values = truth_of(labels, task)
+        return values, {}, known & ~np.isnan(values)
+    classes = [class_text(label) for label in task.classes]
+    bare = {name: [c for c in classes if _bare(c) == name] for name in {_bare(c) for c in classes}}
+    matches = {}
+    for text in sorted({label_text(text, task) for text in labels[known]} - set(classes)):
+        found = bare.get(_bare(text), [])
+        if len(found) != 1:
+            raise DataError("unknown_label", "labels of the data are not classes of the model",
+                            seen=f"{text!r}; in the data: {sorted({label_text(t, task) for t in labels[known]})[:20]}",
+                            hint=f"classes: {classes[:20]}")
+        matches[text] = found[0]
+    filled = labels.copy()
+    filled[~known] = classes[0]
+    return truth_of(filled, task, matches), matches, known
+
+
+def _bare(text: str) -> str:
+    return text.strip().removesuffix(".").strip()
+
+
+def verify(bundle: str | Path) -> dict[str, Any]:
+    """Check hashes and golden rows of a bundle. Raises EnvironmentFault."""
+    opened = Bundle.open(Path(bundle))
+    opened.predictor()
+    return {"bundle": str(opened.path.resolve()), "sha256": opened.sha256, "files": len(opened.files), "verified": True}
+
+
+__all__ = ["KeepfitError", "Model", "evaluate", "fit", "load", "make_plan", "predict", "run", "verify"]

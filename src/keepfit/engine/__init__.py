@@ -1,0 +1,1 @@
+"""Turns a recipe into a plan, walks it and keeps what is already made."""

@@ -1,0 +1,111 @@
+"""The plan: steps with keys that digest everything that can change their result. Pure and printable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from keepfit.core import digest
+from keepfit.core.catalog import options_of
+from keepfit.core.errors import RecipeError, nearest
+from keepfit.recipe import Recipe, fill
+from keepfit.recipe.render import values_read
+from keepfit.runtime import sources
+from keepfit.runtime.table import Table
+from keepfit.stages import clean, evaluate, explain, ingest, package, split, train
+from keepfit.store.artifacts import Store
+
+STAGES = ("ingest", "split", "clean", "train", "evaluate", "explain", "package", "report")
+_READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]] = {
+    "ingest": (("data.read", "data.target"), (), ingest.VERSION, ("duckdb",)),
+    "split": (("data.split", "data.target", "data.read.missing", "task", "seed"), ("ingest",), split.VERSION, ()),
+    "clean": (("clean.duplicates", "clean.drop_rows_missing_over", "data.columns", "data.read.missing", "data.target", "seed"),
+              ("ingest", "split"), clean.VERSION, ("numpy",)),
+    "train": (("model", "clean.missing", "data.balance", "budget", "preset", "seed"), ("ingest", "split", "clean"),
+              train.VERSION, ("numpy", "scikit-learn", "lightgbm", "onnx", "skl2onnx", "onnxmltools")),
+    "evaluate": (("evaluate", "seed"), ("ingest", "split", "clean", "train"), evaluate.VERSION, ("numpy", "onnxruntime")),
+    "explain": (("explain", "evaluate", "seed"), ("ingest", "split", "clean", "train"), explain.VERSION,
+                ("numpy", "onnxruntime")),
+    "package": (("", ), ("ingest", "split", "clean", "train", "evaluate", "explain"), package.VERSION, ("onnxruntime",)),
+    "report": (("", ), ("package", "explain", "evaluate"), 1, ("matplotlib",)),
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: its key is the digest of stage, version, recipe keys read, inputs, and library versions."""
+
+    stage: str
+    key: str
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The recipe, its rendered text and the steps in order."""
+
+    recipe: Recipe
+    text: str
+    steps: tuple[Step, ...]
+    frame: Table | None = None
+
+    def statuses(self, store: Store) -> list[tuple[str, str]]:
+        """Each stage with `kept` or `to do`."""
+        return [(step.stage, "kept" if store.is_made(step.key) else "to do") for step in self.steps]
+
+
+def plan(recipe: Recipe, frame: Table | None = None, until: str | None = None) -> Plan:
+    """The steps of a recipe. Raises DataError where a source is not there, RecipeError for an unknown stage."""
+    if until is not None and until not in STAGES:
+        raise RecipeError("unknown_stage", f"there is no stage {until!r}", where="--until", hint=nearest(until, STAGES))
+    values = values_read(recipe)
+    keys: dict[str, str] = {}
+    steps = []
+    for stage in STAGES:
+        reads, inputs, number, libraries = _READS[stage]
+        parts: dict[str, Any] = {
+            "stage": stage, "version": number, "reads": {path: _at(values, path) for path in reads},
+            "inputs": [keys[name] for name in inputs], "libraries": {name: _version(name) for name in libraries},
+            "part": f"{options_of('tabular', recipe.model.use).impl}" if stage == "train" else ""}  # type: ignore[attr-defined]
+        if stage == "ingest":
+            parts["sources"] = source_digests(recipe, frame)
+        keys[stage] = digest.of_json(json.loads(json.dumps(parts, default=str)))
+        steps.append(Step(stage, keys[stage], inputs))
+        if stage == until:
+            break
+    return Plan(recipe, fill(recipe), tuple(steps), frame)
+
+
+def source_digests(recipe: Recipe, frame: Table | None) -> list[list[str]]:
+    """Every source with the digest of its content."""
+    if frame is not None:
+        return [["frame", digest.of_json({name: column.tolist() for name, column in frame.columns.items()})]]
+    data = recipe.data
+    found = []
+    for part, source in (("source", data.source), ("train", data.train), ("validation", data.validation), ("test", data.test)):
+        if source is None:
+            continue
+        if source.startswith("sklearn:"):
+            found.append([part, source, _version("scikit-learn")])
+            continue
+        for path in sources.files_of(source, recipe.folder):
+            found.append([part, path.name, digest.of_file(Path(path))])
+    return found
+
+
+def _at(values: Mapping[str, Any], path: str) -> Any:
+    place: Any = values
+    for key in path.split(".") if path else ():
+        place = place.get(key) if isinstance(place, Mapping) else None
+    return place
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "absent"

@@ -1,0 +1,101 @@
+"""Puts preparation, network, profile, recipe and card into a bundle; refuses when its answers are not the trained model's."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.core import digest
+from keepfit.core.errors import GateError
+from keepfit.recipe.outcome import PackageOptions
+from keepfit.runtime.arrays import unpack
+from keepfit.runtime.bundle import FORMAT
+from keepfit.runtime.coerce import ColumnRule
+from keepfit.runtime.table import Table, concat, from_rows
+from keepfit.stages.evaluate import predictor_of
+from keepfit.stages.results import as_json, json_of, task_json, task_of, unpack_table
+from keepfit.stages.train import PROBES
+from keepfit.store.artifacts import Files
+
+VERSION = 1
+LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "lightgbm", "onnx", "duckdb")
+
+
+def package(section: PackageOptions, name: str, recipe: str, card: str, ingested: Files, parted: Files, cleaned: Files,
+            trained: Files, metrics: dict[str, Any]) -> Files:
+    """The files of the bundle, SHA256SUMS included. Raises GateError when parity fails."""
+    table, task = unpack_table(ingested["table"]), task_of(json_of(parted, "task.json"))
+    part = np.array(json_of(cleaned, "part.json"), object)
+    rules = [ColumnRule.from_json(rule) for rule in json_of(cleaned, "rules.json")]
+    used = [rule for rule in rules if rule.kind != "ignore"]
+    names = [rule.name for rule in used]
+    made_up = json_of(cleaned, "golden.json")
+    test = table.take(part == "test")
+    some = test.take(np.arange(min(len(test), PROBES)))
+    probe = concat([from_rows(made_up, names), Table({n: some.columns[n] for n in names})])
+    native = unpack(json_of(trained, "native.json"))
+    scores, _, _ = predictor_of(trained, task).scores(probe)
+    scale = 1.0
+    if task.kind == "regression":
+        from keepfit.stages.results import truth_of
+
+        scale = float(truth_of(table.columns[task.target][part == "train"], task).std() or 1.0)
+    parity = check_parity(native, scores.astype(np.float64), task.kind, scale)
+    rows, kept = _golden(section.golden, made_up, probe, native)
+    golden = "".join(json.dumps({"input": row, "scores": values}, ensure_ascii=False, sort_keys=True) + "\n"
+                     for row, values in zip(rows, kept, strict=True))
+    manifest = {**_schema(used, rules), **task_json_parts(task_json(task)), "format": FORMAT, "name": name, "modality": "tabular",
+                "scale": scale, "metrics": metrics, "parity": parity,
+                "lineage": {"data": digest.of_bytes(ingested["table"]), "recipe": digest.of_bytes(recipe.encode()),
+                            "trained": digest.of_json({n: digest.of_bytes(data) for n, data in trained.items()})},
+                "libraries": {library: version(library) for library in LIBRARIES}, "keepfit": version("keepfit"),
+                "model": {key: json_of(trained, "trained.json")[key] for key in ("chosen", "weights", "rounds", "features")}}
+    files = {"bundle.json": json.dumps(manifest, sort_keys=True, ensure_ascii=False, indent=1).encode(),
+             "model.onnx": trained["model.onnx"], "preparation.json": trained["preparation.json"],
+             "profile.json": cleaned["profile.json"], "recipe.yaml": recipe.encode(), "card.md": card.encode()}
+    if section.golden != "off":
+        files["golden.jsonl"] = golden.encode()
+    sums = "".join(f"{digest.of_bytes(data)}  {file}\n" for file, data in sorted(files.items()))
+    return {**files, "SHA256SUMS": sums.encode()}
+
+
+def task_json_parts(task: dict[str, Any]) -> dict[str, Any]:
+    """Task, target and classes as the manifest spells them."""
+    return {"task": task["kind"], "target": task["target"], "classes": task["classes"]}
+
+
+def check_parity(native: NDArray[np.float64], scores: NDArray[np.float64], kind: str, scale: float) -> dict[str, Any]:
+    """The gate: labels equal in 99.9 %, probabilities within 1e-4, regression within 1e-4 of the target's deviation."""
+    worst = float(np.abs(native - scores).max()) / scale if len(native) else 0.0
+    same = float((native.argmax(1) == scores.argmax(1)).mean()) if kind == "classification" and len(native) else 1.0
+    if not (worst <= 1e-4 and same >= 0.999):
+        raise GateError("parity", "the bundle does not answer like the trained model", where="package",
+                        seen=f"largest difference {worst:.2e} (allowed 1e-4), labels equal {same:.4%} (needed 99.9 %)",
+                        hint="report this with the recipe: it is a fault of the export")
+    return {"rows": len(native), "largest_difference": float(f"{worst:.1e}"), "labels_equal": same}
+
+
+def _golden(kind: str, made_up: list[dict[str, Any]], probe: Table, native: NDArray[np.float64]) -> tuple[list[Any], list[Any]]:
+    count = len(made_up)
+    if kind == "synthetic":
+        return made_up, native[:count].tolist()
+    picked = range(count, min(count + 20, len(probe)))
+    rows = [{name: column[row] for name, column in probe.columns.items()} for row in picked]
+    return rows, [native[row].tolist() for row in picked]
+
+
+def _schema(used: list[ColumnRule], rules: list[ColumnRule]) -> dict[str, Any]:
+    inputs = [{"name": rule.name, "kind": rule.kind, "datatype": _datatype(rule)} for rule in used]
+    return {"inputs": inputs, "ignored": [rule.name for rule in rules if rule.kind == "ignore"]}
+
+
+def _datatype(rule: ColumnRule) -> str:
+    if rule.kind == "numeric":
+        return "FP64"
+    if rule.kind == "categorical" and rule.boolean:
+        return "BOOL"
+    return "BYTES"
