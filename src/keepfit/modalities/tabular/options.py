@@ -67,7 +67,7 @@ class ForestOptions(Options):
 class AutoOptions(Options):
     """Tries linear, gbdt and forest within `budget.time`, picks by validation, writes the leaderboard."""
 
-    impl: ClassVar[str] = f"{_LEARNERS}.auto:fit"
+    impl: ClassVar[str] = f"{_LEARNERS}.auto:search"
     use: Literal["auto"] = "auto"
     refit: bool = Field(True, description="after choosing, fit again on training and validation rows")
 
@@ -75,6 +75,6 @@ class AutoOptions(Options):
 class EnsembleOptions(Options):
     """A weighted blend of everything that auto tries."""
 
-    impl: ClassVar[str] = f"{_LEARNERS}.auto:fit"
+    impl: ClassVar[str] = f"{_LEARNERS}.auto:search"
     use: Literal["ensemble"] = "ensemble"
     refit: bool = Field(True, description="after choosing, fit again on training and validation rows")

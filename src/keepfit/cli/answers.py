@@ -1,0 +1,87 @@
+"""Verbs that use a bundle on data: predict, evaluate, verify, models, ledger."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from keepfit.cli.output import HERE, AsJson, Workspace, result
+
+BundlePath = Annotated[Path, typer.Argument(help="bundle folder, or a run folder that holds one", metavar="BUNDLE")]
+DataPath = Annotated[str, typer.Argument(help="file or glob of raw rows", metavar="DATA")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this file."""
+    for verb in (predict, evaluate, verify, models, ledger):
+        app.command()(verb)
+
+
+def predict(bundle: BundlePath, data: DataPath,
+            output: Annotated[Path | None, typer.Option("-o", "--output", help="csv, parquet or jsonl; csv on stdout otherwise")] = None,
+            as_json: AsJson = False) -> None:
+    """Answers for raw data, one row per input row, in order."""
+    from keepfit import api
+
+    write = None if as_json and output is None else sys.stdout.write
+    counts = api.predict(bundle, data, output, write)
+    unseen = "".join(f"\n{times} unseen values in column {name}" for name, times in counts["unseen"].items())
+    print(f"{counts['rows']} rows answered, {counts['errors']} of them with an error{unseen}", file=sys.stderr)
+    result({**counts, "output": str(output.resolve()) if output else None}, as_json, "")
+
+
+def evaluate(bundle: BundlePath, data: DataPath, as_json: AsJson = False) -> None:
+    """Metrics on labelled raw data."""
+    from keepfit import api
+
+    found = api.evaluate(bundle, data)
+    lines = [f"{name:20} {value:.4f}" for name, value in found["metrics"].items() if value is not None]
+    lines += [f"label {seen!r} was read as {meant!r}" for seen, meant in found["label_matches"].items()]
+    result(found, as_json, "\n".join([*lines, f"rows                 {found['rows']}"]))
+
+
+def verify(place: Annotated[Path, typer.Argument(help="a bundle or a run folder", metavar="RUN|BUNDLE")],
+           as_json: AsJson = False) -> None:
+    """Check every hash and replay the golden rows; for a run, make it again elsewhere and compare."""
+    from keepfit import api, repeat
+
+    found = repeat.verify_run(place) if (place / "plan.json").is_file() else api.verify(place)
+    result(found, as_json, f"verified   {found['bundle']} ({found['files']} files)"
+           + (f"\nrepeated   {found['repeated']}" if "repeated" in found else ""))
+
+
+def models(action: Annotated[str, typer.Argument(help="list or verify")] = "list",
+           name: Annotated[str | None, typer.Argument(help="a run's name or a bundle folder")] = None,
+           workspace: Workspace = HERE, as_json: AsJson = False) -> None:
+    """The models of the workspace: list them, verify them."""
+    from keepfit import repeat
+    from keepfit.core.errors import UsageError, nearest
+
+    if action in ("show", "promote", "rollback"):
+        raise UsageError("not_available", f"models {action} is not available yet", hint="known: list, verify")
+    if action not in ("list", "verify"):
+        raise UsageError("usage", f"there is no models {action}", hint=nearest(action, ["list", "verify"]))
+    found = repeat.models(workspace, name, verified=action == "verify")
+    lines = [f"{m['name']:24} {m['sha256'][:12]} {m['bundle']}" for m in found]
+    result({"models": found}, as_json, "\n".join(lines) or "no models here yet")
+
+
+def ledger(run: Annotated[Path, typer.Argument(help="run folder")],
+           where: Annotated[str | None, typer.Option(help="only entries whose rule, column or stage holds this text")] = None,
+           output: Annotated[Path | None, typer.Option("-o", "--output", help="write to csv, parquet or jsonl")] = None,
+           as_json: AsJson = False) -> None:
+    """What happened to every sample."""
+    from keepfit import repeat
+    from keepfit.runtime.writers import csv_lines, write
+    from keepfit.store.ledger import COLUMNS
+
+    found = repeat.ledger(run, where)
+    rows = [[row[name] for name in COLUMNS] for row in found]
+    if output is not None:
+        write(output, COLUMNS, ["VARCHAR", "VARCHAR", "BIGINT", *["VARCHAR"] * 6], rows)
+    elif not as_json:
+        sys.stdout.writelines(csv_lines(COLUMNS, rows))
+    result({"entries": found if output is None else len(found)}, as_json, "")

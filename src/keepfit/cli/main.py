@@ -1,0 +1,72 @@
+"""The command: its verbs, and the one border where errors become exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import traceback
+
+import typer
+
+from keepfit.cli import answers, making, service, tools
+from keepfit.core.errors import KeepfitError, from_os_error, nearest
+
+app = typer.Typer(name="keepfit", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+                  pretty_exceptions_enable=False, help="From raw data to a served model that you can trust.",
+                  context_settings={"help_option_names": ["-h", "--help"]})
+for room in (making, answers, service, tools):
+    room.register(app)
+
+
+def main() -> None:
+    """Run the command line and exit with the documented code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; never a traceback for what a user can cause."""
+    as_json = "--json" in arguments
+    try:
+        code = app(arguments, prog_name="keepfit", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except KeepfitError as error:
+        return _refused(error, as_json)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    except OSError as error:
+        return _refused(from_os_error(error, "the command"), as_json)
+    except MemoryError:
+        from keepfit.core.errors import EnvironmentFault
+
+        return _refused(EnvironmentFault("memory", "the machine has too little memory for this"), as_json)
+    except Exception as error:  # the top border: clicks' own errors are usage, the rest is our fault
+        return _last_resort(error, as_json)
+
+
+def _last_resort(error: Exception, as_json: bool) -> int:
+    from keepfit.core.errors import InternalFault, UsageError
+
+    if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+        message = error.format_message()
+        wrong = next((word for word in sys.argv[1:] if repr(word) in message), "")
+        hint = nearest(wrong, [c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands]) \
+            if "No such command" in message else "keepfit --help"
+        return _refused(UsageError("usage", message, hint=hint), as_json)
+    if type(error).__name__ in ("Abort", "Exit"):
+        return int(getattr(error, "exit_code", 130))
+    with tempfile.NamedTemporaryFile("w", prefix="keepfit-trace-", suffix=".txt", delete=False) as file:
+        traceback.print_exc(file=file)
+    fault = InternalFault("internal", "this is a fault of keepfit, not yours", seen=f"{type(error).__name__}: {error}"[:300],
+                          where=file.name, hint="please report it with the trace in that file")
+    return _refused(fault, as_json)
+
+
+def _refused(error: KeepfitError, as_json: bool) -> int:
+    print(str(error), file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": error.as_json()}, ensure_ascii=False))
+    return error.exit_code

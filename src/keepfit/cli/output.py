@@ -1,0 +1,95 @@
+"""How a verb speaks: progress to stderr, the result to stdout, one JSON object last where it is asked for."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from keepfit.core.events import Emit, Event
+
+AsJson = Annotated[bool, typer.Option("--json", help="the last line of stdout is one JSON object")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress on stderr")]
+Workspace = Annotated[Path, typer.Option("--workspace", help="where .keepfit/ and runs/ are", show_default="here")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value overrides of recipe keys", metavar="[KEY=VALUE]...")]
+HERE = Path(".")
+
+
+def result(value: Mapping[str, Any], as_json: bool, text: str) -> None:
+    """The verb's answer: `text` for a person, `value` for a program."""
+    if text:
+        print(text)
+    if as_json:
+        print(json.dumps(value, ensure_ascii=False, default=str))
+    sys.stdout.flush()
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Emit]:
+    """A listener for events: a live bar on a terminal, plain lines otherwise, nothing when quiet."""
+    from keepfit.core.events import silent
+
+    if quiet:
+        yield silent
+    elif sys.stderr.isatty():
+        with _bar() as emit:
+            yield emit
+    else:
+        yield lambda event: print(_line(event), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _bar() -> Iterator[Emit]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as live:
+        task = live.add_task("starting", total=8)
+
+        def emit(event: Event) -> None:
+            if event.what in ("made", "kept"):
+                live.advance(task)
+                live.console.print(_line(event), highlight=False, markup=False)
+            else:
+                live.update(task, description=_line(event).replace("[", "("))
+        yield emit
+
+
+def _line(event: Event) -> str:
+    data = event.data
+    if event.what in ("made", "kept"):
+        return f"{event.at:10} {event.what} ({data['seconds']:.1f} s)"
+    if event.what == "tried":
+        return f"{event.at:10} tried {data['name']} ({data['seconds']:.1f} s)"
+    if event.what == "skipped":
+        return f"{event.at:10} skipped {data['name']}: {data['why']}"
+    return f"{event.at:10} {event.what} {' '.join(str(v) for v in data.values())}".rstrip()
+
+
+@contextmanager
+def interruptible() -> Iterator[Any]:
+    """A function that says whether Ctrl-C was pressed; the second Ctrl-C raises KeyboardInterrupt."""
+    import signal
+    import threading
+
+    pressed = threading.Event()
+
+    def on_signal(number: int, frame: object) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+        pressed.set()
+        print("stopping: packaging the best so far (Ctrl-C again ends at once)", file=sys.stderr, flush=True)
+
+    old = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, old)
