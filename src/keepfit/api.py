@@ -53,8 +53,16 @@ def make_plan(recipe: str | Path, overrides: Sequence[str] = (), until: str | No
     return plan(recipes.load(Path(recipe), overrides), until=until)
 
 
-def run(recipe: str | Path, overrides: Sequence[str] = (), *, until: str | None = None, fresh: bool = False,
-        workspace: str | Path = ".", emit: Emit = silent, stopped: Stopped = lambda: False) -> Run:
+def run(
+    recipe: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    until: str | None = None,
+    fresh: bool = False,
+    workspace: str | Path = ".",
+    emit: Emit = silent,
+    stopped: Stopped = lambda: False,
+) -> Run:
     """The whole line of a recipe; what is already made is kept."""
     from keepfit.engine.run import run as walk
     from keepfit.store.artifacts import Store
@@ -64,8 +72,17 @@ def run(recipe: str | Path, overrides: Sequence[str] = (), *, until: str | None 
     return walk(made, Store(root), root / "runs", emit, fresh=fresh, stopped=stopped)
 
 
-def fit(data: Any, target: str, *, time: str | None = None, overrides: Sequence[str] = (), output: str | Path | None = None,
-        workspace: str | Path = ".", emit: Emit = silent, stopped: Stopped = lambda: False) -> Run:
+def fit(
+    data: Any,
+    target: str,
+    *,
+    time: str | None = None,
+    overrides: Sequence[str] = (),
+    output: str | Path | None = None,
+    workspace: str | Path = ".",
+    emit: Emit = silent,
+    stopped: Stopped = lambda: False,
+) -> Run:
     """`run` without a recipe: `data` is a path, a source name, or a pandas or polars frame."""
     import json
 
@@ -76,8 +93,10 @@ def fit(data: Any, target: str, *, time: str | None = None, overrides: Sequence[
 
     frame = None if isinstance(data, str | Path) else from_frame(data)
     name = _name(str(data)) if frame is None else "model"
-    text = f"version: 1\nname: {name}\ndata: {{source: {json.dumps(str(data) if frame is None else 'frame')}, " \
-           f"target: {json.dumps(target)}}}\n"
+    text = (
+        f"version: 1\nname: {name}\ndata: {{source: {json.dumps(str(data) if frame is None else 'frame')}, "
+        f"target: {json.dumps(target)}}}\n"
+    )
     asked = [f"budget.time={time}"] if time else []
     made = plan(recipes.parse(text, [*asked, *overrides], origin="fit", folder=Path.cwd()), frame)
     root = Path(workspace)
@@ -100,13 +119,18 @@ def tables_of(data: str | Path, read: Any = None) -> Iterator[Table]:
         yield from sources.chunks(path, read or sources.Read(), rejects)
         if rejects.lines:
             file, line, reason, _ = rejects.lines[0]
-            raise DataError("unreadable_lines", "lines of the data cannot be read, so answers would not line up",
-                            where=f"{file}:{line}", seen=f"{len(rejects.lines)} lines; first: {reason}",
-                            hint="mend these lines, or say --delimiter")
+            raise DataError(
+                "unreadable_lines",
+                "lines of the data cannot be read, so answers would not line up",
+                where=f"{file}:{line}",
+                seen=f"{len(rejects.lines)} lines; first: {reason}",
+                hint="mend these lines, or say --delimiter",
+            )
 
 
-def predict(bundle: str | Path, data: str | Path, output: str | Path | None = None,
-            write: Callable[[str], object] | None = None) -> dict[str, Any]:
+def predict(
+    bundle: str | Path, data: str | Path, output: str | Path | None = None, write: Callable[[str], object] | None = None
+) -> dict[str, Any]:
     """Answers for a source, to a csv, parquet or jsonl file, or as CSV lines through `write`. Returns counts."""
     from keepfit.runtime.answers import class_name
     from keepfit.runtime.writers import csv_lines
@@ -125,14 +149,24 @@ def predict(bundle: str | Path, data: str | Path, output: str | Path | None = No
                 counts["unseen"][column] = counts["unseen"].get(column, 0) + times
             for place, (label, error) in enumerate(zip(answers.labels, answers.errors, strict=True)):
                 counts["errors"] += bool(error)
-                shares = [] if answers.probabilities is None else [
-                    None if error else float(p) for p in answers.probabilities[place]]
+                shares = (
+                    []
+                    if answers.probabilities is None
+                    else [None if error else float(p) for p in answers.probabilities[place]]
+                )
                 yield [label, *shares, error]
 
     if output is not None:
         first = model.bundle.classes[0] if labels else 0.0
-        kind = "BOOLEAN" if isinstance(first, bool) else "DOUBLE" if isinstance(first, float) else \
-            "BIGINT" if isinstance(first, int) else "VARCHAR"
+        kind = (
+            "BOOLEAN"
+            if isinstance(first, bool)
+            else "DOUBLE"
+            if isinstance(first, float)
+            else "BIGINT"
+            if isinstance(first, int)
+            else "VARCHAR"
+        )
         write_file(Path(output), names, [kind, *["DOUBLE"] * len(labels), "VARCHAR"], rows())
     else:
         for line in csv_lines(names, rows()):
@@ -148,15 +182,23 @@ def evaluate(bundle: str | Path, data: str | Path) -> dict[str, Any]:
     from keepfit.tasks.task import Task
 
     model = load(bundle)
-    task = Task("classification" if model.bundle.task == "classification" else "regression", model.bundle.target,
-                tuple(model.bundle.classes))
+    task = Task(
+        "classification" if model.bundle.task == "classification" else "regression",
+        model.bundle.target,
+        tuple(model.bundle.classes),
+    )
     answers, truths = [], []
     for table in tables_of(data):
         if task.target not in table.columns:
             from keepfit.core.errors import nearest
 
-            raise DataError("no_target", f"the data has no column {task.target!r}", where=str(data),
-                            seen=", ".join(table.names)[:300], hint=nearest(task.target, table.names))
+            raise DataError(
+                "no_target",
+                f"the data has no column {task.target!r}",
+                where=str(data),
+                seen=", ".join(table.names)[:300],
+                hint=nearest(task.target, table.names),
+            )
         answers.append(model.predict(table))
         truths.append(table.columns[task.target])
     labels = np.concatenate(truths)
@@ -168,8 +210,12 @@ def evaluate(bundle: str | Path, data: str | Path) -> dict[str, Any]:
         scores = np.concatenate([part.probabilities for part in answers if part.probabilities is not None])
     else:
         scores = np.array([np.nan if v is None else v for part in answers for v in part.labels])
-    return {"metrics": score(task, truth[good], scores[good], list(METRICS[task.kind])), "rows": int(good.sum()),
-            "label_matches": matches, "errors": int((~good).sum())}
+    return {
+        "metrics": score(task, truth[good], scores[good], list(METRICS[task.kind])),
+        "rows": int(good.sum()),
+        "label_matches": matches,
+        "errors": int((~good).sum()),
+    }
 
 
 def _truth(labels: NDArray[np.object_], task: Task) -> tuple[NDArray[Any], dict[str, str], NDArray[np.bool_]]:
@@ -189,9 +235,12 @@ def _truth(labels: NDArray[np.object_], task: Task) -> tuple[NDArray[Any], dict[
     for text in sorted({label_text(text, task) for text in labels[known]} - set(classes)):
         found = bare.get(_bare(text), [])
         if len(found) != 1:
-            raise DataError("unknown_label", "labels of the data are not classes of the model",
-                            seen=f"{text!r}; in the data: {sorted({label_text(t, task) for t in labels[known]})[:20]}",
-                            hint=f"classes: {classes[:20]}")
+            raise DataError(
+                "unknown_label",
+                "labels of the data are not classes of the model",
+                seen=f"{text!r}; in the data: {sorted({label_text(t, task) for t in labels[known]})[:20]}",
+                hint=f"classes: {classes[:20]}",
+            )
         matches[text] = found[0]
     filled = labels.copy()
     filled[~known] = classes[0]

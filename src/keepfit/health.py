@@ -20,9 +20,14 @@ def doctor() -> dict[str, Any]:
     for extra, modules in EXTRAS.items():
         absent = [module for module in modules if importlib.util.find_spec(module) is None]
         extras.append({"extra": extra, "absent": absent, "install": f"pip install 'keepfit[{extra}]'"})
-    return {"python": platform.python_version(), "cores": len(os.sched_getaffinity(0)), "accelerator": _accelerator(),
-            "extras": extras, "libraries": {name: _version(name) for name in ("numpy", "onnxruntime", "duckdb", "pydantic")},
-            "warnings": _warnings()}
+    return {
+        "python": platform.python_version(),
+        "cores": len(os.sched_getaffinity(0)),
+        "accelerator": _accelerator(),
+        "extras": extras,
+        "libraries": {name: _version(name) for name in ("numpy", "onnxruntime", "duckdb", "pydantic")},
+        "warnings": _warnings(),
+    }
 
 
 def _accelerator() -> str:
@@ -39,12 +44,14 @@ def _version(name: str) -> str:
 def _warnings() -> list[str]:
     """Combinations known to fail, probed by importing in another process."""
     found = []
-    if sys.version_info < (3, 11):
-        found.append("Python 3.11 or newer is needed")
     if importlib.util.find_spec("torchvision") is not None:
-        probe = subprocess.run([sys.executable, "-c", "import torchvision"], capture_output=True, text=True, timeout=120, check=False)
+        probe = subprocess.run(
+            [sys.executable, "-c", "import torchvision"], capture_output=True, text=True, timeout=120, check=False
+        )
         if probe.returncode:
-            found.append("torchvision does not load beside this torch, and breaks text models too: pip uninstall torchvision")
+            found.append(
+                "torchvision does not load beside this torch, and breaks text models too: pip uninstall torchvision"
+            )
     if os.environ.get("OPENBLAS_CORETYPE"):
         found.append("OPENBLAS_CORETYPE is set: numpy may be slower than it could be")
     return found

@@ -21,7 +21,9 @@ def bench(path: Path, rows: int) -> dict[str, Any]:
     predictor = bundle.predictor()
     golden = [json.loads(line)["input"] for line in bundle.files.get("golden.jsonl", b"").decode().splitlines()]
     if not golden:
-        raise DataError("no_golden", "the bundle has no golden rows to ask with", where=str(path), hint="package.golden: synthetic")
+        raise DataError(
+            "no_golden", "the bundle has no golden rows to ask with", where=str(path), hint="package.golden: synthetic"
+        )
     times = []
     for place in range(rows + 20):
         begun = time.perf_counter()
@@ -32,6 +34,11 @@ def bench(path: Path, rows: int) -> dict[str, Any]:
     predictor.predict(many)
     spent = time.perf_counter() - begun
     p50, p95, p99 = (round(float(v) * 1000, 3) for v in np.percentile(times[20:], [50, 95, 99]))
-    return {"p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "rows_per_s": round(1000 / spent),
-            "size_bytes": sum(len(data) for data in bundle.files.values()),
-            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    return {
+        "p50_ms": p50,
+        "p95_ms": p95,
+        "p99_ms": p99,
+        "rows_per_s": round(1000 / spent),
+        "size_bytes": sum(len(data) for data in bundle.files.values()),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }

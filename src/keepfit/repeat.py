@@ -28,13 +28,17 @@ def models(workspace: Path, name: str | None, verified: bool) -> list[dict[str, 
     else:
         folders = sorted(workspace.glob(f"runs/{name or '*'}/latest/bundle"))
     if name is not None and not folders:
-        raise UsageError("no_model", f"there is no model {name!r}", where=str(workspace / "runs"), hint="keepfit models list")
+        raise UsageError(
+            "no_model", f"there is no model {name!r}", where=str(workspace / "runs"), hint="keepfit models list"
+        )
     found = []
     for folder in folders:
         bundle = Bundle.open(folder)
         if verified:
             bundle.predictor()
-        found.append({"name": bundle.name, "sha256": bundle.sha256, "task": bundle.task, "bundle": str(folder.resolve())})
+        found.append(
+            {"name": bundle.name, "sha256": bundle.sha256, "task": bundle.task, "bundle": str(folder.resolve())}
+        )
     return found
 
 
@@ -42,12 +46,16 @@ def ledger(run: Path, where: str | None) -> list[dict[str, Any]]:
     """The entries of a run's ledger, all or those that hold a text. Raises UsageError where there is none."""
     path = run / "ledger.parquet"
     if not path.is_file():
-        raise UsageError("not_a_run", "there is no ledger here", where=str(run), hint="give a folder such as runs/NAME/latest")
+        raise UsageError(
+            "not_a_run", "there is no ledger here", where=str(run), hint="give a folder such as runs/NAME/latest"
+        )
     table = concat(list(sources.chunks(path, sources.Read())))
     rows = [{name: column[row] for name, column in table.columns.items()} for row in range(len(table))]
     for row in rows:
         row["row"] = int(row["row"])
-    return [row for row in rows if where is None or any(where in str(row[key]) for key in ("rule", "column", "stage", "id"))]
+    return [
+        row for row in rows if where is None or any(where in str(row[key]) for key in ("rule", "column", "stage", "id"))
+    ]
 
 
 def verify_run(folder: Path) -> dict[str, Any]:
@@ -55,17 +63,31 @@ def verify_run(folder: Path) -> dict[str, Any]:
     bundle = Bundle.open(folder / "bundle")
     bundle.predictor()
     saved = json.loads((folder / "plan.json").read_bytes())
-    recipe = parse((folder / "recipe.yaml").read_text("utf-8"), origin=str(folder / "recipe.yaml"), folder=Path(saved["folder"]))
-    facts: dict[str, Any] = {"bundle": str(bundle.path.resolve()), "sha256": bundle.sha256, "files": len(bundle.files),
-                             "verified": True}
+    recipe = parse(
+        (folder / "recipe.yaml").read_text("utf-8"), origin=str(folder / "recipe.yaml"), folder=Path(saved["folder"])
+    )
+    facts: dict[str, Any] = {
+        "bundle": str(bundle.path.resolve()),
+        "sha256": bundle.sha256,
+        "files": len(bundle.files),
+        "verified": True,
+    }
     if recipe.data.source == "frame":
         return {**facts, "repeated": "not possible: the run was made from a frame in memory"}
     with tempfile.TemporaryDirectory(prefix="keepfit-verify-") as scratch:
         again = walk(plan(recipe), Store(Path(scratch)), Path(scratch, "runs"), silent)
         files = again.files["package"]
-        differ = [name for name in SAME if name in bundle.files
-                  and digest.of_bytes(files.get(name, b"")) != digest.of_bytes(bundle.files[name])]
+        differ = [
+            name
+            for name in SAME
+            if name in bundle.files and digest.of_bytes(files.get(name, b"")) != digest.of_bytes(bundle.files[name])
+        ]
     if differ:
-        raise GateError("not_repeated", "the run does not give the same files again", where=str(folder), seen=", ".join(differ),
-                        hint="has the data changed, or was auto stopped by the time budget? Say a learner, or more time")
+        raise GateError(
+            "not_repeated",
+            "the run does not give the same files again",
+            where=str(folder),
+            seen=", ".join(differ),
+            hint="has the data changed, or was auto stopped by the time budget? Say a learner, or more time",
+        )
     return {**facts, "repeated": "the same files"}

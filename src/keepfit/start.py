@@ -33,19 +33,37 @@ def first_recipe(data: str, target: str | None, folder: Path) -> str:
     if target is None:
         target = next((n for word in _LIKELY for n in table.names if n.lower() == word), table.names[-1])
     if target not in table.columns:
-        raise DataError("no_target", f"the data has no column {target!r}", where=data, hint=nearest(target, table.names))
+        raise DataError(
+            "no_target", f"the data has no column {target!r}", where=data, hint=nearest(target, table.names)
+        )
     findings = part("keepfit.modalities.tabular.schema:infer")(table, target, {}, [])
-    source = data if ":" in data and not Path(data).exists() else os.path.relpath(Path(data).resolve(), folder.resolve())
-    name = re.sub(r"[^a-z0-9_-]+", "-", Path(data.removeprefix("sklearn:")).name.split(".")[0].lower()).strip("-_") or "model"
-    kinds = [f"#     {json.dumps(f.rule.name, ensure_ascii=False)}: {f.rule.kind}".ljust(44) + f"# {f.rule.why}"
-             for f in findings]
-    return "\n".join([
-        "# What keepfit saw; every key but data.source and data.target may go.", "version: 1", f"name: {name[:60]}", "data:",
-        f"  source: {json.dumps(source, ensure_ascii=False)}", f"  target: {json.dumps(target, ensure_ascii=False)}",
-        "  split: {test: 0.2, validation: 0.1}",
-        "# columns:                                # take the marks away to overrule what was inferred", *kinds,
-        "model: {use: auto}                        # or linear, gbdt, forest",
-        "budget: {time: 60s}                       # for trying models", ""])
+    source = (
+        data if ":" in data and not Path(data).exists() else os.path.relpath(Path(data).resolve(), folder.resolve())
+    )
+    name = (
+        re.sub(r"[^a-z0-9_-]+", "-", Path(data.removeprefix("sklearn:")).name.split(".")[0].lower()).strip("-_")
+        or "model"
+    )
+    kinds = [
+        f"#     {json.dumps(f.rule.name, ensure_ascii=False)}: {f.rule.kind}".ljust(44) + f"# {f.rule.why}"
+        for f in findings
+    ]
+    return "\n".join(
+        [
+            "# What keepfit saw; every key but data.source and data.target may go.",
+            "version: 1",
+            f"name: {name[:60]}",
+            "data:",
+            f"  source: {json.dumps(source, ensure_ascii=False)}",
+            f"  target: {json.dumps(target, ensure_ascii=False)}",
+            "  split: {test: 0.2, validation: 0.1}",
+            "# columns:                                # take the marks away to overrule what was inferred",
+            *kinds,
+            "model: {use: auto}                        # or linear, gbdt, forest",
+            "budget: {time: 60s}                       # for trying models",
+            "",
+        ]
+    )
 
 
 def _sample(data: str, target: str | None) -> Table:
@@ -63,7 +81,11 @@ def _sample(data: str, target: str | None) -> Table:
 def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, Any]:
     """Findings and plan of a recipe; nothing is trained and nothing is left in the workspace."""
     made = plan(load(recipe, overrides))
-    statuses = made.statuses(Store(workspace)) if (workspace / ".keepfit").exists() else [(s.stage, "to do") for s in made.steps]
+    statuses = (
+        made.statuses(Store(workspace))
+        if (workspace / ".keepfit").exists()
+        else [(s.stage, "to do") for s in made.steps]
+    )
     with tempfile.TemporaryDirectory(prefix="keepfit-check-") as scratch:
         looked = walk(plan(made.recipe, until="clean"), Store(Path(scratch)), Path(scratch, "runs"), silent)
     columns = json_of(looked.files["clean"], "findings.json")
@@ -71,14 +93,26 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
     task = json_of(looked.files["split"], "task.json")
     rows = np.array(json_of(looked.files["clean"], "part.json"), object)
     table = unpack_table(looked.files["ingest"]["table"])
-    return {"task": task["kind"], "classes": task["classes"], "rows": {"in": came, "kept": kept},
-            "splits": {name: int((rows == name).sum()) for name in ("train", "validation", "test")}, "columns": columns,
-            "warnings": _warnings(columns, all_entries(looked.files), table, task, rows), "plan": statuses}
+    return {
+        "task": task["kind"],
+        "classes": task["classes"],
+        "rows": {"in": came, "kept": kept},
+        "splits": {name: int((rows == name).sum()) for name in ("train", "validation", "test")},
+        "columns": columns,
+        "warnings": _warnings(columns, all_entries(looked.files), table, task, rows),
+        "plan": statuses,
+    }
 
 
-def _warnings(columns: list[dict[str, Any]], entries: list[Any], table: Table, task: dict[str, Any], rows: Any) -> list[str]:
+def _warnings(
+    columns: list[dict[str, Any]], entries: list[Any], table: Table, task: dict[str, Any], rows: Any
+) -> list[str]:
     found = [f"column {c['name']!r} is not used: {c['why']}" for c in columns if not c["used"]]
-    found += [f"column {c['name']!r} has {c['missing']:.0%} missing cells" for c in columns if c["used"] and c["missing"] > 0.3]
+    found += [
+        f"column {c['name']!r} has {c['missing']:.0%} missing cells"
+        for c in columns
+        if c["used"] and c["missing"] > 0.3
+    ]
     rules: dict[str, int] = {}
     for entry in entries:
         key = f"{entry.rule.partition(':')[0]} ({entry.action})"
@@ -88,7 +122,7 @@ def _warnings(columns: list[dict[str, Any]], entries: list[Any], table: Table, t
         labels = table.columns[task["target"]][rows == "train"]
         _, counts = np.unique(np.array([str(x).strip() for x in labels]), return_counts=True)
         if counts.min() < 0.1 * counts.sum():
-            found.append(f"the rarest class has {counts.min()} of {counts.sum()} training rows: see data.balance: class_weight")
+            found.append(
+                f"the rarest class has {counts.min()} of {counts.sum()} training rows: see data.balance: class_weight"
+            )
     return found
-
-

@@ -20,9 +20,14 @@ def register(app: typer.Typer) -> None:
         app.command()(verb)
 
 
-def predict(bundle: BundlePath, data: DataPath,
-            output: Annotated[Path | None, typer.Option("-o", "--output", help="csv, parquet or jsonl; csv on stdout otherwise")] = None,
-            as_json: AsJson = False) -> None:
+def predict(
+    bundle: BundlePath,
+    data: DataPath,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="csv, parquet or jsonl; csv on stdout otherwise")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Answers for raw data, one row per input row, in order."""
     from keepfit import api
 
@@ -43,19 +48,28 @@ def evaluate(bundle: BundlePath, data: DataPath, as_json: AsJson = False) -> Non
     result(found, as_json, "\n".join([*lines, f"rows                 {found['rows']}"]))
 
 
-def verify(place: Annotated[Path, typer.Argument(help="a bundle or a run folder", metavar="RUN|BUNDLE")],
-           as_json: AsJson = False) -> None:
+def verify(
+    place: Annotated[Path, typer.Argument(help="a bundle or a run folder", metavar="RUN|BUNDLE")],
+    as_json: AsJson = False,
+) -> None:
     """Check every hash and replay the golden rows; for a run, make it again elsewhere and compare."""
     from keepfit import api, repeat
 
     found = repeat.verify_run(place) if (place / "plan.json").is_file() else api.verify(place)
-    result(found, as_json, f"verified   {found['bundle']} ({found['files']} files)"
-           + (f"\nrepeated   {found['repeated']}" if "repeated" in found else ""))
+    result(
+        found,
+        as_json,
+        f"verified   {found['bundle']} ({found['files']} files)"
+        + (f"\nrepeated   {found['repeated']}" if "repeated" in found else ""),
+    )
 
 
-def models(action: Annotated[str, typer.Argument(help="list or verify")] = "list",
-           name: Annotated[str | None, typer.Argument(help="a run's name or a bundle folder")] = None,
-           workspace: Workspace = HERE, as_json: AsJson = False) -> None:
+def models(
+    action: Annotated[str, typer.Argument(help="list or verify")] = "list",
+    name: Annotated[str | None, typer.Argument(help="a run's name or a bundle folder")] = None,
+    workspace: Workspace = HERE,
+    as_json: AsJson = False,
+) -> None:
     """The models of the workspace: list them, verify them."""
     from keepfit import repeat
     from keepfit.core.errors import UsageError, nearest
@@ -69,10 +83,12 @@ def models(action: Annotated[str, typer.Argument(help="list or verify")] = "list
     result({"models": found}, as_json, "\n".join(lines) or "no models here yet")
 
 
-def ledger(run: Annotated[Path, typer.Argument(help="run folder")],
-           where: Annotated[str | None, typer.Option(help="only entries whose rule, column or stage holds this text")] = None,
-           output: Annotated[Path | None, typer.Option("-o", "--output", help="write to csv, parquet or jsonl")] = None,
-           as_json: AsJson = False) -> None:
+def ledger(
+    run: Annotated[Path, typer.Argument(help="run folder")],
+    where: Annotated[str | None, typer.Option(help="only entries whose rule, column or stage holds this text")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="write to csv, parquet or jsonl")] = None,
+    as_json: AsJson = False,
+) -> None:
     """What happened to every sample."""
     from keepfit import repeat
     from keepfit.runtime.writers import csv_lines, write

@@ -12,9 +12,15 @@ import typer
 from keepfit.cli import answers, making, service, tools
 from keepfit.core.errors import KeepfitError, from_os_error, nearest
 
-app = typer.Typer(name="keepfit", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
-                  pretty_exceptions_enable=False, help="From raw data to a served model that you can trust.",
-                  context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(
+    name="keepfit",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="From raw data to a served model that you can trust.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 for room in (making, answers, service, tools):
     room.register(app)
 
@@ -53,15 +59,23 @@ def _last_resort(error: Exception, as_json: bool) -> int:
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):
         message = error.format_message()
         wrong = next((word for word in sys.argv[1:] if repr(word) in message), "")
-        hint = nearest(wrong, [c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands]) \
-            if "No such command" in message else "keepfit --help"
+        hint = (
+            nearest(wrong, [c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands])
+            if "No such command" in message
+            else "keepfit --help"
+        )
         return _refused(UsageError("usage", message, hint=hint), as_json)
     if type(error).__name__ in ("Abort", "Exit"):
         return int(getattr(error, "exit_code", 130))
     with tempfile.NamedTemporaryFile("w", prefix="keepfit-trace-", suffix=".txt", delete=False) as file:
         traceback.print_exc(file=file)
-    fault = InternalFault("internal", "this is a fault of keepfit, not yours", seen=f"{type(error).__name__}: {error}"[:300],
-                          where=file.name, hint="please report it with the trace in that file")
+    fault = InternalFault(
+        "internal",
+        "this is a fault of keepfit, not yours",
+        seen=f"{type(error).__name__}: {error}"[:300],
+        where=file.name,
+        hint="please report it with the trace in that file",
+    )
     return _refused(fault, as_json)
 
 

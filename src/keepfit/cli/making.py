@@ -21,11 +21,13 @@ def register(app: typer.Typer) -> None:
         app.command()(verb)
 
 
-def init(data: Annotated[str, typer.Argument(help="file, glob or sklearn:NAME")],
-         target: Annotated[str | None, typer.Option(help="column to predict; guessed when absent")] = None,
-         output: Annotated[Path, typer.Option("-o", "--output", help="where to write")] = Path("recipe.yaml"),
-         force: Annotated[bool, typer.Option("--force", help="replace a file that is there")] = False,
-         as_json: AsJson = False) -> None:
+def init(
+    data: Annotated[str, typer.Argument(help="file, glob or sklearn:NAME")],
+    target: Annotated[str | None, typer.Option(help="column to predict; guessed when absent")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="where to write")] = Path("recipe.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="replace a file that is there")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Look at the data and write a short commented recipe that runs."""
     from keepfit import start
     from keepfit.core import atomic
@@ -35,40 +37,59 @@ def init(data: Annotated[str, typer.Argument(help="file, glob or sklearn:NAME")]
         raise UsageError("file_exists", "there is already a file", where=str(output), hint="choose -o NAME, or --force")
     text = start.first_recipe(data, target, output.parent)
     atomic.write_text(output, text)
-    result({"recipe": str(output.resolve())}, as_json, f"wrote {output}\nnext: keepfit check {output}, keepfit run {output}")
+    result(
+        {"recipe": str(output.resolve())},
+        as_json,
+        f"wrote {output}\nnext: keepfit check {output}, keepfit run {output}",
+    )
 
 
-def check(recipe: RecipePath, overrides: Overrides = None, workspace: Workspace = HERE, as_json: AsJson = False) -> None:
+def check(
+    recipe: RecipePath, overrides: Overrides = None, workspace: Workspace = HERE, as_json: AsJson = False
+) -> None:
     """Validate, profile the data, print the plan and every finding; train nothing."""
     from keepfit import start
 
     found = start.check(recipe, overrides or (), workspace)
     lines = [f"recipe     fits: task {found['task']}, {found['rows']['in']} rows, {found['rows']['kept']} kept"]
-    lines += [f"  {c['name']:24.24} {c['kind']:12} {c['missing']:6.1%} missing, {c['distinct']} distinct: {c['why']}"
-              for c in found["columns"]]
+    lines += [
+        f"  {c['name']:24.24} {c['kind']:12} {c['missing']:6.1%} missing, {c['distinct']} distinct: {c['why']}"
+        for c in found["columns"]
+    ]
     lines += [f"warning    {text}" for text in found["warnings"]]
     lines += [f"plan       {stage:10} {status}" for stage, status in found["plan"]]
     result(found, as_json, "\n".join(lines))
 
 
-def run(recipe: RecipePath, overrides: Overrides = None,
-        until: Annotated[str | None, typer.Option(help="stop after this stage")] = None,
-        fresh: Annotated[bool, typer.Option("--fresh", help="make everything again")] = False,
-        workspace: Workspace = HERE, as_json: AsJson = False, quiet: Quiet = False) -> None:
+def run(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    until: Annotated[str | None, typer.Option(help="stop after this stage")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="make everything again")] = False,
+    workspace: Workspace = HERE,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
     """The whole line; what is already made is kept; a run that was killed goes on."""
     from keepfit import api
 
     with progress(quiet) as emit, interruptible() as stopped:
-        made = api.run(recipe, overrides or (), until=until, fresh=fresh, workspace=workspace, emit=emit, stopped=stopped)
+        made = api.run(
+            recipe, overrides or (), until=until, fresh=fresh, workspace=workspace, emit=emit, stopped=stopped
+        )
     _told(made, as_json)
 
 
-def fit(data: Annotated[str, typer.Argument(help="file, glob or sklearn:NAME")],
-        overrides: Overrides = None,
-        target: Annotated[str, typer.Option(help="column to predict")] = "",
-        time: Annotated[str | None, typer.Option(help="time for trying models, such as 60s")] = None,
-        output: Annotated[Path | None, typer.Option("-o", "--output", help="the run folder goes there")] = None,
-        workspace: Workspace = HERE, as_json: AsJson = False, quiet: Quiet = False) -> None:
+def fit(
+    data: Annotated[str, typer.Argument(help="file, glob or sklearn:NAME")],
+    overrides: Overrides = None,
+    target: Annotated[str, typer.Option(help="column to predict")] = "",
+    time: Annotated[str | None, typer.Option(help="time for trying models, such as 60s")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="the run folder goes there")] = None,
+    workspace: Workspace = HERE,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
     """`run` without a recipe: everything inferred; the recipe it used is in the run folder."""
     from keepfit import api
     from keepfit.core.errors import UsageError
@@ -76,16 +97,31 @@ def fit(data: Annotated[str, typer.Argument(help="file, glob or sklearn:NAME")],
     if not target:
         raise UsageError("no_target", "say which column to predict", hint="--target COLUMN")
     with progress(quiet) as emit, interruptible() as stopped:
-        made = api.fit(data, target, time=time, overrides=overrides or (), output=output, workspace=workspace, emit=emit,
-                       stopped=stopped)
+        made = api.fit(
+            data,
+            target,
+            time=time,
+            overrides=overrides or (),
+            output=output,
+            workspace=workspace,
+            emit=emit,
+            stopped=stopped,
+        )
     _told(made, as_json)
 
 
 def _told(made: Run, as_json: bool) -> None:
     facts: dict[str, Any] = {
-        "run": str(made.path.resolve()) if made.path else None, "bundle": str(made.bundle.resolve()) if made.bundle else None,
-        "task": made.task, "modality": "tabular", "metrics": made.metrics, "primary_metric": made.primary,
-        "stages": made.stages, "seconds": round(made.seconds, 3), "interrupted": made.interrupted}
+        "run": str(made.path.resolve()) if made.path else None,
+        "bundle": str(made.bundle.resolve()) if made.bundle else None,
+        "task": made.task,
+        "modality": "tabular",
+        "metrics": made.metrics,
+        "primary_metric": made.primary,
+        "stages": made.stages,
+        "seconds": round(made.seconds, 3),
+        "interrupted": made.interrupted,
+    }
     lines = []
     if made.metrics:
         test = ", ".join(f"{name} {value:.4f}" for name, value in made.metrics["test"].items() if value is not None)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 AsJson = Annotated[bool, typer.Option("--json", help="the last line of stdout is one JSON object")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress on stderr")]
 Workspace = Annotated[Path, typer.Option("--workspace", help="where .keepfit/ and runs/ are", show_default="here")]
-Overrides = Annotated[list[str] | None, typer.Argument(help="key.path=value overrides of recipe keys", metavar="[KEY=VALUE]...")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="key.path=value overrides of recipe keys", metavar="[KEY=VALUE]...")
+]
 HERE = Path(".")
 
 
@@ -60,6 +62,7 @@ def _bar() -> Iterator[Emit]:
                 live.console.print(_line(event), highlight=False, markup=False)
             else:
                 live.update(task, description=_line(event).replace("[", "("))
+
         yield emit
 
 

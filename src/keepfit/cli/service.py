@@ -18,10 +18,12 @@ def register(app: typer.Typer) -> None:
     app.command()(bench)
 
 
-def serve(bundle: Annotated[Path, typer.Argument(help="bundle folder", metavar="BUNDLE")],
-          host: Annotated[str | None, typer.Option(help="address to bind; 127.0.0.1 unless the recipe says")] = None,
-          port: Annotated[int | None, typer.Option(help="port; 8000 unless the recipe says, 0 is any free one")] = None,
-          token_env: Annotated[str | None, typer.Option(help="environment variable with the bearer token")] = None) -> None:
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="bundle folder", metavar="BUNDLE")],
+    host: Annotated[str | None, typer.Option(help="address to bind; 127.0.0.1 unless the recipe says")] = None,
+    port: Annotated[int | None, typer.Option(help="port; 8000 unless the recipe says, 0 is any free one")] = None,
+    token_env: Annotated[str | None, typer.Option(help="environment variable with the bearer token")] = None,
+) -> None:
     """HTTP service of a bundle."""
     from keepfit.core.errors import UsageError
     from keepfit.recipe import parse
@@ -33,14 +35,20 @@ def serve(bundle: Annotated[Path, typer.Argument(help="bundle folder", metavar="
     variable = token_env or said.token_env
     token = os.environ.get(variable) if variable else None
     if variable and not token:
-        raise UsageError("token_missing", f"the environment variable {variable} holds no token", hint=f"export {variable}=...")
-    settings = ServeSettings(host=host or said.host, port=said.port if port is None else port, token=token,
-                             max_body_bytes=said.max_body)
+        raise UsageError(
+            "token_missing", f"the environment variable {variable} holds no token", hint=f"export {variable}=..."
+        )
+    settings = ServeSettings(
+        host=host or said.host, port=said.port if port is None else port, token=token, max_body_bytes=said.max_body
+    )
     answer(bundle, settings, lambda line: print(line, file=sys.stderr, flush=True))
 
 
-def bench(bundle: Annotated[Path, typer.Argument(help="bundle folder", metavar="BUNDLE")],
-          rows: Annotated[int, typer.Option(help="single-row questions to ask")] = 500, as_json: AsJson = False) -> None:
+def bench(
+    bundle: Annotated[Path, typer.Argument(help="bundle folder", metavar="BUNDLE")],
+    rows: Annotated[int, typer.Option(help="single-row questions to ask")] = 500,
+    as_json: AsJson = False,
+) -> None:
     """Latency percentiles, throughput, memory and size of a bundle, in this process."""
     from keepfit import measure
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from keepfit.cli.output import AsJson, result
 
-NOT_YET = {"explain": "why the model answered so", "compress": "make a bundle smaller and faster",
-           "export": "other formats of a bundle", "up": "the closed loop", "monitor": "drift and accuracy of records",
-           "why": "from an answer to its model and data", "dashboards": "Grafana dashboards and Prometheus rules",
-           "label": "annotation in the browser", "ui": "the web console"}
+NOT_YET = {
+    "explain": "why the model answered so",
+    "compress": "make a bundle smaller and faster",
+    "export": "other formats of a bundle",
+    "up": "the closed loop",
+    "monitor": "drift and accuracy of records",
+    "why": "from an answer to its model and data",
+    "dashboards": "Grafana dashboards and Prometheus rules",
+    "label": "annotation in the browser",
+    "ui": "the web console",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -19,15 +27,19 @@ def register(app: typer.Typer) -> None:
     for verb in (schema, parts, doctor):
         app.command()(verb)
     for name, purpose in NOT_YET.items():
-        app.command(name, help=f"Not available yet: {purpose}.",
-                    context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(_refusal(name))
+        app.command(
+            name,
+            help=f"Not available yet: {purpose}.",
+            context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+        )(_refusal(name))
 
 
-def _refusal(name: str) -> object:
+def _refusal(name: str) -> Callable[[], None]:
     def refuse() -> None:
         from keepfit.core.errors import UsageError
 
         raise UsageError("not_available", f"keepfit {name} is not available yet", hint="keepfit --help lists what is")
+
     return refuse
 
 
@@ -40,8 +52,10 @@ def schema() -> None:
     print(json.dumps(made(), indent=2, ensure_ascii=False))
 
 
-def parts(name: Annotated[str | None, typer.Argument(help="a kind, or KIND.NAME", metavar="[KIND[.NAME]]")] = None,
-          as_json: AsJson = False) -> None:
+def parts(
+    name: Annotated[str | None, typer.Argument(help="a kind, or KIND.NAME", metavar="[KIND[.NAME]]")] = None,
+    as_json: AsJson = False,
+) -> None:
     """Everything a recipe may name, and where its code lives."""
     from dataclasses import asdict
 
@@ -50,8 +64,12 @@ def parts(name: Annotated[str | None, typer.Argument(help="a kind, or KIND.NAME"
     kind, _, one = (name or "").partition(".")
     if kind:
         catalog.options_of(kind, one or next(iter(catalog.TABLE.get(kind, {"": ""}))))
-    found = [catalog.find(k, n) for k, names in catalog.TABLE.items() for n in names
-             if (not kind or k == kind) and (not one or n == one)]
+    found = [
+        catalog.find(k, n)
+        for k, names in catalog.TABLE.items()
+        for n in names
+        if (not kind or k == kind) and (not one or n == one)
+    ]
     lines = [f"{w.kind}.{w.name:12} {w.doc.splitlines()[0]}\n{'':20} {w.file}:{w.line}" for w in found]
     result({"parts": [asdict(w) for w in found]}, as_json, "\n".join(lines))
 
@@ -62,6 +80,9 @@ def doctor(as_json: AsJson = False) -> None:
 
     found = health.doctor()
     lines = [f"python     {found['python']} on {found['cores']} cores, accelerator: {found['accelerator']}"]
-    lines += [f"extra      {e['extra']:8} {'present' if not e['absent'] else 'absent: ' + e['install']}" for e in found["extras"]]
+    lines += [
+        f"extra      {e['extra']:8} {'present' if not e['absent'] else 'absent: ' + e['install']}"
+        for e in found["extras"]
+    ]
     lines += [f"warning    {text}" for text in found["warnings"]]
     result(found, as_json, "\n".join(lines))

@@ -1,12 +1,12 @@
 """The one tree of errors a user can meet; each has a stable code and an exit code.
 
-    KeepfitError
-    |- UsageError        2  the command line
-    |- RecipeError       2  the recipe file or an override
-    |- DataError         3  a source, a row, a target
-    |- GateError         4  quality, parity, budget or leak refused
-    |- EnvironmentFault  5  missing extra, disk full, port taken, damaged file
-    `- InternalFault     1  our own mistake
+KeepfitError
+|- UsageError        2  the command line
+|- RecipeError       2  the recipe file or an override
+|- DataError         3  a source, a row, a target
+|- GateError         4  quality, parity, budget or leak refused
+|- EnvironmentFault  5  missing extra, disk full, port taken, damaged file
+`- InternalFault     1  our own mistake
 """
 
 from __future__ import annotations
@@ -28,8 +28,11 @@ class KeepfitError(Exception):
 
     def __str__(self) -> str:
         lines = [f"{self.family} error [{self.code}]: {self.what}"]
-        lines += [f"  {label}: {text}" for label, text in
-                  (("where", self.where), ("seen", self.seen), ("try", self.hint)) if text]
+        lines += [
+            f"  {label}: {text}"
+            for label, text in (("where", self.where), ("seen", self.seen), ("try", self.hint))
+            if text
+        ]
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, str]:
@@ -85,18 +88,25 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def from_os_error(error: OSError, doing: str) -> EnvironmentFault:
     """An operating-system error in our four parts."""
-    hints = {errno.ENOSPC: ("disk_full", "free some space or choose another --workspace"),
-             errno.EACCES: ("not_permitted", "choose a folder you may write to, or change its permissions"),
-             errno.EPERM: ("not_permitted", "choose a folder you may write to, or change its permissions"),
-             errno.EROFS: ("read_only", "choose a folder on a writable disk, for example --workspace DIR"),
-             errno.EDQUOT: ("disk_full", "your quota is used up: free some space"),
-             errno.EADDRINUSE: ("port_taken", "choose another --port")}
+    hints = {
+        errno.ENOSPC: ("disk_full", "free some space or choose another --workspace"),
+        errno.EACCES: ("not_permitted", "choose a folder you may write to, or change its permissions"),
+        errno.EPERM: ("not_permitted", "choose a folder you may write to, or change its permissions"),
+        errno.EROFS: ("read_only", "choose a folder on a writable disk, for example --workspace DIR"),
+        errno.EDQUOT: ("disk_full", "your quota is used up: free some space"),
+        errno.EADDRINUSE: ("port_taken", "choose another --port"),
+    }
     code, hint = hints.get(error.errno or 0, ("os_error", "see the message of the operating system"))
-    return EnvironmentFault(code, f"{doing} failed", where=str(error.filename or ""),
-                            seen=error.strerror or str(error), hint=hint)
+    return EnvironmentFault(
+        code, f"{doing} failed", where=str(error.filename or ""), seen=error.strerror or str(error), hint=hint
+    )
 
 
 def missing_extra(extra: str, module: str) -> EnvironmentFault:
     """The one install line for an extra that is not there."""
-    return EnvironmentFault("missing_extra", f"this needs the extra {extra!r}", seen=f"module {module!r} is not installed",
-                            hint=f"pip install 'keepfit[{extra}]'")
+    return EnvironmentFault(
+        "missing_extra",
+        f"this needs the extra {extra!r}",
+        seen=f"module {module!r} is not installed",
+        hint=f"pip install 'keepfit[{extra}]'",
+    )

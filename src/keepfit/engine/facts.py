@@ -25,39 +25,64 @@ def gather(plan: Plan, files: dict[str, Files]) -> ReportFacts:
     part = json_of(files["clean"], "part.json")
     entries = [entry for stage in ("ingest", "split", "clean") for entry in ledger_of(files[stage])]
     return ReportFacts(
-        name=plan.recipe.name, task=task, modality="tabular", recipe=plan.text,
-        metrics={"validation": metrics["validation"], "test": metrics["test"]}, primary=metrics["primary"],
-        evaluation=json_of(files["evaluate"], "evaluation.json"), validation_curve=trained["curve"],
-        columns=json_of(files["clean"], "findings.json"), splits={name: part.count(name) for name in PARTS},
-        target_summary=_target(files, task), ledger=_ledger(entries),
-        rows_in=len(part) + len(ledger_of(files["ingest"])), rows_kept=sum(1 for name in part if name),
-        leaderboard=json_of(files["evaluate"], "leaderboard.json"), importance=json_of(files["explain"], "importance.json"),
-        notes=_notes(metrics, trained), stages=[],
-        model={"learner": trained["chosen"], "size_bytes": trained["onnx_bytes"], "features": trained["features"],
-               "scored by": trained["scored_by"]}, lineage={})
+        name=plan.recipe.name,
+        task=task,
+        modality="tabular",
+        recipe=plan.text,
+        metrics={"validation": metrics["validation"], "test": metrics["test"]},
+        primary=metrics["primary"],
+        evaluation=json_of(files["evaluate"], "evaluation.json"),
+        validation_curve=trained["curve"],
+        columns=json_of(files["clean"], "findings.json"),
+        splits={name: part.count(name) for name in PARTS},
+        target_summary=_target(files, task),
+        ledger=_ledger(entries),
+        rows_in=len(part) + len(ledger_of(files["ingest"])),
+        rows_kept=sum(1 for name in part if name),
+        leaderboard=json_of(files["evaluate"], "leaderboard.json"),
+        importance=json_of(files["explain"], "importance.json"),
+        notes=_notes(metrics, trained),
+        stages=[],
+        model={
+            "learner": trained["chosen"],
+            "size_bytes": trained["onnx_bytes"],
+            "features": trained["features"],
+            "scored by": trained["scored_by"],
+        },
+        lineage={},
+    )
 
 
 def _target(files: dict[str, Files], task: Task) -> dict[str, float]:
     table, part = unpack_table(files["ingest"]["table"]), np.array(json_of(files["clean"], "part.json"), object)
     truth = truth_of(table.columns[task.target][part != ""], task)
     if task.kind == "classification":
-        return {task.names[code]: int(count) for code, count in enumerate(np.bincount(truth, minlength=len(task.classes)))}
+        return {
+            task.names[code]: int(count) for code, count in enumerate(np.bincount(truth, minlength=len(task.classes)))
+        }
     return {str(level): float(np.quantile(truth, level)) for level in (0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1)}
 
 
 def _ledger(entries: list[Any]) -> list[dict[str, Any]]:
     counts = Counter((entry.rule.partition(":")[0], entry.stage, entry.action) for entry in entries)
     said = {"dropped": "dropped from the data", "noted": "kept, and noted here", "changed": "changed"}
-    return [{"rule": rule, "stage": stage, "count": count, "sentence": f"{count} rows: {rule}; {said[action]}."}
-            for (rule, stage, action), count in sorted(counts.items())]
+    return [
+        {"rule": rule, "stage": stage, "count": count, "sentence": f"{count} rows: {rule}; {said[action]}."}
+        for (rule, stage, action), count in sorted(counts.items())
+    ]
 
 
 def _notes(metrics: dict[str, Any], trained: dict[str, Any]) -> list[str]:
-    notes = [f"{count} values of {column} in the test rows were not seen in training; they were answered as unknown."
-             for column, count in sorted(metrics["unseen"].items())]
+    notes = [
+        f"{count} values of {column} in the test rows were not seen in training; they were answered as unknown."
+        for column, count in sorted(metrics["unseen"].items())
+    ]
     if trained["class_weights"]:
-        notes.append("Rare classes weighed more while training (data.balance: class_weight): "
-                     + ", ".join(f"{weight:g}" for weight in trained["class_weights"]) + ", in the order of the classes.")
+        notes.append(
+            "Rare classes weighed more while training (data.balance: class_weight): "
+            + ", ".join(f"{weight:g}" for weight in trained["class_weights"])
+            + ", in the order of the classes."
+        )
     if metrics["unanswered"]:
         notes.append(f"{metrics['unanswered']} test rows could not be read and are not in the figures.")
     return notes

@@ -23,15 +23,39 @@ STAGES = ("ingest", "split", "clean", "train", "evaluate", "explain", "package",
 _READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]] = {
     "ingest": (("data.read", "data.target"), (), ingest.VERSION, ("duckdb",)),
     "split": (("data.split", "data.target", "data.read.missing", "task", "seed"), ("ingest",), split.VERSION, ()),
-    "clean": (("clean.duplicates", "clean.drop_rows_missing_over", "data.columns", "data.read.missing", "data.target", "seed"),
-              ("ingest", "split"), clean.VERSION, ("numpy",)),
-    "train": (("model", "clean.missing", "data.balance", "budget", "preset", "seed"), ("ingest", "split", "clean"),
-              train.VERSION, ("numpy", "scikit-learn", "lightgbm", "onnx", "skl2onnx", "onnxmltools")),
-    "evaluate": (("evaluate", "seed"), ("ingest", "split", "clean", "train"), evaluate.VERSION, ("numpy", "onnxruntime")),
-    "explain": (("explain", "evaluate", "seed"), ("ingest", "split", "clean", "train"), explain.VERSION,
-                ("numpy", "onnxruntime")),
-    "package": (("", ), ("ingest", "split", "clean", "train", "evaluate", "explain"), package.VERSION, ("onnxruntime",)),
-    "report": (("", ), ("package", "explain", "evaluate"), 1, ("matplotlib",)),
+    "clean": (
+        (
+            "clean.duplicates",
+            "clean.drop_rows_missing_over",
+            "data.columns",
+            "data.read.missing",
+            "data.target",
+            "seed",
+        ),
+        ("ingest", "split"),
+        clean.VERSION,
+        ("numpy",),
+    ),
+    "train": (
+        ("model", "clean.missing", "data.balance", "budget", "preset", "seed"),
+        ("ingest", "split", "clean"),
+        train.VERSION,
+        ("numpy", "scikit-learn", "lightgbm", "onnx", "skl2onnx", "onnxmltools"),
+    ),
+    "evaluate": (
+        ("evaluate", "seed"),
+        ("ingest", "split", "clean", "train"),
+        evaluate.VERSION,
+        ("numpy", "onnxruntime"),
+    ),
+    "explain": (
+        ("explain", "evaluate", "seed"),
+        ("ingest", "split", "clean", "train"),
+        explain.VERSION,
+        ("numpy", "onnxruntime"),
+    ),
+    "package": (("",), ("ingest", "split", "clean", "train", "evaluate", "explain"), package.VERSION, ("onnxruntime",)),
+    "report": (("",), ("package", "explain", "evaluate"), 1, ("matplotlib",)),
 }
 
 
@@ -68,9 +92,13 @@ def plan(recipe: Recipe, frame: Table | None = None, until: str | None = None) -
     for stage in STAGES:
         reads, inputs, number, libraries = _READS[stage]
         parts: dict[str, Any] = {
-            "stage": stage, "version": number, "reads": {path: _at(values, path) for path in reads},
-            "inputs": [keys[name] for name in inputs], "libraries": {name: _version(name) for name in libraries},
-            "part": f"{options_of('tabular', recipe.model.use).impl}" if stage == "train" else ""}  # type: ignore[attr-defined]
+            "stage": stage,
+            "version": number,
+            "reads": {path: _at(values, path) for path in reads},
+            "inputs": [keys[name] for name in inputs],
+            "libraries": {name: _version(name) for name in libraries},
+            "part": options_of("tabular", recipe.model.use).impl if stage == "train" else "",
+        }
         if stage == "ingest":
             parts["sources"] = source_digests(recipe, frame)
         keys[stage] = digest.of_json(json.loads(json.dumps(parts, default=str)))
@@ -86,7 +114,12 @@ def source_digests(recipe: Recipe, frame: Table | None) -> list[list[str]]:
         return [["frame", digest.of_json({name: column.tolist() for name, column in frame.columns.items()})]]
     data = recipe.data
     found = []
-    for part, source in (("source", data.source), ("train", data.train), ("validation", data.validation), ("test", data.test)):
+    for part, source in (
+        ("source", data.source),
+        ("train", data.train),
+        ("validation", data.validation),
+        ("test", data.test),
+    ):
         if source is None:
             continue
         if source.startswith("sklearn:"):

@@ -66,8 +66,16 @@ class Run:
         return str(json_of(self.files["split"], "task.json")["kind"]) if "split" in self.files else ""
 
 
-def run(plan: Plan, store: Store, runs: Path, emit: Emit, *, fresh: bool = False, goal: Path | None = None,
-        stopped: Stopped = lambda: False) -> Run:
+def run(
+    plan: Plan,
+    store: Store,
+    runs: Path,
+    emit: Emit,
+    *,
+    fresh: bool = False,
+    goal: Path | None = None,
+    stopped: Stopped = lambda: False,
+) -> Run:
     """Make what is missing and write `runs/<name>/<number>/` (or `goal`). Raises KeepfitError; nothing half-written stays."""
     start = time.monotonic()
     done = Run(None, [])
@@ -164,8 +172,10 @@ def _walk(step: Step, plan: Plan, store: Store, done: Run, emit: Emit, fresh: bo
 
 def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: Stopped) -> Files:
     recipe = plan.recipe
+
     def earlier(*names: str) -> list[Files]:
         return [files[name] for name in names]
+
     if stage == "ingest":
         return ingest.ingest(recipe.data, recipe.folder, plan.frame)
     if stage == "split":
@@ -173,8 +183,15 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
     if stage == "clean":
         return clean.clean(recipe.clean, recipe.data, recipe.seed, *earlier("ingest", "split"))
     if stage == "train":
-        return train.train(recipe.model, _way(plan), *earlier("ingest", "split", "clean"), stopped,  # type: ignore[attr-defined]
-                           lambda what, data: emit(Event("train", what, data)))
+        return train.train(
+            recipe.model,
+            _way(plan),
+            files["ingest"],
+            files["split"],
+            files["clean"],
+            stopped,
+            lambda what, data: emit(Event("train", what, data)),
+        )
     line = earlier("ingest", "split", "clean", "train")
     if stage == "evaluate":
         return evaluate.evaluate(recipe.evaluate, recipe.seed, *line)
@@ -183,16 +200,21 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
     if stage == "package":
         card = facts.card(plan, files)
         metrics = json_of(files["evaluate"], "metrics.json")
-        return package.package(recipe.package, recipe.name, plan.text, card, *line, metrics)
+        return package.package(recipe.package, recipe.name, plan.text, card, metrics, *line)
     return facts.report(plan, files)
 
 
 def _way(plan: Plan) -> dict[str, Any]:
     recipe = plan.recipe
-    timed = recipe.model.use in ("auto", "ensemble")  # type: ignore[attr-defined]
-    return {"numeric": recipe.clean.missing.numeric, "categorical": recipe.clean.missing.categorical,
-            "balance": recipe.data.balance, "seed": recipe.seed, "budget_s": recipe.budget.time if timed else None,
-            "preset": recipe.preset}
+    timed = recipe.model.use in ("auto", "ensemble")
+    return {
+        "numeric": recipe.clean.missing.numeric,
+        "categorical": recipe.clean.missing.categorical,
+        "balance": recipe.data.balance,
+        "seed": recipe.seed,
+        "budget_s": recipe.budget.time if timed else None,
+        "preset": recipe.preset,
+    }
 
 
 def all_entries(files: dict[str, Files]) -> list[Entry]:
@@ -235,12 +257,18 @@ def _write(folder: Path, plan: Plan, done: Run) -> None:
     board = json_of(files["evaluate"], "leaderboard.json")
     if len(board) > 1:
         names = list(board[0])
-        atomic.write_text(folder / "leaderboard.csv", "".join(csv_lines(names, [[row[n] for n in names] for row in board])))
+        atomic.write_text(
+            folder / "leaderboard.csv", "".join(csv_lines(names, [[row[n] for n in names] for row in board]))
+        )
     for name, data in files["report"].items():
         atomic.write_bytes(folder / name, data)
     atomic.write_text(folder / "recipe.yaml", plan.text)
-    saved = {"keys": [s.key for s in plan.steps], "stages": done.stages, "rows": dict(zip(("in", "kept"), row_counts(files), strict=True)),
-             "folder": str(plan.recipe.folder)}
+    saved = {
+        "keys": [s.key for s in plan.steps],
+        "stages": done.stages,
+        "rows": dict(zip(("in", "kept"), row_counts(files), strict=True)),
+        "folder": str(plan.recipe.folder),
+    }
     atomic.write_text(folder / "plan.json", json.dumps(saved, indent=1))
 
 
@@ -253,5 +281,3 @@ def _point(link: Path, name: str) -> None:
         temp.unlink()
     temp.symlink_to(name)
     os.replace(temp, link)
-
-

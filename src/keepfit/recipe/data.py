@@ -29,7 +29,8 @@ class SplitOptions(Options):
     test: Share = Field(0.2, description="share of rows held out for the final figures")
     validation: Share = Field(0.1, description="share of rows for choosing among models")
     by: Literal["auto", "random", "stratified", "group", "time", "given"] = Field(
-        "auto", description="auto: stratified for classification, random for regression, given where files are given")
+        "auto", description="auto: stratified for classification, random for regression, given where files are given"
+    )
     column: str | None = Field(None, description="the group or time column, where `by` is group or time")
 
     @model_validator(mode="after")
@@ -50,10 +51,15 @@ class DataOptions(Options):
     test: str | None = Field(None, description="test source; with it no other test split is made")
     target: str = Field(description="the column to predict")
     columns: dict[str, Kind] = Field(default_factory=dict, description="column kinds that override what is inferred")
-    read: ReadOptions = Field(default_factory=ReadOptions, description="how text files are read")
-    split: SplitOptions = Field(default_factory=SplitOptions, description="how rows are shared out")
+    read: ReadOptions = Field(
+        default_factory=lambda: ReadOptions.model_validate({}), description="how text files are read"
+    )
+    split: SplitOptions = Field(
+        default_factory=lambda: SplitOptions.model_validate({}), description="how rows are shared out"
+    )
     balance: Literal["none", "class_weight"] = Field(
-        "none", description="class_weight: rare classes weigh more while training (classification)")
+        "none", description="class_weight: rare classes weigh more while training (classification)"
+    )
 
     @model_validator(mode="after")
     def _one_way_in(self) -> DataOptions:

@@ -24,8 +24,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RecipeFields:
     except UnicodeDecodeError:
         raise RecipeError("not_text", "the recipe is not a UTF-8 text file", where=str(path)) from None
     except FileNotFoundError:
-        raise RecipeError("no_recipe", "there is no such recipe", where=str(path),
-                          hint="keepfit init DATA --target COLUMN writes one") from None
+        raise RecipeError(
+            "no_recipe", "there is no such recipe", where=str(path), hint="keepfit init DATA --target COLUMN writes one"
+        ) from None
     except IsADirectoryError:
         raise RecipeError("no_recipe", "the recipe is a folder", where=str(path), hint="name the .yaml file") from None
     except OSError as error:
@@ -34,8 +35,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RecipeFields:
     return parse(text, overrides, origin=str(path), folder=path.resolve().parent, name=stem)
 
 
-def parse(text: str, overrides: Sequence[str] = (), *, origin: str = "recipe", folder: Path | None = None,
-          name: str = "model") -> RecipeFields:
+def parse(
+    text: str, overrides: Sequence[str] = (), *, origin: str = "recipe", folder: Path | None = None, name: str = "model"
+) -> RecipeFields:
     """A recipe from YAML text; `origin` names it in errors."""
     lines: Lines = {}
     try:
@@ -43,11 +45,14 @@ def parse(text: str, overrides: Sequence[str] = (), *, origin: str = "recipe", f
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{origin}:{mark.line + 1}" if mark else origin
-        raise RecipeError("bad_yaml", "the recipe is not valid YAML", where=where,
-                          seen=str(getattr(error, "problem", error))) from None
+        raise RecipeError(
+            "bad_yaml", "the recipe is not valid YAML", where=where, seen=str(getattr(error, "problem", error))
+        ) from None
     value = _value(node, (), lines, origin) if node is not None else {}
     if not isinstance(value, dict):
-        raise RecipeError("bad_yaml", "a recipe is a mapping of sections", where=f"{origin}:1", seen=type(value).__name__)
+        raise RecipeError(
+            "bad_yaml", "a recipe is a mapping of sections", where=f"{origin}:1", seen=type(value).__name__
+        )
     given: dict[str, Any] = {"name": name, **value}
     for override in overrides:
         _override(given, override)
@@ -79,9 +84,11 @@ def _value(node: yaml.Node, path: tuple[str, ...], lines: Lines, origin: str) ->
         return [_value(item, (*path, str(place)), lines, origin) for place, item in enumerate(node.value)]
     loader = yaml.SafeLoader("")
     try:
-        return loader.construct_object(node, deep=True)  # type: ignore[no-untyped-call]
+        return loader.construct_object(node, deep=True)
     except (yaml.YAMLError, ValueError) as error:
-        raise RecipeError("bad_yaml", "a value cannot be read", where=f"{origin}:{lines[path]}", seen=str(error)) from None
+        raise RecipeError(
+            "bad_yaml", "a value cannot be read", where=f"{origin}:{lines[path]}", seen=str(error)
+        ) from None
 
 
 def _override(given: dict[str, Any], override: str) -> None:
@@ -110,16 +117,22 @@ def _refuse_not_yet(given: Mapping[str, Any], lines: Lines, origin: str) -> None
     for section, names in NOT_YET.items():
         place = given if not section else given.get(section)
         for name in sorted(names & set(place)) if isinstance(place, Mapping) else []:
-            path = (section, name) if section else (name,)
-            raise RecipeError("not_available", f"{'.'.join(path)!r} is not available yet",
-                              where=_where(path, lines, origin), hint="take the key out of the recipe")
+            path: tuple[str, ...] = (section, name) if section else (name,)
+            raise RecipeError(
+                "not_available",
+                f"{'.'.join(path)!r} is not available yet",
+                where=_where(path, lines, origin),
+                hint="take the key out of the recipe",
+            )
     for dotted, values in NOT_YET_VALUES.items():
-        path = tuple(dotted.split("."))
+        keys = tuple(dotted.split("."))
         value: Any = given
-        for key in path:
+        for key in keys:
             value = value.get(key) if isinstance(value, Mapping) else None
         if isinstance(value, str) and value in values:
-            raise RecipeError("not_available", f"{dotted}: {value} is not available yet", where=_where(path, lines, origin))
+            raise RecipeError(
+                "not_available", f"{dotted}: {value} is not available yet", where=_where(keys, lines, origin)
+            )
 
 
 def _refuse_unused(recipe: RecipeFields, given: Mapping[str, Any], lines: Lines, origin: str) -> None:
@@ -129,35 +142,56 @@ def _refuse_unused(recipe: RecipeFields, given: Mapping[str, Any], lines: Lines,
         for key in path:
             place = place.get(key) if isinstance(place, Mapping) else None
         if place is not None:
-            raise RecipeError("unused_key", f"nothing in this plan reads {dotted!r}", where=_where(path, lines, origin),
-                              hint="take it out, or choose a model or split that uses it")
+            raise RecipeError(
+                "unused_key",
+                f"nothing in this plan reads {dotted!r}",
+                where=_where(path, lines, origin),
+                hint="take it out, or choose a model or split that uses it",
+            )
 
 
 def _explained(error: ValidationError, given: Mapping[str, Any], lines: Lines, origin: str) -> RecipeError:
     problems = error.errors(include_url=False)
     first = min(problems, key=lambda p: p["type"] != "extra_forbidden")
     learner = (given.get("model") or {}).get("use", "auto") if isinstance(given.get("model"), dict) else "auto"
-    path = tuple(str(part) for place, part in enumerate(first["loc"])
-                 if not (place == 1 and first["loc"][0] == "model" and part == learner))
+    path = tuple(
+        str(part)
+        for place, part in enumerate(first["loc"])
+        if not (place == 1 and first["loc"][0] == "model" and part == learner)
+    )
     known = path if path in lines else path[:-1]
     where = _where(path if path in lines or not lines else known, lines, origin) if path else origin
     if first["type"] == "extra_forbidden":
         fields = _fields_at(path[:-1], str(learner))
-        return RecipeError("unknown_key", f"there is no key {path[-1]!r} here", where=_where(path, lines, origin),
-                           hint=_homes(path[-1], fields))
+        return RecipeError(
+            "unknown_key",
+            f"there is no key {path[-1]!r} here",
+            where=_where(path, lines, origin),
+            hint=_homes(path[-1], fields),
+        )
     if first["type"] == "missing":
         return RecipeError("key_missing", f"the key {'.'.join(path)!r} is needed", where=where)
     if first["type"] == "union_tag_invalid":
-        return RecipeError("bad_value", f"there is no learner {learner!r}", where=_where(("model", "use"), lines, origin),
-                           seen=str(learner), hint=nearest(str(learner), catalog.TABLE["tabular"]))
+        return RecipeError(
+            "bad_value",
+            f"there is no learner {learner!r}",
+            where=_where(("model", "use"), lines, origin),
+            seen=str(learner),
+            hint=nearest(str(learner), catalog.TABLE["tabular"]),
+        )
     seen = repr(first["input"])[:80]
     hint = first["msg"].removeprefix("Value error, ")
     expected = first.get("ctx", {}).get("expected")
     if expected and isinstance(first["input"], str):
         hint = nearest(first["input"], re.findall(r"'([^']+)'", str(expected))) or hint
     more = f" ({len(problems) - 1} more problems)" if len(problems) > 1 else ""
-    return RecipeError("bad_value", f"the value of {'.'.join(path) or 'the recipe'!r} does not fit{more}", where=where,
-                       seen=seen, hint=hint)
+    return RecipeError(
+        "bad_value",
+        f"the value of {'.'.join(path) or 'the recipe'!r} does not fit{more}",
+        where=where,
+        seen=seen,
+        hint=hint,
+    )
 
 
 def _fields_at(path: tuple[str, ...], learner: str) -> list[str]:

@@ -24,7 +24,8 @@ NOT_YET = {
     "serve": {"record", "batch"},
 }
 NOT_YET_VALUES = {
-    "task": {"detection", "generation"}, "modality": {"image", "text"},
+    "task": {"detection", "generation"},
+    "modality": {"image", "text"},
     "model.use": {"mlp", "cnn", "pretrained", "tfidf", "custom"},
     "data.balance": {"oversample", "undersample", "smote"},
 }
@@ -39,13 +40,20 @@ class RecipeFields(Options):
     task: Literal["auto", "classification", "regression"] = Field("auto", description="auto: from the target")
     modality: Literal["tabular"] = Field("tabular", description="kind of input")
     preset: Literal["fast", "balanced", "best"] = Field("balanced", description="how hard auto tries")
-    budget: BudgetOptions = Field(default_factory=BudgetOptions, description="limits")
+    budget: BudgetOptions = Field(default_factory=lambda: BudgetOptions.model_validate({}), description="limits")
     data: DataOptions = Field(description="sources, target, columns, split")
-    clean: CleanOptions = Field(default_factory=CleanOptions, description="duplicates and missing values")
-    evaluate: EvaluateOptions = Field(default_factory=EvaluateOptions, description="metrics and slices")
-    explain: ExplainOptions = Field(default_factory=ExplainOptions, description="importance of columns")
-    package: PackageOptions = Field(default_factory=PackageOptions, description="the bundle")
-    serve: ServeOptions = Field(default_factory=ServeOptions, description="the service")
+    clean: CleanOptions = Field(
+        default_factory=lambda: CleanOptions.model_validate({}), description="duplicates and missing values"
+    )
+    evaluate: EvaluateOptions = Field(
+        default_factory=lambda: EvaluateOptions.model_validate({}), description="metrics and slices"
+    )
+    explain: ExplainOptions = Field(
+        default_factory=lambda: ExplainOptions.model_validate({}), description="importance of columns"
+    )
+    package: PackageOptions = Field(default_factory=lambda: PackageOptions.model_validate({}), description="the bundle")
+    serve: ServeOptions = Field(default_factory=lambda: ServeOptions.model_validate({}), description="the service")
+    model: Any = None
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
 
     @property
@@ -58,10 +66,11 @@ class RecipeFields(Options):
 def recipe_class() -> type[RecipeFields]:
     """The closed model with the learners of the catalog in its `model` section."""
     parts = [catalog.options_of("tabular", name) for name in catalog.TABLE["tabular"]]
-    union: Any = Annotated[reduce(or_, parts), Field(discriminator="use")]  # type: ignore[arg-type]
+    union: Any = Annotated[reduce(or_, parts), Field(discriminator="use")]
     default = catalog.options_of("tabular", "auto")
     made: type[RecipeFields] = create_model(
-        "Recipe", __base__=RecipeFields, model=(union, Field(default_factory=default, description="the learner")))
+        "Recipe", __base__=RecipeFields, model=(union, Field(default_factory=default, description="the learner"))
+    )
     return made
 
 
@@ -70,7 +79,7 @@ Recipe = RecipeFields
 
 def unused_keys(recipe: RecipeFields) -> set[str]:
     """Dotted keys that no stage of this recipe's plan reads."""
-    learner = getattr(recipe, "model").use  # noqa: B009  (the field is made from the catalog)
+    learner = recipe.model.use
     unused = set()
     if learner not in ("auto", "ensemble"):
         unused |= {"budget", "preset"}

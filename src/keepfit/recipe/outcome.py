@@ -54,7 +54,8 @@ class PackageOptions(Options):
     """The bundle."""
 
     golden: Literal["synthetic", "rows", "off"] = Field(
-        "synthetic", description="sample inputs replayed at start; rows: real held-out rows leave the house")
+        "synthetic", description="sample inputs replayed at start; rows: real held-out rows leave the house"
+    )
 
 
 class ServeOptions(Options):

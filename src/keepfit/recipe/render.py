@@ -20,7 +20,7 @@ def fill(recipe: RecipeFields) -> str:
 
 def values_read(recipe: RecipeFields) -> dict[str, Any]:
     """The recipe as JSON, less absent values and keys that nothing reads."""
-    values = _pruned(recipe.model_dump(mode="json"))
+    values: dict[str, Any] = _pruned(recipe.model_dump(mode="json"))
     for dotted in unused_keys(recipe):
         place = values
         *parents, last = dotted.split(".")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_DTYPES = {"f4": np.dtype("<f4"), "f8": np.dtype("<f8"), "i4": np.dtype("<i4")}
+_DTYPES: dict[str, np.dtype[Any]] = {"f4": np.dtype("<f4"), "f8": np.dtype("<f8"), "i4": np.dtype("<i4")}
 
 
 def pack(array: NDArray[Any], dtype: str = "f4") -> dict[str, Any]:
@@ -21,4 +21,4 @@ def pack(array: NDArray[Any], dtype: str = "f4") -> dict[str, Any]:
 def unpack(raw: Mapping[str, Any]) -> NDArray[Any]:
     """Inverse of `pack`; raises ValueError where size and shape disagree."""
     data = np.frombuffer(base64.b64decode(raw["data"]), _DTYPES[raw["dtype"]])
-    return data.reshape([int(size) for size in raw["shape"]])
+    return np.asarray(data.reshape([int(size) for size in raw["shape"]]))

@@ -45,17 +45,28 @@ class Bundle:
         if (path / "bundle" / "bundle.json").is_file():
             path = path / "bundle"
         if not (path / "bundle.json").is_file():
-            raise UsageError("not_a_bundle", "there is no bundle here", where=str(path),
-                             hint="give a folder that holds bundle.json, such as runs/NAME/latest/bundle")
+            raise UsageError(
+                "not_a_bundle",
+                "there is no bundle here",
+                where=str(path),
+                hint="give a folder that holds bundle.json, such as runs/NAME/latest/bundle",
+            )
         files, sums = _verified(path)
         try:
             manifest = json.loads(files["bundle.json"])
             version = int(manifest["format"])
         except (ValueError, KeyError, TypeError) as error:
-            raise EnvironmentFault("damaged_bundle", "bundle.json cannot be read", where=str(path), seen=repr(error)) from None
+            raise EnvironmentFault(
+                "damaged_bundle", "bundle.json cannot be read", where=str(path), seen=repr(error)
+            ) from None
         if version != FORMAT:
-            raise EnvironmentFault("newer_format", "the bundle has another format version", where=str(path),
-                                   seen=f"{version}, this keepfit reads {FORMAT}", hint="install a newer keepfit")
+            raise EnvironmentFault(
+                "newer_format",
+                "the bundle has another format version",
+                where=str(path),
+                seen=f"{version}, this keepfit reads {FORMAT}",
+                hint="install a newer keepfit",
+            )
         return cls(path, manifest, sums, files)
 
     @property
@@ -95,9 +106,13 @@ class Bundle:
 
     def predictor(self, threads: int = 1) -> Predictor:
         """The predictor, after its golden rows gave the recorded answers. Raises EnvironmentFault."""
-        predictor = Predictor(Preparation.from_bytes(self.files["preparation.json"]),
-                              Network(self.files["model.onnx"], threads), self.task, self.classes,
-                              frozenset([*self.manifest["ignored"], self.target]))
+        predictor = Predictor(
+            Preparation.from_bytes(self.files["preparation.json"]),
+            Network(self.files["model.onnx"], threads),
+            self.task,
+            self.classes,
+            frozenset([*self.manifest["ignored"], self.target]),
+        )
         self._replay(predictor)
         return predictor
 
@@ -111,10 +126,13 @@ class Bundle:
         wanted = np.array([row["scores"] for row in golden], np.float64)
         if not np.allclose(scores, wanted, rtol=1e-4, atol=1e-4 * float(self.manifest.get("scale", 1.0))):
             worst = int(np.abs(scores - wanted).max(1).argmax())
-            raise EnvironmentFault("golden_mismatch", "the bundle does not give its recorded answers on this machine",
-                                   where=f"{self.path}, golden row {worst}",
-                                   seen=f"{scores[worst].tolist()} where {wanted[worst].tolist()} was recorded",
-                                   hint="keepfit verify BUNDLE; compare the onnxruntime versions in bundle.json")
+            raise EnvironmentFault(
+                "golden_mismatch",
+                "the bundle does not give its recorded answers on this machine",
+                where=f"{self.path}, golden row {worst}",
+                seen=f"{scores[worst].tolist()} where {wanted[worst].tolist()} was recorded",
+                hint="keepfit verify BUNDLE; compare the onnxruntime versions in bundle.json",
+            )
 
 
 def _verified(path: Path) -> tuple[dict[str, bytes], str]:
@@ -127,15 +145,25 @@ def _verified(path: Path) -> tuple[dict[str, bytes], str]:
         wanted, _, name = line.partition("  ")
         file = path / name
         if not name or "/" in name or "\\" in name or name.startswith(".") or file.is_symlink() or not file.is_file():
-            raise EnvironmentFault("damaged_bundle", "SHA256SUMS names a file that is not there", where=str(path), seen=name)
+            raise EnvironmentFault(
+                "damaged_bundle", "SHA256SUMS names a file that is not there", where=str(path), seen=name
+            )
         files[name] = file.read_bytes()
         if digest.of_bytes(files[name]) != wanted:
-            raise EnvironmentFault("tampered_bundle", "a file of the bundle is not the one that was packaged",
-                                   where=str(file), seen="its SHA-256 differs from SHA256SUMS",
-                                   hint="package the run again, or take the bundle from its source")
+            raise EnvironmentFault(
+                "tampered_bundle",
+                "a file of the bundle is not the one that was packaged",
+                where=str(file),
+                seen="its SHA-256 differs from SHA256SUMS",
+                hint="package the run again, or take the bundle from its source",
+            )
     absent = [name for name in REQUIRED if name not in files]
     extra = sorted(p.name for p in path.iterdir() if p.name not in files and p.name != "SHA256SUMS")
     if absent or extra:
-        raise EnvironmentFault("tampered_bundle", "the bundle's files are not those of SHA256SUMS", where=str(path),
-                               seen=f"absent {absent}, not listed {extra}")
+        raise EnvironmentFault(
+            "tampered_bundle",
+            "the bundle's files are not those of SHA256SUMS",
+            where=str(path),
+            seen=f"absent {absent}, not listed {extra}",
+        )
     return files, digest.of_bytes(raw)

@@ -29,14 +29,28 @@ class ColumnRule:
 
     def as_json(self) -> dict[str, Any]:
         """JSON form for preparation.json."""
-        return {"name": self.name, "kind": self.kind, "why": self.why, "missing": sorted(self.missing),
-                "number_like": self.number_like, "integer": self.integer, "boolean": self.boolean}
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "why": self.why,
+            "missing": sorted(self.missing),
+            "number_like": self.number_like,
+            "integer": self.integer,
+            "boolean": self.boolean,
+        }
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> ColumnRule:
         """Inverse of `as_json`."""
-        return cls(str(raw["name"]), str(raw["kind"]), str(raw["why"]), frozenset(raw["missing"]),
-                   bool(raw["number_like"]), bool(raw["integer"]), bool(raw["boolean"]))
+        return cls(
+            str(raw["name"]),
+            str(raw["kind"]),
+            str(raw["why"]),
+            frozenset(raw["missing"]),
+            bool(raw["number_like"]),
+            bool(raw["integer"]),
+            bool(raw["boolean"]),
+        )
 
 
 def is_missing(text: str | None, extra: frozenset[str] = frozenset()) -> bool:
@@ -67,8 +81,19 @@ def _looks_grouped(text: str) -> bool:
     return bool(groups) and head.isdigit() and len(head) <= 3 and all(len(g) == 3 and g.isdigit() for g in groups)
 
 
-_FORMATS = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%Y/%m/%d", "%d-%m-%Y", "%Y/%m/%d %H:%M:%S", "%d/%m/%Y %H:%M",
-            "%m/%d/%Y %H:%M", "%d %b %Y", "%b %d, %Y", "%d.%m.%Y %H:%M")
+_FORMATS = (
+    "%d/%m/%Y",
+    "%m/%d/%Y",
+    "%d.%m.%Y",
+    "%Y/%m/%d",
+    "%d-%m-%Y",
+    "%Y/%m/%d %H:%M:%S",
+    "%d/%m/%Y %H:%M",
+    "%m/%d/%Y %H:%M",
+    "%d %b %Y",
+    "%b %d, %Y",
+    "%d.%m.%Y %H:%M",
+)
 
 
 def parse_date(text: str) -> dt.datetime | None:
@@ -152,6 +177,13 @@ def dates(column: Column, rule: ColumnRule) -> tuple[NDArray[np.float64], NDArra
             bad[row] = True
             continue
         days = (moment - epoch).total_seconds() / 86400
-        out[row] = (days, moment.year, moment.month, moment.day, moment.weekday(),
-                    moment.hour + moment.minute / 60, moment.timetuple().tm_yday)
+        out[row] = (
+            days,
+            moment.year,
+            moment.month,
+            moment.day,
+            moment.weekday(),
+            moment.hour + moment.minute / 60,
+            moment.timetuple().tm_yday,
+        )
     return out, bad

@@ -30,6 +30,8 @@ class Network:
 
     def scores(self, features: NDArray[np.float32]) -> Scores:
         """Probabilities [n, k] or values [n, 1]; at most 20,000 rows go through at once."""
-        parts = [self._session.run(None, {self._input: features[start:start + 20_000]})[0]
-                 for start in range(0, max(len(features), 1), 20_000)]
+        parts = [
+            self._session.run(None, {self._input: features[start : start + 20_000]})[0]
+            for start in range(0, max(len(features), 1), 20_000)
+        ]
         return np.asarray(np.concatenate(parts), np.float32)

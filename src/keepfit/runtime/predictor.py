@@ -33,8 +33,12 @@ class Predictor:
         """Scores [n, k], the error of each row, unseen categories by column. Raises DataError for an absent column."""
         absent = [rule.name for rule in self._used() if rule.name not in table.columns]
         if absent:
-            raise DataError("column_missing", f"the data has no column {absent[0]!r}", seen=", ".join(table.names)[:300],
-                            hint=nearest(absent[0], table.names))
+            raise DataError(
+                "column_missing",
+                f"the data has no column {absent[0]!r}",
+                seen=", ".join(table.names)[:300],
+                hint=nearest(absent[0], table.names),
+            )
         data = coerced(table, self.preparation.rules)
         unseen: dict[str, int] = {}
         return self.network.scores(self.preparation.apply(data, unseen)), data.errors, unseen
@@ -60,20 +64,33 @@ class Predictor:
         for place, row in enumerate(rows):
             where = f"row {place}"
             if not isinstance(row, Mapping):
-                raise DataError("not_an_object", "an input must be an object of columns", where=where,
-                                seen=type(row).__name__, hint='for example {"' + (used[0].name if used else "x") + '": ...}')
+                raise DataError(
+                    "not_an_object",
+                    "an input must be an object of columns",
+                    where=where,
+                    seen=type(row).__name__,
+                    hint='for example {"' + (used[0].name if used else "x") + '": ...}',
+                )
             for name in row:
                 if name not in known and name not in self.ignored:
-                    raise DataError("unknown_column", f"there is no column {name!r}", where=f"{where}, column {name!r}",
-                                    hint=nearest(str(name), known))
+                    raise DataError(
+                        "unknown_column",
+                        f"there is no column {name!r}",
+                        where=f"{where}, column {name!r}",
+                        hint=nearest(str(name), known),
+                    )
             for rule in used:
                 self._check_cell(rule, row, f"{where}, column {rule.name!r}")
         return from_rows(rows, [rule.name for rule in used])
 
     def _check_cell(self, rule: ColumnRule, row: Mapping[str, Any], where: str) -> None:
         if rule.name not in row:
-            raise DataError("column_missing", f"column {rule.name!r} is not given", where=where,
-                            hint="send null where the value is not known")
+            raise DataError(
+                "column_missing",
+                f"column {rule.name!r} is not given",
+                where=where,
+                hint="send null where the value is not known",
+            )
         value = row[rule.name]
         if value is None:
             return
@@ -87,8 +104,12 @@ class Predictor:
         if good and rule.kind == "datetime":
             good = isinstance(value, str) and (is_missing(value, rule.missing) or parse_date(value) is not None)
         if not good or (isinstance(value, int) and abs(value) > 10**300):
-            raise DataError("wrong_type", f"column {rule.name!r} must be {expected} or null", where=where,
-                            seen=f"{type(value).__name__} {str(value)[:60]!r}")
+            raise DataError(
+                "wrong_type",
+                f"column {rule.name!r} must be {expected} or null",
+                where=where,
+                seen=f"{type(value).__name__} {str(value)[:60]!r}",
+            )
 
 
 def _reads(value: str, rule: ColumnRule) -> bool:

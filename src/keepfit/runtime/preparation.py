@@ -77,8 +77,9 @@ class Preparation:
 
     def to_bytes(self) -> bytes:
         """preparation.json."""
-        return digest.canonical({"version": VERSION, "columns": [rule.as_json() for rule in self.rules],
-                                 "features": list(self.features)})
+        return digest.canonical(
+            {"version": VERSION, "columns": [rule.as_json() for rule in self.rules], "features": list(self.features)}
+        )
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Preparation:
@@ -86,8 +87,12 @@ class Preparation:
         try:
             value = json.loads(raw)
             if value["version"] != VERSION:
-                raise EnvironmentFault("newer_format", "this preparation has another format version",
-                                       seen=str(value["version"]), hint="install a newer keepfit")
+                raise EnvironmentFault(
+                    "newer_format",
+                    "this preparation has another format version",
+                    seen=str(value["version"]),
+                    hint="install a newer keepfit",
+                )
             features = tuple(_opened(feature) for feature in value["features"])
             return cls(tuple(ColumnRule.from_json(rule) for rule in value["columns"]), features)
         except (KeyError, TypeError, ValueError) as error:
@@ -101,8 +106,12 @@ def opened(features: Sequence[dict[str, Any]], rules: Sequence[ColumnRule]) -> P
 
 def _opened(feature: dict[str, Any]) -> dict[str, Any]:
     if feature["op"] not in _OPS:
-        raise EnvironmentFault("unknown_op", "the preparation names a step that this version does not know",
-                               seen=str(feature["op"]), hint="install a newer keepfit")
+        raise EnvironmentFault(
+            "unknown_op",
+            "the preparation names a step that this version does not know",
+            seen=str(feature["op"]),
+            hint="install a newer keepfit",
+        )
     return _OpenFeature(feature)
 
 
@@ -111,8 +120,11 @@ class _OpenFeature(dict[str, Any]):
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
         super().__init__(raw)
-        self.arrays = {key: unpack(value) for key, value in raw.items()
-                       if isinstance(value, dict) and set(value) == {"dtype", "shape", "data"}}
+        self.arrays = {
+            key: unpack(value)
+            for key, value in raw.items()
+            if isinstance(value, dict) and set(value) == {"dtype", "shape", "data"}
+        }
         names = raw.get("categories") or raw.get("vocabulary") or []
         self.index = {name: place for place, name in enumerate(names)}
 
@@ -130,8 +142,11 @@ def _lookup(feature: Any, data: Coerced, unseen: dict[str, int]) -> NDArray[Any]
     """Category -> vector; the last two rows of `vectors` are for missing and for unseen categories."""
     vectors, index = feature.arrays["vectors"], feature.index
     count = len(index)
-    column = part_of(data.texts[feature["column"]], feature["part"]) if "part" in feature \
+    column = (
+        part_of(data.texts[feature["column"]], feature["part"])
+        if "part" in feature
         else data.categories[feature["column"]]
+    )
     codes = np.fromiter((count if c is None else index.get(c, count + 1) for c in column), np.int64, len(column))
     new = int((codes == count + 1).sum())
     if new and feature.get("counts", True):
@@ -196,6 +211,15 @@ def _scaled(feature: Any, values: NDArray[Any]) -> NDArray[Any]:
 
 
 _Op = Callable[[Any, Coerced, dict[str, int]], NDArray[Any]]
-_OPS: dict[str, _Op] = {"number": _number, "indicator": _indicator, "lookup": _lookup, "date": _date,
-                        "words": _words, "length": _length, "pair": pair, "bag": _bag, "figure": _figure,
-                        "steps": _steps}
+_OPS: dict[str, _Op] = {
+    "number": _number,
+    "indicator": _indicator,
+    "lookup": _lookup,
+    "date": _date,
+    "words": _words,
+    "length": _length,
+    "pair": pair,
+    "bag": _bag,
+    "figure": _figure,
+    "steps": _steps,
+}

@@ -11,15 +11,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from keepfit.core.errors import DataError, from_os_error, nearest
 from keepfit.runtime.table import Table, text_column
 
-FORMATS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".data": "csv", ".parquet": "parquet", ".jsonl": "json",
-           ".ndjson": "json", ".json": "json"}
+FORMATS = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".data": "csv",
+    ".parquet": "parquet",
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+}
 CHUNK = 50_000
 
 
@@ -43,11 +51,17 @@ class Rejects:
 
 def expand(text: str) -> str:
     """`${NAME}` from the environment. Raises DataError for a name that is not set."""
+
     def value(found: re.Match[str]) -> str:
         if found[1] not in os.environ:
-            raise DataError("no_variable", f"the environment variable {found[1]} is not set", where=text,
-                            hint=f"export {found[1]}=...")
+            raise DataError(
+                "no_variable",
+                f"the environment variable {found[1]} is not set",
+                where=text,
+                hint=f"export {found[1]}=...",
+            )
         return os.environ[found[1]]
+
     return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", value, text)
 
 
@@ -61,8 +75,12 @@ def files_of(source: str, folder: Path) -> list[Path]:
         raise DataError("no_file", "there is no such file", where=source, hint=nearest(Path(pattern).name, names))
     for path in found:
         if path.is_dir():
-            raise DataError("is_a_folder", "the source is a folder", where=str(source),
-                            hint="name a file, or a glob such as folder/*.csv")
+            raise DataError(
+                "is_a_folder",
+                "the source is a folder",
+                where=str(source),
+                hint="name a file, or a glob such as folder/*.csv",
+            )
     return found
 
 
@@ -71,8 +89,13 @@ def chunks(path: Path, read: Read, rejects: Rejects | None = None, size: int = C
     suffixes = [s.lower() for s in path.suffixes]
     ending = next((s for s in reversed(suffixes) if s in FORMATS), None)
     if ending is None:
-        raise DataError("unknown_format", "this kind of file is not known", where=str(path),
-                        seen=path.suffix or "no ending", hint="known: " + " ".join(FORMATS))
+        raise DataError(
+            "unknown_format",
+            "this kind of file is not known",
+            where=str(path),
+            seen=path.suffix or "no ending",
+            hint="known: " + " ".join(FORMATS),
+        )
     try:
         if path.stat().st_size == 0:
             raise DataError("empty_file", "the file is empty", where=str(path))
@@ -136,15 +159,25 @@ def _cells(values: list[Any], name: str, path: Path) -> Any:
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError("unreadable", "the file cannot be read", where=str(path), seen=str(error).splitlines()[0][:300],
-                     hint="open it in an editor; say data.read.delimiter, quote or encoding where they are unusual")
+    return DataError(
+        "unreadable",
+        "the file cannot be read",
+        where=str(path),
+        seen=str(error).splitlines()[0][:300],
+        hint="open it in an editor; say data.read.delimiter, quote or encoding where they are unusual",
+    )
 
 
 def _check_names(names: Sequence[str], path: Path) -> None:
     twice = sorted({name for name in names if list(names).count(name) > 1})
     if twice:
-        raise DataError("duplicate_columns", "two columns have the same name", where=str(path), seen=", ".join(twice[:5]),
-                        hint="rename one in the header, or give data.read.header: false with names")
+        raise DataError(
+            "duplicate_columns",
+            "two columns have the same name",
+            where=str(path),
+            seen=", ".join(twice[:5]),
+            hint="rename one in the header, or give data.read.header: false with names",
+        )
 
 
 def _csv(path: Path, read: Read, rejects: Rejects | None, size: int) -> Iterator[Table]:
@@ -155,18 +188,30 @@ def _csv(path: Path, read: Read, rejects: Rejects | None, size: int) -> Iterator
         names = list(read.names) if read.names else _header(head, delimiter, read, path)
         if not read.header and not read.names:
             names = [f"column_{place}" for place in range(len(names))]
-        options = {"delim": delimiter, "header": "false", "skip": "1" if read.header else "0", "all_varchar": "true",
-                   "store_rejects": "true", "rejects_limit": "100000", "null_padding": "false", "strict_mode": "false",
-                   "quote": "" if read.quote == "none" else (read.quote or '"'), "escape": "" if read.quote == "none"
-                   else (read.quote or '"'), "max_line_size": "16000000"}
+        options = {
+            "delim": delimiter,
+            "header": "false",
+            "skip": "1" if read.header else "0",
+            "all_varchar": "true",
+            "store_rejects": "true",
+            "rejects_limit": "100000",
+            "null_padding": "false",
+            "strict_mode": "false",
+            "quote": "" if read.quote == "none" else (read.quote or '"'),
+            "escape": "" if read.quote == "none" else (read.quote or '"'),
+            "max_line_size": "16000000",
+        }
         said = ", ".join(f"{key}={_literal(value)}" for key, value in options.items())
         columns = "{" + ", ".join(f"{_literal(f'c{n}')}: 'VARCHAR'" for n in range(len(names))) + "}"
         with _duckdb() as connection:
             try:
-                cursor = connection.execute(f"select * from read_csv({_literal(str(plain))}, auto_detect=false, "
-                                            f"columns={columns}, {said})")
+                cursor = connection.execute(
+                    f"select * from read_csv({_literal(str(plain))}, auto_detect=false, columns={columns}, {said})"
+                )
                 yield from _pages(cursor, names, size, path)
-                bad = connection.execute("select line, error_message, csv_line from reject_errors order by line").fetchall()
+                bad = connection.execute(
+                    "select line, error_message, csv_line from reject_errors order by line"
+                ).fetchall()
             except duckdb.Error as error:
                 raise _unreadable(path, error) from None
         _take_rejects(bad, path, rejects)
@@ -193,14 +238,21 @@ def _as_utf8(path: Path, encoding: str | None) -> Iterator[tuple[Path, str]]:
             raw = file.read()
     except (OSError, EOFError) as error:
         if isinstance(error, gzip.BadGzipFile | EOFError):
-            raise DataError("damaged_gzip", "the file is not a whole gzip file", where=str(path), seen=str(error)) from None
+            raise DataError(
+                "damaged_gzip", "the file is not a whole gzip file", where=str(path), seen=str(error)
+            ) from None
         raise from_os_error(error, "reading the data") from None
     name = encoding or _encoding(raw)
     try:
         text = raw.decode(name)
     except (LookupError, UnicodeDecodeError) as error:
-        raise DataError("bad_encoding", f"the file is not {name} text", where=str(path), seen=str(error)[:200],
-                        hint="say data.read.encoding, for example latin-1 or gb18030") from None
+        raise DataError(
+            "bad_encoding",
+            f"the file is not {name} text",
+            where=str(path),
+            seen=str(error)[:200],
+            hint="say data.read.encoding, for example latin-1 or gb18030",
+        ) from None
     _refuse_binary(text[:65_536], path)
     handle, temp = tempfile.mkstemp(prefix="keepfit-", suffix=".csv")
     try:
@@ -227,8 +279,13 @@ def _encoding(raw: bytes) -> str:
 def _refuse_binary(head: str, path: Path) -> None:
     odd = sum(1 for c in head if (c < " " and c not in "\t\r\n\f\x1a") or c == "\ufffd")
     if "\x00" in head or odd > 0.02 * max(len(head), 1):
-        raise DataError("binary_file", "this is not a text file", where=str(path), seen=repr(head[:24]),
-                        hint="export the table as CSV, Parquet or JSON lines")
+        raise DataError(
+            "binary_file",
+            "this is not a text file",
+            where=str(path),
+            seen=repr(head[:24]),
+            hint="export the table as CSV, Parquet or JSON lines",
+        )
     if not head.strip():
         raise DataError("empty_file", "the file holds no rows", where=str(path))
 
@@ -237,22 +294,22 @@ def _sniff(head: str, read: Read) -> str:
     """The delimiter that splits the first lines most evenly, outside quotes."""
     lines = [re.sub(r'"[^"]*"', '""', line) for line in head.splitlines()[:50] if line.strip()]
     lines = lines[:-1] if len(lines) > 2 else lines
+
     def evenness(mark: str) -> tuple[float, float]:
         counts = [line.count(mark) for line in lines]
         common = max(set(counts), key=lambda c: (counts.count(c), c))
         return (counts.count(common) / len(counts) if common else 0.0, float(common))
+
     return max((",", "\t", ";", "|"), key=evenness)
 
 
 def _header(head: str, delimiter: str, read: Read, path: Path) -> list[str]:
     import csv
 
-    quoting = csv.QUOTE_NONE if read.quote == "none" else csv.QUOTE_MINIMAL
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if read.quote == "none" else csv.QUOTE_MINIMAL
     quote = read.quote if read.quote and read.quote != "none" else '"'
     first = next(csv.reader(head.splitlines(keepends=True), delimiter=delimiter, quoting=quoting, quotechar=quote), [])
     names = [name.strip() or f"column_{place}" for place, name in enumerate(first)]
     if read.header:
         _check_names(names, path)
     return names
-
-

@@ -90,8 +90,12 @@ def from_frame(frame: Any) -> Table:
         names = list(dict.fromkeys(key for row in frame for key in row))
         return from_rows(frame, names)
     if not isinstance(frame, Mapping) and not hasattr(frame, "columns"):
-        raise DataError("frame_type", "this is not a table", seen=type(frame).__name__,
-                        hint="give a path, a pandas or polars frame, a mapping of columns, or a list of mappings")
+        raise DataError(
+            "frame_type",
+            "this is not a table",
+            seen=type(frame).__name__,
+            hint="give a path, a pandas or polars frame, a mapping of columns, or a list of mappings",
+        )
     names = [str(name) for name in (frame if isinstance(frame, Mapping) else frame.columns)]
     if len(set(names)) != len(names):
         raise DataError("duplicate_columns", "two columns have the same name", seen=", ".join(names))

@@ -23,7 +23,7 @@ def tokens(text: str) -> list[str]:
     found: list[str] = []
     for word in _WORD.findall(text.lower()):
         if _CJK.search(word):
-            found += list(word) + [word[i:i + 2] for i in range(len(word) - 1)]
+            found += list(word) + [word[i : i + 2] for i in range(len(word) - 1)]
         else:
             found.append(word)
     return found
@@ -52,8 +52,9 @@ def figures(column: Column) -> NDArray[np.float64]:
     return np.array([float(runs[-1][:9]) if runs else np.nan for runs in found])
 
 
-def weights(text: str | None, vocabulary: Mapping[str, int], idf: NDArray[np.float32]) \
-        -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def weights(
+    text: str | None, vocabulary: Mapping[str, int], idf: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Indices and TF-IDF weights of the known words of a text: sublinear counts, unit length.
 
     Salton and Buckley 1988.
@@ -64,8 +65,12 @@ def weights(text: str | None, vocabulary: Mapping[str, int], idf: NDArray[np.flo
     return where, (weight / np.sqrt((weight**2).sum() or 1.0)).astype(np.float32)
 
 
-def weigh(texts: Sequence[str | None], vocabulary: Mapping[str, int], idf: NDArray[np.float32],
-          components: NDArray[np.float32]) -> NDArray[np.float32]:
+def weigh(
+    texts: Sequence[str | None],
+    vocabulary: Mapping[str, int],
+    idf: NDArray[np.float32],
+    components: NDArray[np.float32],
+) -> NDArray[np.float32]:
     """TF-IDF rows projected on `components` [words, k]: float32 [n, k]. Latent semantic analysis (Deerwester et al. 1990)."""
     out = np.zeros((len(texts), components.shape[1]), np.float32)
     for row, text in enumerate(texts):

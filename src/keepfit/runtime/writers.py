@@ -38,15 +38,22 @@ def write(path: Path, names: Sequence[str], kinds: Sequence[str], rows: Iterable
     """Rows to `path`, by its ending. `kinds` are DuckDB types for Parquet. Raises DataError for an unknown ending."""
     ending = path.suffix.lower()
     if ending not in (".csv", ".parquet", ".jsonl"):
-        raise DataError("unknown_format", "answers are written as csv, parquet or jsonl", where=str(path),
-                        seen=ending or "no ending", hint="for example -o answers.csv")
+        raise DataError(
+            "unknown_format",
+            "answers are written as csv, parquet or jsonl",
+            where=str(path),
+            seen=ending or "no ending",
+            hint="for example -o answers.csv",
+        )
     with tempfile.TemporaryDirectory(prefix="keepfit-") as scratch:
         lines = Path(scratch, "rows")
         with lines.open("w", encoding="utf-8", newline="") as file:
             if ending == ".csv":
                 file.writelines(csv_lines(names, rows))
             else:
-                file.writelines(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n" for row in rows)
+                file.writelines(
+                    json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n" for row in rows
+                )
         if ending == ".parquet":
             atomic.write_bytes(path, _parquet(lines, names, kinds))
         else:
@@ -69,8 +76,10 @@ def _parquet(lines: Path, names: Sequence[str], kinds: Sequence[str]) -> bytes:
     columns = ", ".join(f"{_quoted(name)}: '{kind}'" for name, kind in zip(names, kinds, strict=True))
     with duckdb.connect(":memory:") as connection:
         connection.execute("set threads=1")
-        connection.execute(f"copy (select * from read_json('{lines}', format='newline_delimited', columns={{{columns}}},"
-                           f" maximum_object_size=67108864)) to '{goal}' (format parquet)")
+        connection.execute(
+            f"copy (select * from read_json('{lines}', format='newline_delimited', columns={{{columns}}},"
+            f" maximum_object_size=67108864)) to '{goal}' (format parquet)"
+        )
     return goal.read_bytes()
 
 

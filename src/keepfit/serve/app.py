@@ -29,16 +29,28 @@ if TYPE_CHECKING:
 
 def create_app(bundle: Bundle, predictor: Predictor, settings: ServeSettings) -> FastAPI:
     """An ASGI application that answers for one bundle."""
-    service = Service(bundle, predictor, settings, Meters(bundle),
-                      ThreadPoolExecutor(settings.threads, thread_name_prefix="keepfit-model"))
+    service = Service(
+        bundle,
+        predictor,
+        settings,
+        Meters(bundle),
+        ThreadPoolExecutor(settings.threads, thread_name_prefix="keepfit-model"),
+    )
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
         yield
         service.pool.shutdown()
 
-    app = FastAPI(title=bundle.name, version=bundle.version, openapi_url=None, docs_url=None, redoc_url=None,
-                  lifespan=life, exception_handlers={HTTPException: _unrouted})
+    app = FastAPI(
+        title=bundle.name,
+        version=bundle.version,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=life,
+        exception_handlers={HTTPException: _unrouted},
+    )
     app.add_middleware(Gate, settings=settings, meters=service.meters)
     for method, path, endpoint in [*_plain_routes(service), *protocol.routes(service)]:
         app.add_route(path, endpoint, methods=[method])
@@ -68,18 +80,26 @@ def _plain_routes(service: Service) -> list[tuple[str, str, protocol.Endpoint]]:
     async def home(_: Request) -> Response:
         return RedirectResponse("/docs")
 
-    return [("POST", "/predict", ask), ("GET", "/healthz", health), ("GET", "/metrics", metrics),
-            ("GET", "/docs", docs), ("GET", "/openapi.json", schema), ("GET", "/", home)]
+    return [
+        ("POST", "/predict", ask),
+        ("GET", "/healthz", health),
+        ("GET", "/metrics", metrics),
+        ("GET", "/docs", docs),
+        ("GET", "/openapi.json", schema),
+        ("GET", "/", home),
+    ]
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:
     """404 and 405 in four parts."""
     status = error.status_code if isinstance(error, HTTPException) else 500
-    code, what = {404: ("route_unknown", "there is no such route"),
-                  405: ("method_wrong", f"this route does not answer {request.method[:20]}")}.get(
-                      status, ("http", "the request cannot be answered"))
-    response = refuse(DataError(code, what, where=request.url.path[:200], hint="GET /docs lists the routes"),
-                      request.url.path, status)
+    code, what = {
+        404: ("route_unknown", "there is no such route"),
+        405: ("method_wrong", f"this route does not answer {request.method[:20]}"),
+    }.get(status, ("http", "the request cannot be answered"))
+    response = refuse(
+        DataError(code, what, where=request.url.path[:200], hint="GET /docs lists the routes"), request.url.path, status
+    )
     for name, value in (getattr(error, "headers", None) or {}).items():
         response.headers[name] = value
     return response

@@ -35,8 +35,12 @@ async def read_body(request: Request, settings: ServeSettings) -> bytes:
                     raise _too_large(limit)
                 more = message.get("more_body", False)
     except TimeoutError:
-        raise DataError("body_slow", f"the body did not arrive within {settings.body_timeout_s:g} s",
-                        where="body", seen=f"{size} bytes") from None
+        raise DataError(
+            "body_slow",
+            f"the body did not arrive within {settings.body_timeout_s:g} s",
+            where="body",
+            seen=f"{size} bytes",
+        ) from None
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
@@ -46,8 +50,13 @@ def unpack(body: bytes, encoding: str, limit: int) -> bytes:
     if encoding in ("", "identity"):
         return body
     if encoding not in ("gzip", "deflate"):
-        raise DataError("encoding_unknown", "this Content-Encoding is not supported", where="header Content-Encoding",
-                        seen=encoding[:40], hint="send gzip, deflate or plain bytes")
+        raise DataError(
+            "encoding_unknown",
+            "this Content-Encoding is not supported",
+            where="header Content-Encoding",
+            seen=encoding[:40],
+            hint="send gzip, deflate or plain bytes",
+        )
     opener = zlib.decompressobj(47)  # 32 + 15: gzip or zlib, found from the first bytes
     try:
         plain = opener.decompress(body, limit + 1)
@@ -67,8 +76,13 @@ def parse_json(body: bytes, max_depth: int, *, nan_is_missing: bool = False) -> 
     """
     try:
         text = body.decode("utf-8")
-        value = json.loads(text, parse_constant=_nan_only if nan_is_missing else _no_constant,
-                           parse_float=_finite, parse_int=_whole, object_pairs_hook=_unique)
+        value = json.loads(
+            text,
+            parse_constant=_nan_only if nan_is_missing else _no_constant,
+            parse_float=_finite,
+            parse_int=_whole,
+            object_pairs_hook=_unique,
+        )
     except UnicodeDecodeError as error:
         raise _not_json(f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -96,8 +110,12 @@ def _check_characters(value: Any) -> None:
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
-        raise DataError("not_text", "a text holds half of a character (a lone surrogate)", where="body",
-                        hint="send the text as UTF-8") from None
+        raise DataError(
+            "not_text",
+            "a text holds half of a character (a lone surrogate)",
+            where="body",
+            hint="send the text as UTF-8",
+        ) from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -132,8 +150,12 @@ def _whole(text: str) -> int:
 
 
 def _too_large(limit: int) -> DataError:
-    return DataError("body_too_large", f"the body is over the limit of {limit} bytes", where="body",
-                     hint="send fewer rows per request")
+    return DataError(
+        "body_too_large",
+        f"the body is over the limit of {limit} bytes",
+        where="body",
+        hint="send fewer rows per request",
+    )
 
 
 def _too_deep(max_depth: int) -> DataError:
@@ -141,5 +163,10 @@ def _too_deep(max_depth: int) -> DataError:
 
 
 def _not_json(seen: str) -> DataError:
-    return DataError("not_json", "the body is not JSON", where="body", seen=seen,
-                     hint='send {"input": {...}} with Content-Type: application/json')
+    return DataError(
+        "not_json",
+        "the body is not JSON",
+        where="body",
+        seen=seen,
+        hint='send {"input": {...}} with Content-Type: application/json',
+    )

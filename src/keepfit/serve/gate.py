@@ -46,8 +46,9 @@ class Exchange:
 
     async def refuse(self, response: Response) -> None:
         """Reply at once, then listen a little longer: closing on unread bytes resets the connection and the reply."""
-        await self.send({"type": "http.response.start", "status": response.status_code,
-                         "headers": response.raw_headers})
+        await self.send(
+            {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
+        )
         await self.send({"type": "http.response.body", "body": response.body, "more_body": True})
         try:
             async with asyncio.timeout(LINGER_S):
@@ -104,14 +105,20 @@ class Gate:
         given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
         scheme, _, token = given.partition(b" ")
         if not hmac.compare_digest(scheme.title() + b" " + token.strip(), self.expected or b""):
-            raise DataError("token_wrong", "this service needs its token", where="header Authorization",
-                            seen="no token" if not given else "another token", hint="send Authorization: Bearer TOKEN")
+            raise DataError(
+                "token_wrong",
+                "this service needs its token",
+                where="header Authorization",
+                seen="no token" if not given else "another token",
+                hint="send Authorization: Bearer TOKEN",
+            )
 
     @contextmanager
     def _slot(self) -> Iterator[None]:
         if self.asking >= self.settings.concurrency:
-            raise EnvironmentFault("overloaded", f"{self.asking} questions are being answered already",
-                                   hint="ask again after a second")
+            raise EnvironmentFault(
+                "overloaded", f"{self.asking} questions are being answered already", hint="ask again after a second"
+            )
         self.asking += 1
         try:
             yield

@@ -51,9 +51,13 @@ def _cut(body: bytes, header_length: str | None) -> tuple[bytes, bytes]:
     digits = header_length.isascii() and header_length.isdigit() and len(header_length) < 12
     length = int(header_length) if digits else -1
     if not 0 < length <= len(body):
-        raise DataError("header_length", "the JSON part cannot have this length",
-                        where="header Inference-Header-Content-Length", seen=header_length[:40],
-                        hint=f"the body has {len(body)} bytes")
+        raise DataError(
+            "header_length",
+            "the JSON part cannot have this length",
+            where="header Inference-Header-Content-Length",
+            seen=header_length[:40],
+            hint=f"the body has {len(body)} bytes",
+        )
     return body[:length], body[length:]
 
 
@@ -69,8 +73,12 @@ def _read_inputs(request: dict[str, Any], tail: bytes) -> dict[str, Given]:
             raise DataError("input_twice", f"the input {given.name!r} is given twice", where="inputs")
         found[given.name] = given
     if at != len(tail):
-        raise DataError("tensor_length", "the binary data is longer than its tensors", where="body",
-                        seen=f"{len(tail) - at} bytes left over")
+        raise DataError(
+            "tensor_length",
+            "the binary data is longer than its tensors",
+            where="body",
+            seen=f"{len(tail) - at} bytes left over",
+        )
     return found
 
 
@@ -90,11 +98,16 @@ def _read_input(tensor: Any, tail: bytes, at: int) -> tuple[Given, int]:
             raise DataError("tensor_type", '"data" must be a list', where=where, seen=type(data).__name__)
         return Given(name, datatype, rows, data, None), at
     if not isinstance(size, int) or isinstance(size, bool) or size < 0 or at + size > len(tail):
-        raise DataError("tensor_length", "the body holds fewer bytes than binary_data_size says", where=where,
-                        seen=f"{str(size)[:40]} of {len(tail) - at}", hint="set Inference-Header-Content-Length too")
+        raise DataError(
+            "tensor_length",
+            "the body holds fewer bytes than binary_data_size says",
+            where=where,
+            seen=f"{str(size)[:40]} of {len(tail) - at}",
+            hint="set Inference-Header-Content-Length too",
+        )
     if data is not None:
         raise DataError("tensor_type", 'an input has either "data" or binary_data_size', where=where)
-    return Given(name, datatype, rows, None, tail[at:at + size]), at + size
+    return Given(name, datatype, rows, None, tail[at : at + size]), at + size
 
 
 def _rows(shape: Any, where: str) -> int:
@@ -117,17 +130,26 @@ def _table(given: dict[str, Given], service: Service) -> Table:
     columns = {column.name: column for column in service.bundle.inputs}
     for name in given:
         if name not in columns and name not in service.predictor.ignored:
-            raise DataError("input_unknown", f"the model has no input {name[:80]!r}", where="inputs",
-                            hint=nearest(name[:80], columns))
+            raise DataError(
+                "input_unknown",
+                f"the model has no input {name[:80]!r}",
+                where="inputs",
+                hint=nearest(name[:80], columns),
+            )
     for column in columns.values():
         if column.name not in given:
-            raise DataError("input_absent", f"the input {column.name!r} is not given", where="inputs",
-                            hint=f"every column is needed; a missing value is "
-                                 f"{'an empty string' if column.datatype == 'BYTES' else 'NaN (as FP64)'}")
+            raise DataError(
+                "input_absent",
+                f"the input {column.name!r} is not given",
+                where="inputs",
+                hint=f"every column is needed; a missing value is "
+                f"{'an empty string' if column.datatype == 'BYTES' else 'NaN (as FP64)'}",
+            )
     counts = {tensor.rows for tensor in given.values()}
     if len(counts) != 1:
-        raise DataError("tensor_shape", "the inputs have different numbers of rows", where="inputs",
-                        seen=str(sorted(counts)[:5]))
+        raise DataError(
+            "tensor_shape", "the inputs have different numbers of rows", where="inputs", seen=str(sorted(counts)[:5])
+        )
     service.check_count(counts.pop())
     return Table({column.name: decode(given[column.name], column.datatype) for column in columns.values()})
 
@@ -143,8 +165,12 @@ def _wanted_outputs(request: dict[str, Any], service: Service) -> dict[str, bool
     for output in asked:
         name = output.get("name") if isinstance(output, dict) else None
         if not isinstance(name, str) or name not in known:
-            raise DataError("output_unknown", f"the model has no output {str(name)[:80]!r}", where="outputs",
-                            hint=f"known: {', '.join(known)}")
+            raise DataError(
+                "output_unknown",
+                f"the model has no output {str(name)[:80]!r}",
+                where="outputs",
+                hint=f"known: {', '.join(known)}",
+            )
         if name in wanted:
             raise DataError("output_twice", f"the output {name!r} is asked for twice", where="outputs")
         parameters = _parameters(output, f"output {name!r}")
@@ -177,6 +203,12 @@ def _write(request: dict[str, Any], wanted: dict[str, bool], answers: Answers, s
         else:
             output["data"] = values.ravel().tolist()
         outputs.append(output)
-    head = to_json({"model_name": bundle.name, "model_version": bundle.version,
-                    "id": request.get("id") or uuid.uuid4().hex, "outputs": outputs})
+    head = to_json(
+        {
+            "model_name": bundle.name,
+            "model_version": bundle.version,
+            "id": request.get("id") or uuid.uuid4().hex,
+            "outputs": outputs,
+        }
+    )
     return Reply(head + b"".join(tail), len(head) if tail else None)

@@ -34,13 +34,20 @@ class Meters:
     def __init__(self, bundle: Bundle) -> None:
         self.registry = own = CollectorRegistry()
         self.requests = Counter("keepfit_requests_total", "Requests answered.", ["route", "code"], registry=own)
-        self.seconds = Histogram("keepfit_request_duration_seconds", "From the first byte of a request to its answer.",
-                                 ["route"], buckets=BUCKETS_S, registry=own)
+        self.seconds = Histogram(
+            "keepfit_request_duration_seconds",
+            "From the first byte of a request to its answer.",
+            ["route"],
+            buckets=BUCKETS_S,
+            registry=own,
+        )
         self.in_flight = Gauge("keepfit_requests_in_flight", "Requests being answered.", registry=own)
-        self.predictions = Counter("keepfit_predictions_total", "Rows answered, by predicted class.", ["class"],
-                                   registry=own)
-        self.unseen = Counter("keepfit_unseen_categories_total", "Values that training never saw.", ["column"],
-                              registry=own)
+        self.predictions = Counter(
+            "keepfit_predictions_total", "Rows answered, by predicted class.", ["class"], registry=own
+        )
+        self.unseen = Counter(
+            "keepfit_unseen_categories_total", "Values that training never saw.", ["column"], registry=own
+        )
         model = Gauge("keepfit_model_info", "The model that answers.", ["name", "version", "sha256"], registry=own)
         model.labels(bundle.name, bundle.version, bundle.sha256).set(1)
         self._classes = {class_name(item) for item in bundle.classes[:MAX_CLASSES]}

@@ -12,21 +12,39 @@ if TYPE_CHECKING:
     from keepfit.runtime.bundle import Bundle, InputColumn
 
 _STRING: dict[str, Any] = {"type": "string"}
-_ERROR = {"type": "object", "required": ["error"], "properties": {"error": {
-    "type": "object", "required": ["code", "message", "where", "hint"],
-    "properties": {"code": _STRING, "message": _STRING, "where": _STRING, "hint": _STRING}}}}
-_FAILURES = {"401": "the token is not right", "408": "the body came too slowly", "413": "over a limit",
-             "422": "the input is not right; `where` names the row and the column", "503": "busy; see Retry-After"}
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message", "where", "hint"],
+            "properties": {"code": _STRING, "message": _STRING, "where": _STRING, "hint": _STRING},
+        }
+    },
+}
+_FAILURES = {
+    "401": "the token is not right",
+    "408": "the body came too slowly",
+    "413": "over a limit",
+    "422": "the input is not right; `where` names the row and the column",
+    "503": "busy; see Retry-After",
+}
 
 
 def _cell(column: InputColumn) -> dict[str, Any]:
-    notes = {"numeric": "a number, or its text; null is missing", "text": "free text; null is missing",
-             "datetime": "an ISO 8601 date or time; null is missing"}
+    notes = {
+        "numeric": "a number, or its text; null is missing",
+        "text": "free text; null is missing",
+        "datetime": "an ISO 8601 date or time; null is missing",
+    }
     kinds = {"numeric": ["number", "string", "null"], "datetime": ["string", "null"], "text": ["string", "null"]}
     if column.datatype == "BOOL":
         kinds["numeric"] = ["boolean", "string", "null"]
-    return {"type": kinds.get(column.kind, ["string", "number", "boolean", "null"]),
-            "description": notes.get(column.kind, "a category; null is missing; an unseen one is answered too")}
+    return {
+        "type": kinds.get(column.kind, ["string", "number", "boolean", "null"]),
+        "description": notes.get(column.kind, "a category; null is missing; an unseen one is answered too"),
+    }
 
 
 def example_row(bundle: Bundle) -> dict[str, Any]:
@@ -41,26 +59,50 @@ def example_row(bundle: Bundle) -> dict[str, Any]:
 
 def _schemas(bundle: Bundle, ignored: Iterable[str]) -> dict[str, Any]:
     spare = {name: {"description": "accepted, not read by the model"} for name in sorted(ignored)}
-    row = {"type": "object", "additionalProperties": False, "example": example_row(bundle),
-           "required": [column.name for column in bundle.inputs],
-           "properties": {**spare, **{column.name: _cell(column) for column in bundle.inputs}}}
+    row = {
+        "type": "object",
+        "additionalProperties": False,
+        "example": example_row(bundle),
+        "required": [column.name for column in bundle.inputs],
+        "properties": {**spare, **{column.name: _cell(column) for column in bundle.inputs}},
+    }
     label = {"type": "number"} if bundle.task == "regression" else {"enum": bundle.classes}
     answer: dict[str, Any] = {"prediction": label}
     if bundle.task != "regression":
         names = [class_name(item) for item in bundle.classes]
-        answer["probabilities"] = {"type": "object", "required": names,
-                                   "properties": {name: {"type": "number"} for name in names}}
+        answer["probabilities"] = {
+            "type": "object",
+            "required": names,
+            "properties": {name: {"type": "number"} for name in names},
+        }
     model = {"type": "object", "properties": {"name": _STRING, "version": _STRING, "sha256": _STRING}}
     head = {"request_id": _STRING, "model": model}
     one = {"type": "object", "required": list(answer), "properties": answer}
     many = {"type": "array", "items": {"$ref": "#/components/schemas/Answer"}}
-    ask_one = {"type": "object", "additionalProperties": False, "required": ["input"],
-               "properties": {"input": {"$ref": "#/components/schemas/Row"}}}
-    ask_many = {"type": "object", "additionalProperties": False, "required": ["inputs"], "properties": {
-        "inputs": {"type": "array", "items": {"$ref": "#/components/schemas/Row"}}}}
-    return {"Row": row, "Answer": one, "Error": _ERROR, "Question": {"oneOf": [ask_one, ask_many]},
-            "Reply": {"oneOf": [{"type": "object", "properties": {**head, **answer}},
-                                {"type": "object", "properties": {**head, "predictions": many}}]}}
+    ask_one = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["input"],
+        "properties": {"input": {"$ref": "#/components/schemas/Row"}},
+    }
+    ask_many = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["inputs"],
+        "properties": {"inputs": {"type": "array", "items": {"$ref": "#/components/schemas/Row"}}},
+    }
+    return {
+        "Row": row,
+        "Answer": one,
+        "Error": _ERROR,
+        "Question": {"oneOf": [ask_one, ask_many]},
+        "Reply": {
+            "oneOf": [
+                {"type": "object", "properties": {**head, **answer}},
+                {"type": "object", "properties": {**head, "predictions": many}},
+            ]
+        },
+    }
 
 
 def _operation(what: str, schema: dict[str, Any], media: str = "application/json") -> dict[str, Any]:
@@ -69,11 +111,20 @@ def _operation(what: str, schema: dict[str, Any], media: str = "application/json
 
 def _predict(bundle: Bundle) -> dict[str, Any]:
     operation = _operation("Answer one row, or many", {"$ref": "#/components/schemas/Reply"})
-    operation["requestBody"] = {"required": True, "content": {"application/json": {
-        "schema": {"$ref": "#/components/schemas/Question"}, "example": {"input": example_row(bundle)}}}}
+    operation["requestBody"] = {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/Question"},
+                "example": {"input": example_row(bundle)},
+            }
+        },
+    }
     for status, what in _FAILURES.items():
-        operation["responses"][status] = {"description": what, "content": {"application/json": {
-            "schema": {"$ref": "#/components/schemas/Error"}}}}
+        operation["responses"][status] = {
+            "description": what,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+        }
     return operation
 
 
@@ -92,8 +143,12 @@ def document(bundle: Bundle, ignored: Iterable[str], locked: bool) -> dict[str, 
         "/v2/models/{name}/ready": {"parameters": [name], "get": _operation("Is the model ready", free)},
         "/v2/models/{name}/infer": {"parameters": [name], "post": _operation("Tensors in, tensors out", free)},
     }
-    found: dict[str, Any] = {"openapi": "3.1.0", "info": {"title": bundle.name, "version": bundle.version},
-                             "paths": paths, "components": {"schemas": _schemas(bundle, ignored)}}
+    found: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {"title": bundle.name, "version": bundle.version},
+        "paths": paths,
+        "components": {"schemas": _schemas(bundle, ignored)},
+    }
     if locked:
         found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         found["security"] = [{"token": []}]

@@ -37,9 +37,15 @@ def page(bundle: Bundle, document: dict[str, Any]) -> str:
     """The page of one bundle."""
     routes = "".join(
         f"<tr><td>{method.upper()}</td><td><code>{escape(path)}</code></td><td>{escape(operation['summary'])}</td></tr>"
-        for path, item in document["paths"].items() for method, operation in item.items() if method != "parameters")
-    columns = "".join(f"<tr><td><code>{escape(column.name)}</code></td><td>{escape(column.kind)}</td>"
-                      f"<td>{escape(column.datatype)}</td></tr>" for column in bundle.inputs)
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if method != "parameters"
+    )
+    columns = "".join(
+        f"<tr><td><code>{escape(column.name)}</code></td><td>{escape(column.kind)}</td>"
+        f"<td>{escape(column.datatype)}</td></tr>"
+        for column in bundle.inputs
+    )
     question = escape(json.dumps({"input": example_row(bundle)}, indent=2, ensure_ascii=False))
     return f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(bundle.name)}</title>
 <meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>

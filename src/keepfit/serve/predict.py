@@ -37,8 +37,9 @@ class PredictRoute:
         key = _check_keys(value)
         rows = value["inputs"] if key == "inputs" else [value["input"]]
         if not isinstance(rows, list):
-            raise DataError("inputs_type", '"inputs" must be a list', where="inputs", seen=type(rows).__name__,
-                            hint=_SHAPE_HINT)
+            raise DataError(
+                "inputs_type", '"inputs" must be a list', where="inputs", seen=type(rows).__name__, hint=_SHAPE_HINT
+            )
         self.service.check_count(len(rows))
         head: dict[str, Any] = {"request_id": uuid.uuid4().hex, "model": self.model}
         found = self._predict(rows)
@@ -55,19 +56,31 @@ def one_by_one(answers: Answers) -> list[dict[str, Any]]:
     if answers.probabilities is None:
         return [{"prediction": label} for label in answers.labels]
     names = [class_name(item) for item in answers.classes]
-    return [{"prediction": label, "probabilities": dict(zip(names, row, strict=True))}
-            for label, row in zip(answers.labels, answers.probabilities.tolist(), strict=True)]
+    return [
+        {"prediction": label, "probabilities": dict(zip(names, row, strict=True))}
+        for label, row in zip(answers.labels, answers.probabilities.tolist(), strict=True)
+    ]
 
 
 def _check_keys(value: Any) -> str:
     if not isinstance(value, Mapping):
-        raise DataError("body_type", "the body must be a JSON object", where="body", seen=type(value).__name__,
-                        hint=_SHAPE_HINT)
+        raise DataError(
+            "body_type", "the body must be a JSON object", where="body", seen=type(value).__name__, hint=_SHAPE_HINT
+        )
     for name in value:
         if name not in KEYS:
-            raise DataError("key_unknown", f"unknown key {name[:80]!r}", where="body",
-                            hint=f"{nearest(name[:80], KEYS)} {_SHAPE_HINT}")
+            raise DataError(
+                "key_unknown",
+                f"unknown key {name[:80]!r}",
+                where="body",
+                hint=f"{nearest(name[:80], KEYS)} {_SHAPE_HINT}",
+            )
     if len(value) != 1:
-        raise DataError("key_count", 'exactly one of "input" and "inputs" is needed', where="body",
-                        seen=" and ".join(value) or "neither", hint=_SHAPE_HINT)
+        raise DataError(
+            "key_count",
+            'exactly one of "input" and "inputs" is needed',
+            where="body",
+            seen=" and ".join(value) or "neither",
+            hint=_SHAPE_HINT,
+        )
     return str(next(iter(value)))

@@ -35,10 +35,22 @@ def model_metadata(service: Service) -> dict[str, Any]:
     prediction = {"name": PREDICTION, "datatype": class_datatype(bundle.task, bundle.classes), "shape": [-1]}
     outputs: list[dict[str, Any]] = [prediction]
     if PROBABILITIES in output_names(service):
-        outputs.append({"name": PROBABILITIES, "datatype": "FP64", "shape": [-1, len(bundle.classes)],
-                        "parameters": {"classes": bundle.classes}})
-    return {"name": bundle.name, "versions": [bundle.version], "platform": "keepfit_onnx", "inputs": inputs,
-            "outputs": outputs, "parameters": {"task": bundle.task, "sha256": bundle.sha256}}
+        outputs.append(
+            {
+                "name": PROBABILITIES,
+                "datatype": "FP64",
+                "shape": [-1, len(bundle.classes)],
+                "parameters": {"classes": bundle.classes},
+            }
+        )
+    return {
+        "name": bundle.name,
+        "versions": [bundle.version],
+        "platform": "keepfit_onnx",
+        "inputs": inputs,
+        "outputs": outputs,
+        "parameters": {"task": bundle.task, "sha256": bundle.sha256},
+    }
 
 
 def routes(service: Service) -> list[tuple[str, str, Endpoint]]:
@@ -48,8 +60,11 @@ def routes(service: Service) -> list[tuple[str, str, Endpoint]]:
     def check_model(request: Request) -> None:
         bundle, asked = service.bundle, request.path_params
         if asked["name"] != bundle.name or asked.get("version", bundle.version) != bundle.version:
-            raise DataError("model_unknown", "there is no such model here",
-                            hint=f"this service answers as {bundle.name!r}, version {bundle.version!r}")
+            raise DataError(
+                "model_unknown",
+                "there is no such model here",
+                hint=f"this service answers as {bundle.name!r}, version {bundle.version!r}",
+            )
 
     async def live(_: Request) -> Response:
         return reply({"live": True})
@@ -74,12 +89,19 @@ def routes(service: Service) -> list[tuple[str, str, Endpoint]]:
         done = await service.work(request, lambda body: infer(service, body, length))
         if done.header_bytes is None:
             return Response(done.body, media_type="application/json")
-        return Response(done.body, headers={HEADER_LENGTH: str(done.header_bytes)},
-                        media_type="application/octet-stream")
+        return Response(
+            done.body, headers={HEADER_LENGTH: str(done.header_bytes)}, media_type="application/octet-stream"
+        )
 
-    found: list[tuple[str, str, Endpoint]] = [("GET", "/v2/health/live", live), ("GET", "/v2/health/ready", ready),
-                                              ("GET", "/v2", server_facts)]
+    found: list[tuple[str, str, Endpoint]] = [
+        ("GET", "/v2/health/live", live),
+        ("GET", "/v2/health/ready", ready),
+        ("GET", "/v2", server_facts),
+    ]
     for path in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
-        found += [("GET", path, model_facts), ("GET", f"{path}/ready", model_ready),
-                  ("POST", f"{path}/infer", model_infer)]
+        found += [
+            ("GET", path, model_facts),
+            ("GET", f"{path}/ready", model_ready),
+            ("POST", f"{path}/infer", model_infer),
+        ]
     return found

@@ -35,12 +35,20 @@ def serve(path: Path, settings: ServeSettings, announce: Callable[[str], None]) 
         answer_on(taken, bundle, bundle.predictor(), settings, announce)
 
 
-def answer_on(taken: socket.socket, bundle: Bundle, predictor: Predictor, settings: ServeSettings,
-              announce: Callable[[str], None]) -> None:
+def answer_on(
+    taken: socket.socket, bundle: Bundle, predictor: Predictor, settings: ServeSettings, announce: Callable[[str], None]
+) -> None:
     """Answer on a listening socket until told to stop; see `serve`."""
-    config = uvicorn.Config(create_app(bundle, predictor, settings), log_config=None, access_log=False,
-                            server_header=False, proxy_headers=False, lifespan="on", timeout_keep_alive=KEEP_ALIVE_S,
-                            timeout_graceful_shutdown=settings.drain_timeout_s)
+    config = uvicorn.Config(
+        create_app(bundle, predictor, settings),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="on",
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=settings.drain_timeout_s,
+    )
     server = uvicorn.Server(config)
     with _stop_quietly(server):
         announce(f"{bundle.name} {bundle.version} answers at {address(taken)}")
@@ -53,8 +61,12 @@ def take_socket(settings: ServeSettings) -> socket.socket:
     if settings.token is not None and not settings.token.strip():
         raise UsageError("token_empty", "the token is empty", hint="set the token's variable, or remove token_env")
     if settings.token is None and not ipaddress.ip_address(where[0].partition("%")[0]).is_loopback:
-        raise UsageError("token_needed", "listening for other machines needs a token", where=f"host {settings.host}",
-                         hint="set serve.token_env and its variable, or use --host 127.0.0.1")
+        raise UsageError(
+            "token_needed",
+            "listening for other machines needs a token",
+            where=f"host {settings.host}",
+            hint="set serve.token_env and its variable, or use --host 127.0.0.1",
+        )
     # With the protocol named, asyncio sets TCP_NODELAY on what it accepts; without it every reply may wait 40 ms.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
@@ -80,8 +92,13 @@ def _resolve(settings: ServeSettings) -> tuple[socket.AddressFamily, tuple[str, 
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        raise UsageError("host_unknown", "this host has no address", where=f"host {settings.host!r}", seen=str(error),
-                         hint="use 127.0.0.1, or 0.0.0.0 for every interface") from None
+        raise UsageError(
+            "host_unknown",
+            "this host has no address",
+            where=f"host {settings.host!r}",
+            seen=str(error),
+            hint="use 127.0.0.1, or 0.0.0.0 for every interface",
+        ) from None
     family, _, _, _, where = found[0]
     return family, (str(where[0]), int(where[1]))
 
@@ -89,13 +106,23 @@ def _resolve(settings: ServeSettings) -> tuple[socket.AddressFamily, tuple[str, 
 def _no_socket(error: OSError, settings: ServeSettings) -> EnvironmentFault:
     where = f"{settings.host}:{settings.port}"
     if error.errno == errno.EADDRINUSE:
-        return EnvironmentFault("port_taken", "another program listens here", where=where,
-                                hint=f"choose another --port, for example {min(settings.port + 1, 65535)}")
+        return EnvironmentFault(
+            "port_taken",
+            "another program listens here",
+            where=where,
+            hint=f"choose another --port, for example {min(settings.port + 1, 65535)}",
+        )
     if error.errno in (errno.EACCES, errno.EPERM):
-        return EnvironmentFault("port_not_permitted", "this port needs more rights", where=where,
-                                hint="choose a --port of 1024 or more")
-    return EnvironmentFault("host_not_here", "this machine cannot listen here", where=where,
-                            seen=error.strerror or str(error), hint="use --host 127.0.0.1")
+        return EnvironmentFault(
+            "port_not_permitted", "this port needs more rights", where=where, hint="choose a --port of 1024 or more"
+        )
+    return EnvironmentFault(
+        "host_not_here",
+        "this machine cannot listen here",
+        where=where,
+        seen=error.strerror or str(error),
+        hint="use --host 127.0.0.1",
+    )
 
 
 @contextmanager

@@ -38,13 +38,19 @@ class Service:
         encoding = request.headers.get("content-encoding", "")
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
-            self.pool, lambda: answer(unpack(body, encoding, self.settings.max_body_bytes)))
+            self.pool, lambda: answer(unpack(body, encoding, self.settings.max_body_bytes))
+        )
 
     def check_count(self, rows: int) -> None:
         """Raises DataError `rows_too_many` over the limit."""
         if rows > self.settings.max_rows:
-            raise DataError("rows_too_many", f"one request may ask about at most {self.settings.max_rows} rows",
-                            where="inputs", seen=str(rows), hint="send them in several requests")
+            raise DataError(
+                "rows_too_many",
+                f"one request may ask about at most {self.settings.max_rows} rows",
+                where="inputs",
+                seen=str(rows),
+                hint="send them in several requests",
+            )
 
     def predict(self, table: Table) -> Answers:
         """Answers for every row, or DataError naming the first row that cannot be answered."""

@@ -16,8 +16,20 @@ from numpy.typing import NDArray
 from keepfit.core.errors import DataError
 from keepfit.runtime.table import Column, text_column
 
-DTYPES = {"BOOL": "?", "INT8": "i1", "INT16": "<i2", "INT32": "<i4", "INT64": "<i8", "UINT8": "u1", "UINT16": "<u2",
-          "UINT32": "<u4", "UINT64": "<u8", "FP16": "<f2", "FP32": "<f4", "FP64": "<f8"}
+DTYPES = {
+    "BOOL": "?",
+    "INT8": "i1",
+    "INT16": "<i2",
+    "INT32": "<i4",
+    "INT64": "<i8",
+    "UINT8": "u1",
+    "UINT16": "<u2",
+    "UINT32": "<u4",
+    "UINT64": "<u8",
+    "FP16": "<f2",
+    "FP32": "<f4",
+    "FP64": "<f8",
+}
 NUMBERS = tuple(name for name in DTYPES if name != "BOOL")
 ACCEPTED = {"FP64": NUMBERS, "INT64": NUMBERS, "BOOL": ("BOOL", "BYTES"), "BYTES": ("BYTES",)}
 _LENGTH = struct.Struct("<I")
@@ -39,12 +51,18 @@ def decode(given: Given, wanted: str) -> Column:
     where = f"input {given.name!r}"
     accepted = ACCEPTED[wanted]
     if given.datatype not in accepted:
-        raise DataError("tensor_datatype", f"the datatype must be {wanted}", where=where, seen=given.datatype[:40],
-                        hint=f"accepted here: {', '.join(accepted)}")
+        raise DataError(
+            "tensor_datatype",
+            f"the datatype must be {wanted}",
+            where=where,
+            seen=given.datatype[:40],
+            hint=f"accepted here: {', '.join(accepted)}",
+        )
     cells = _from_raw(given, where) if given.raw is not None else _from_json(given, where)
     if len(cells) != given.rows:
-        raise DataError("tensor_length", f"the shape says {given.rows} values", where=where,
-                        seen=f"{len(cells)} values")
+        raise DataError(
+            "tensor_length", f"the shape says {given.rows} values", where=where, seen=f"{len(cells)} values"
+        )
     return text_column(cells)
 
 
@@ -55,8 +73,12 @@ def _from_raw(given: Given, where: str) -> list[Any]:
     dtype = np.dtype(DTYPES[given.datatype])
     size = given.rows * dtype.itemsize
     if len(raw) != size:
-        raise DataError("tensor_length", f"{given.rows} values of {given.datatype} take {size} bytes",
-                        where=where, seen=f"{len(raw)} bytes")
+        raise DataError(
+            "tensor_length",
+            f"{given.rows} values of {given.datatype} take {size} bytes",
+            where=where,
+            seen=f"{len(raw)} bytes",
+        )
     values = np.frombuffer(raw, dtype)
     if dtype.kind == "f" and np.isinf(values).any():
         raise _infinite(where, int(np.isinf(values).argmax()))
@@ -80,8 +102,7 @@ def _text(piece: bytes, where: str, row: int) -> str | None:
     try:
         return piece.decode("utf-8") or None
     except UnicodeDecodeError as error:
-        raise DataError("not_text", "the value is not UTF-8", where=f"{where}, row {row}",
-                        seen=error.reason) from None
+        raise DataError("not_text", "the value is not UTF-8", where=f"{where}, row {row}", seen=error.reason) from None
 
 
 def _from_json(given: Given, where: str) -> list[Any]:
@@ -90,8 +111,9 @@ def _from_json(given: Given, where: str) -> list[Any]:
     check = _CHECKS.get(given.datatype[:2], _is_whole)
     for row, value in enumerate(flat):
         if value is not None and not check(value):
-            raise DataError("tensor_value", f"the value is not {given.datatype}", where=f"{where}, row {row}",
-                            seen=repr(value)[:40])
+            raise DataError(
+                "tensor_value", f"the value is not {given.datatype}", where=f"{where}, row {row}", seen=repr(value)[:40]
+            )
     return [value or None for value in flat] if given.datatype == "BYTES" else flat
 
 

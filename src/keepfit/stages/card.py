@@ -17,10 +17,24 @@ _SHOWN = 20
 
 def card_markdown(facts: ReportFacts) -> str:
     """The card as Markdown; the same facts give the same bytes."""
-    parts = [f"# Model card: {_cell(facts.name)}", " ".join(headline(facts.evaluation)),
-             "## What it is", _what(facts), "## Intended use", _use(facts), "## Data", _data(facts),
-             "## How good it is", _metrics(facts), "## Who it errs on", _slices(facts),
-             "## Limits", _bullets(limits(facts)), "## How to verify", _verify()]
+    parts = [
+        f"# Model card: {_cell(facts.name)}",
+        " ".join(headline(facts.evaluation)),
+        "## What it is",
+        _what(facts),
+        "## Intended use",
+        _use(facts),
+        "## Data",
+        _data(facts),
+        "## How good it is",
+        _metrics(facts),
+        "## Who it errs on",
+        _slices(facts),
+        "## Limits",
+        _bullets(limits(facts)),
+        "## How to verify",
+        _verify(),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -37,8 +51,9 @@ def limits(facts: ReportFacts) -> list[str]:
         found.append(f"The probabilities are off by {points(ece)} on average: use them to rank, not as odds.")
     gaps = sum(len(column["findings"]) for column in evaluation["slices"])
     if gaps:
-        found.append(f"{gaps} gaps between groups are larger than chance: see 'Who it errs on' before deciding about "
-                     "people.")
+        found.append(
+            f"{gaps} gaps between groups are larger than chance: see 'Who it errs on' before deciding about people."
+        )
     if not evaluation["slices"]:
         found.append("No groups were compared: name columns in evaluate.slices to see on whom it errs.")
     found.append("It repeats the past that its data shows; when the world changes it must be checked again.")
@@ -60,35 +75,53 @@ def _what(facts: ReportFacts) -> str:
 
 
 def _use(facts: ReportFacts) -> str:
-    return ("For rows that come from the same source and time as the training data. A person should decide where an "
-            "answer has consequences for somebody; the rates below say how often it would be wrong.")
+    return (
+        "For rows that come from the same source and time as the training data. A person should decide where an "
+        "answer has consequences for somebody; the rates below say how often it would be wrong."
+    )
 
 
 def _data(facts: ReportFacts) -> str:
     dropped = facts.rows_in - facts.rows_kept
     splits = ", ".join(f"{_cell(name)} {count(rows)}" for name, rows in facts.splits.items())
-    whole = (f"{count(facts.rows_in)} rows in = {count(facts.rows_kept)} kept + {count(dropped)} dropped. "
-             f"Splits: {splits}.")
-    done = [f"{entry['rule']} ({entry['stage']}): {count(entry['count'])} samples. {entry['sentence']}"
-            for entry in facts.ledger]
+    whole = (
+        f"{count(facts.rows_in)} rows in = {count(facts.rows_kept)} kept + {count(dropped)} dropped. Splits: {splits}."
+    )
+    done = [
+        f"{entry['rule']} ({entry['stage']}): {count(entry['count'])} samples. {entry['sentence']}"
+        for entry in facts.ledger
+    ]
     return f"{whole}\n\n{_bullets(done)}" if done else whole
 
 
 def _metrics(facts: ReportFacts) -> str:
     evaluation = facts.evaluation
-    rows = [[title(name), metric_text(name, value), interval_text(name, evaluation["intervals"].get(name)),
-             metric_text(name, evaluation["baseline"].get(name)),
-             metric_text(name, facts.metrics.get("validation", {}).get(name))]
-            for name, value in evaluation["metrics"].items()]
+    rows = [
+        [
+            title(name),
+            metric_text(name, value),
+            interval_text(name, evaluation["intervals"].get(name)),
+            metric_text(name, evaluation["baseline"].get(name)),
+            metric_text(name, facts.metrics.get("validation", {}).get(name)),
+        ]
+        for name, value in evaluation["metrics"].items()
+    ]
     return _table(["metric", "test", "95 % interval", "baseline", "validation"], rows)
 
 
 def _slices(facts: ReportFacts) -> str:
     parts = []
     for column in facts.evaluation["slices"]:
-        rows = [[group["value"], count(group["n"]), rate(facts, group["base_rate"]),
-                 rate(facts, group["predicted_rate"]), metric_text(facts.primary, group["metrics"].get(facts.primary))]
-                for group in column["groups"]]
+        rows = [
+            [
+                group["value"],
+                count(group["n"]),
+                rate(facts, group["base_rate"]),
+                rate(facts, group["predicted_rate"]),
+                metric_text(facts.primary, group["metrics"].get(facts.primary)),
+            ]
+            for group in column["groups"]
+        ]
         headers = ["group", "rows", "base rate", "predicted rate", title(facts.primary)]
         parts.append(f"### {_cell(column['column'])}\n\n{_table(headers, rows)}")
         if column["findings"]:
@@ -102,9 +135,11 @@ def rate(facts: ReportFacts, value: float | None) -> str:
 
 
 def _verify() -> str:
-    return ("- `keepfit verify BUNDLE` checks every file against SHA256SUMS.\n"
-            "- `keepfit evaluate BUNDLE DATA` repeats the metrics on labelled rows.\n"
-            "- `recipe.yaml` in the bundle makes the model again from the same data.")
+    return (
+        "- `keepfit verify BUNDLE` checks every file against SHA256SUMS.\n"
+        "- `keepfit evaluate BUNDLE DATA` repeats the metrics on labelled rows.\n"
+        "- `recipe.yaml` in the bundle makes the model again from the same data."
+    )
 
 
 def _bullets(lines: list[str]) -> str:

@@ -28,19 +28,29 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
     table = unpack_table(ingested["table"])
     part = np.array(json_of(parted, "part.json"), object)
     findings = load("keepfit.modalities.tabular.schema:infer")(
-        table.take(part == "train"), data.target, data.columns, data.read.missing)
+        table.take(part == "train"), data.target, data.columns, data.read.missing
+    )
     rules = [finding.rule for finding in findings]
     entries = [*_duplicates(section, table, part), *_sparse(section, table, part, rules)]
     dropped = {entry.id for entry in entries if entry.action == "dropped"}
     part = np.array(["" if sample in dropped else p for sample, p in zip(table.ids, part, strict=True)], object)
     if (part == "train").sum() < 5:
-        raise DataError("too_few_rows", "cleaning leaves too few training rows", seen=f"{int((part == 'train').sum())} rows",
-                        hint="loosen clean.drop_rows_missing_over or clean.duplicates")
+        raise DataError(
+            "too_few_rows",
+            "cleaning leaves too few training rows",
+            seen=f"{int((part == 'train').sum())} rows",
+            hint="loosen clean.drop_rows_missing_over or clean.duplicates",
+        )
     train = table.take(part == "train")
     profile = _profile(train, rules)
-    return {"part.json": as_json(part.tolist()), "rules.json": as_json([rule.as_json() for rule in rules]),
-            "findings.json": as_json([finding.as_json() for finding in findings]), "profile.json": as_json(profile),
-            "golden.json": as_json(_synthetic(profile, seed)), "ledger.json": as_json([e.as_json() for e in entries])}
+    return {
+        "part.json": as_json(part.tolist()),
+        "rules.json": as_json([rule.as_json() for rule in rules]),
+        "findings.json": as_json([finding.as_json() for finding in findings]),
+        "profile.json": as_json(profile),
+        "golden.json": as_json(_synthetic(profile, seed)),
+        "ledger.json": as_json([e.as_json() for e in entries]),
+    }
 
 
 def _entry(table: Table, row: int, rule: str, action: str, before: str = "") -> Entry:
@@ -72,8 +82,11 @@ def _sparse(section: CleanOptions, table: Table, part: Any, rules: list[ColumnRu
     gaps = np.mean([[is_missing(text, rule.missing) for text in table.columns[rule.name]] for rule in used], axis=0)
     rows = np.flatnonzero((part == "train") & (gaps > most))
     already = {e.id for e in _duplicates(section, table, part) if e.action == "dropped"}
-    return [_entry(table, int(row), f"more than {most:g} of its cells are missing", "dropped", f"{gaps[row]:.3f}")
-            for row in rows if str(table.ids[row]) not in already]
+    return [
+        _entry(table, int(row), f"more than {most:g} of its cells are missing", "dropped", f"{gaps[row]:.3f}")
+        for row in rows
+        if str(table.ids[row]) not in already
+    ]
 
 
 def _profile(train: Table, rules: list[ColumnRule]) -> dict[str, Any]:
@@ -83,23 +96,37 @@ def _profile(train: Table, rules: list[ColumnRule]) -> dict[str, Any]:
     for name, values in data.numbers.items():
         known = values[~np.isnan(values)]
         points = np.quantile(known, np.linspace(0, 1, 41)).tolist() if len(known) else []
-        columns[name] = {"kind": "numeric", "missing": float(np.isnan(values).mean()), "quantiles": points,
-                         "whole": bool(len(known)) and bool(np.all(known == np.floor(known)))}
+        columns[name] = {
+            "kind": "numeric",
+            "missing": float(np.isnan(values).mean()),
+            "quantiles": points,
+            "whole": bool(len(known)) and bool(np.all(known == np.floor(known))),
+        }
     for name, column in data.categories.items():
         counts = Counter(key for key in column if key is not None)
         common = {key: n for key, n in sorted(counts.items(), key=lambda kv: (-kv[1], kv[0]))[:200] if n >= 5}
-        columns[name] = {"kind": "categorical", "missing": sum(k is None for k in column) / max(len(column), 1),
-                         "counts": common, "other": int(sum(counts.values()) - sum(common.values()))}
+        columns[name] = {
+            "kind": "categorical",
+            "missing": sum(k is None for k in column) / max(len(column), 1),
+            "counts": common,
+            "other": int(sum(counts.values()) - sum(common.values())),
+        }
     for name, dates in data.dates.items():
         days = dates[~np.isnan(dates[:, 0]), 0]
-        columns[name] = {"kind": "datetime", "missing": float(np.isnan(dates[:, 0]).mean()),
-                         "quantiles": np.quantile(days, np.linspace(0, 1, 41)).tolist() if len(days) else []}
+        columns[name] = {
+            "kind": "datetime",
+            "missing": float(np.isnan(dates[:, 0]).mean()),
+            "quantiles": np.quantile(days, np.linspace(0, 1, 41)).tolist() if len(days) else [],
+        }
     for name, texts in data.texts.items():
         lengths = [len(text) for text in texts if text is not None]
         words = Counter(word for text in texts if text for word in set(text.split()))
-        columns[name] = {"kind": "text", "missing": sum(t is None for t in texts) / max(len(texts), 1),
-                         "quantiles": np.quantile(lengths, np.linspace(0, 1, 11)).tolist() if lengths else [],
-                         "words": [w for w, n in sorted(words.items(), key=lambda kv: (-kv[1], kv[0]))[:50] if n >= 5]}
+        columns[name] = {
+            "kind": "text",
+            "missing": sum(t is None for t in texts) / max(len(texts), 1),
+            "quantiles": np.quantile(lengths, np.linspace(0, 1, 11)).tolist() if lengths else [],
+            "words": [w for w, n in sorted(words.items(), key=lambda kv: (-kv[1], kv[0]))[:50] if n >= 5],
+        }
     return {"rows": len(train), "columns": columns}
 
 

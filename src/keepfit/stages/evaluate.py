@@ -27,8 +27,12 @@ VERSION = 1
 
 def predictor_of(trained: Files, task: Task) -> Predictor:
     """The runtime's predictor of a trained model."""
-    return Predictor(Preparation.from_bytes(trained["preparation.json"]), Network(trained["model.onnx"], threads=2),
-                     task.kind, list(task.classes))
+    return Predictor(
+        Preparation.from_bytes(trained["preparation.json"]),
+        Network(trained["model.onnx"], threads=2),
+        task.kind,
+        list(task.classes),
+    )
 
 
 def wanted(section: EvaluateOptions, task: Task) -> tuple[str, list[str]]:
@@ -37,12 +41,16 @@ def wanted(section: EvaluateOptions, task: Task) -> tuple[str, list[str]]:
     asked = [*section.metrics, *([] if section.primary == "auto" else [section.primary])]
     for name in asked:
         if name not in fit:
-            raise RecipeError("metric_task", f"{name!r} does not fit {task.kind}", where="evaluate", hint="known: " + ", ".join(fit))
+            raise RecipeError(
+                "metric_task", f"{name!r} does not fit {task.kind}", where="evaluate", hint="known: " + ", ".join(fit)
+            )
     primary = default_primary(task) if section.primary == "auto" else section.primary
     return primary, list(dict.fromkeys([primary, *(section.metrics or fit)]))
 
 
-def evaluate(section: EvaluateOptions, seed: int, ingested: Files, parted: Files, cleaned: Files, trained: Files) -> Files:
+def evaluate(
+    section: EvaluateOptions, seed: int, ingested: Files, parted: Files, cleaned: Files, trained: Files
+) -> Files:
     """`evaluation.json`, `metrics.json`, `leaderboard.json`, `predictions.parquet`."""
     table, task = unpack_table(ingested["table"]), task_of(json_of(parted, "task.json"))
     part = np.array(json_of(cleaned, "part.json"), object)
@@ -50,20 +58,40 @@ def evaluate(section: EvaluateOptions, seed: int, ingested: Files, parted: Files
     test = table.take(part == "test")
     for name in section.slices:
         if name not in table.columns:
-            raise RecipeError("column_missing", f"evaluate.slices names {name!r}, which the data does not have",
-                              where="evaluate.slices", hint=nearest(name, table.names))
+            raise RecipeError(
+                "column_missing",
+                f"evaluate.slices names {name!r}, which the data does not have",
+                where="evaluate.slices",
+                hint=nearest(name, table.names),
+            )
     scores, errors, unseen = predictor_of(trained, task).scores(test)
     truth = truth_of(test.columns[task.target], task)
     flat = scores if task.kind == "classification" else scores[:, 0]
     good = np.array([not error for error in errors])
     before = baseline(truth_of(table.columns[task.target][part == "train"], task), task, int(good.sum()))
-    found = evaluation(task, truth[good], flat[good], baseline=before, metrics=metrics, seed=seed,
-                       slices={name: test.columns[name][good] for name in section.slices})
+    found = evaluation(
+        task,
+        truth[good],
+        flat[good],
+        baseline=before,
+        metrics=metrics,
+        seed=seed,
+        slices={name: test.columns[name][good] for name in section.slices},
+    )
     board, validation = _validation(trained, table, task, primary, metrics)
-    facts = {"primary": primary, "validation": validation, "test": found["metrics"], "unseen": unseen,
-             "unanswered": int((~good).sum())}
-    return {"evaluation.json": as_json(_plain(found)), "metrics.json": as_json(_plain(facts)),
-            "leaderboard.json": as_json(_plain(board)), "predictions.parquet": _predictions(test, task, scores, errors)}
+    facts = {
+        "primary": primary,
+        "validation": validation,
+        "test": found["metrics"],
+        "unseen": unseen,
+        "unanswered": int((~good).sum()),
+    }
+    return {
+        "evaluation.json": as_json(_plain(found)),
+        "metrics.json": as_json(_plain(facts)),
+        "leaderboard.json": as_json(_plain(board)),
+        "predictions.parquet": _predictions(test, task, scores, errors),
+    }
 
 
 def baseline(train: NDArray[Any], task: Task, rows: int) -> NDArray[np.float64]:
@@ -74,8 +102,9 @@ def baseline(train: NDArray[Any], task: Task, rows: int) -> NDArray[np.float64]:
     return np.tile(shares, (rows, 1))
 
 
-def _validation(trained: Files, table: Table, task: Task, primary: str,
-                metrics: list[str]) -> tuple[list[dict[str, Any]], dict[str, float | None]]:
+def _validation(
+    trained: Files, table: Table, task: Task, primary: str, metrics: list[str]
+) -> tuple[list[dict[str, Any]], dict[str, float | None]]:
     """Leaderboard and the chosen model's figures, on rows that the scored models had not seen."""
     facts, held = json_of(trained, "trained.json"), json_of(trained, "held.json")
     place = {str(sample): row for row, sample in enumerate(table.ids)}
@@ -84,8 +113,16 @@ def _validation(trained: Files, table: Table, task: Task, primary: str,
     all_scores = unpack(held["scores"])
     shaped = all_scores if task.kind == "classification" else all_scores[:, :, 0]
     chosen = facts["chosen"]
-    board = [{"name": trial["name"], "validation": score(task, truth, shaped[trial["scores_at"]], [primary])[primary],
-              "seconds": None, "chosen": trial["name"] == chosen, "note": _note(trial)} for trial in facts["trials"]]
+    board = [
+        {
+            "name": trial["name"],
+            "validation": score(task, truth, shaped[trial["scores_at"]], [primary])[primary],
+            "seconds": None,
+            "chosen": trial["name"] == chosen,
+            "note": _note(trial),
+        }
+        for trial in facts["trials"]
+    ]
     blend = score(task, truth, shaped[-1], metrics)
     if chosen == "ensemble":
         note = ", ".join(f"{name} {weight:.2f}" for name, weight in facts["weights"].items())
@@ -110,8 +147,12 @@ def _predictions(test: Table, task: Task, scores: NDArray[Any], errors: list[str
         labels = [class_name(label) for label in task.classes]
         names += [f"probability_{label}" for label in labels]
         kinds += ["FLOAT"] * len(labels)
-        columns = [list(test.ids), list(test.columns[task.target]), [labels[n] for n in best],
-                   *[[float(v) for v in scores[:, n]] for n in range(len(labels))]]
+        columns = [
+            list(test.ids),
+            list(test.columns[task.target]),
+            [labels[n] for n in best],
+            *[[float(v) for v in scores[:, n]] for n in range(len(labels))],
+        ]
     return parquet_bytes([*names, "error"], [*kinds, "VARCHAR"], zip(*columns, errors, strict=True))
 
 

@@ -15,8 +15,15 @@ from keepfit.store.artifacts import Files
 VERSION = 1
 
 
-def explain(section: ExplainOptions, asked: EvaluateOptions, seed: int, ingested: Files, parted: Files, cleaned: Files,
-            trained: Files) -> Files:
+def explain(
+    section: ExplainOptions,
+    asked: EvaluateOptions,
+    seed: int,
+    ingested: Files,
+    parted: Files,
+    cleaned: Files,
+    trained: Files,
+) -> Files:
     """`importance.json`."""
     table, task = unpack_table(ingested["table"]), task_of(json_of(parted, "task.json"))
     part = np.array(json_of(cleaned, "part.json"), object)
@@ -29,6 +36,13 @@ def explain(section: ExplainOptions, asked: EvaluateOptions, seed: int, ingested
         return found if task.kind == "classification" else found[:, 0]
 
     inputs = Table({name: rows.columns[name] for name in used}, rows.ids)
-    found = permutation_importance(scores, inputs, task, truth_of(rows.columns[task.target], task),
-                                   wanted(asked, task)[0], seed=seed, rows=section.rows)
+    found = permutation_importance(
+        scores,
+        inputs,
+        task,
+        truth_of(rows.columns[task.target], task),
+        wanted(asked, task)[0],
+        seed=seed,
+        rows=section.rows,
+    )
     return {"importance.json": as_json(found)}

@@ -12,8 +12,17 @@ from keepfit.tasks.metrics import higher_is_better, score
 from keepfit.tasks.task import Codes, Scores, Task
 
 
-def permutation_importance(predict: Callable[[Table], Scores], table: Table, task: Task, truth: Codes, metric: str, *,
-                           seed: int, rows: int, repeats: int = 3) -> list[dict[str, Any]]:
+def permutation_importance(
+    predict: Callable[[Table], Scores],
+    table: Table,
+    task: Task,
+    truth: Codes,
+    metric: str,
+    *,
+    seed: int,
+    rows: int,
+    repeats: int = 3,
+) -> list[dict[str, Any]]:
     """Per raw column its mean drop of the metric (positive: the model needs it), the spread over `repeats`; sorted.
 
     At most `rows` seeded rows of `table` are used; `truth` is parallel to it. Breiman 2001 on raw input columns, so

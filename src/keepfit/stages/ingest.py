@@ -32,15 +32,30 @@ def ingest(section: DataOptions, folder: Path, frame: Table | None) -> Files:
     _check_test_labels(tables, section)
     table = concat(tables)
     if section.target not in table.columns:
-        raise DataError("no_target", f"the data has no column {section.target!r}", where="data.target",
-                        seen=", ".join(table.names)[:300], hint=nearest(section.target, table.names))
-    entries = [Entry(f"{file}#line{line}", file, line, "", f"unreadable line: {reason}", raw, "", "ingest")
-               for file, line, reason, raw in rejects.lines]
+        raise DataError(
+            "no_target",
+            f"the data has no column {section.target!r}",
+            where="data.target",
+            seen=", ".join(table.names)[:300],
+            hint=nearest(section.target, table.names),
+        )
+    entries = [
+        Entry(f"{file}#line{line}", file, line, "", f"unreadable line: {reason}", raw, "", "ingest")
+        for file, line, reason, raw in rejects.lines
+    ]
     if len(entries) > 0.5 * (len(entries) + len(table)):
-        raise DataError("mostly_unreadable", "most lines cannot be read", where=entries[0].source,
-                        seen=f"{len(entries)} of {len(entries) + len(table)} lines; line {entries[0].row}: {entries[0].rule}",
-                        hint="say data.read.delimiter, quote or encoding")
-    return {"table": pack_table(table), "given.json": as_json(given), "ledger.json": as_json([e.as_json() for e in entries])}
+        raise DataError(
+            "mostly_unreadable",
+            "most lines cannot be read",
+            where=entries[0].source,
+            seen=f"{len(entries)} of {len(entries) + len(table)} lines; line {entries[0].row}: {entries[0].rule}",
+            hint="say data.read.delimiter, quote or encoding",
+        )
+    return {
+        "table": pack_table(table),
+        "given.json": as_json(given),
+        "ledger.json": as_json([e.as_json() for e in entries]),
+    }
 
 
 def _sources(section: DataOptions) -> list[tuple[str, str]]:
@@ -50,16 +65,22 @@ def _sources(section: DataOptions) -> list[tuple[str, str]]:
     return [(part, source) for part, source in said if source is not None]
 
 
-def _tables(source: str, section: DataOptions, folder: Path, frame: Table | None,
-            rejects: sources.Rejects) -> Iterator[tuple[str, Table]]:
+def _tables(
+    source: str, section: DataOptions, folder: Path, frame: Table | None, rejects: sources.Rejects
+) -> Iterator[tuple[str, Table]]:
     if frame is not None:
         yield "frame", frame
     elif source.startswith("sklearn:"):
         yield source, from_sklearn(source.removeprefix("sklearn:"), section.target)
     else:
         said = section.read
-        read = sources.Read(said.delimiter, said.header and not said.names, tuple(said.names) if said.names else None,
-                            said.quote, said.encoding)
+        read = sources.Read(
+            said.delimiter,
+            said.header and not said.names,
+            tuple(said.names) if said.names else None,
+            said.quote,
+            said.encoding,
+        )
         if said.names and said.header and "header" in said.model_fields_set:
             read = sources.Read(said.delimiter, True, tuple(said.names), said.quote, said.encoding)
         for path in sources.files_of(source, folder):
@@ -69,8 +90,9 @@ def _tables(source: str, section: DataOptions, folder: Path, frame: Table | None
 
 def _named(table: Table, source: str, section: DataOptions) -> Table:
     """The table with sample ids `source#row:hash of its content`; equal rows have equal hashes."""
-    joined = zip(*([text if text is not None else "\x00" for text in column] for column in table.columns.values()),
-                 strict=True)
+    joined = zip(
+        *([text if text is not None else "\x00" for text in column] for column in table.columns.values()), strict=True
+    )
     hashes = [hashlib.blake2b("\x1f".join(cells).encode(), digest_size=8).hexdigest() for cells in joined]
     ids = np.empty(len(table), object)
     ids[:] = [f"{source}#{row}:{found}" for row, found in enumerate(hashes)]
@@ -93,11 +115,14 @@ def from_sklearn(name: str, target: str) -> Table:
         raise missing_extra("tables", "sklearn") from None
     known = ("breast_cancer", "diabetes", "digits", "iris", "wine", "linnerud")
     if name not in known[:5]:
-        raise DataError("unknown_set", f"there is no sklearn set {name!r}", where=f"sklearn:{name}",
-                        hint=nearest(name, known[:5]))
+        raise DataError(
+            "unknown_set", f"there is no sklearn set {name!r}", where=f"sklearn:{name}", hint=nearest(name, known[:5])
+        )
     found = getattr(datasets, f"load_{name}")()
-    columns: dict[str, Column] = {str(column).replace(" ", "_"): text_column(found.data[:, place])
-                                  for place, column in enumerate(found.feature_names)}
+    columns: dict[str, Column] = {
+        str(column).replace(" ", "_"): text_column(found.data[:, place])
+        for place, column in enumerate(found.feature_names)
+    }
     names = getattr(found, "target_names", None)
     answers = [str(names[code]) for code in found.target] if names is not None and len(names) else list(found.target)
     columns[target] = text_column(answers)

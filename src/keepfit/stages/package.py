@@ -17,7 +17,7 @@ from keepfit.runtime.bundle import FORMAT
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table, concat, from_rows
 from keepfit.stages.evaluate import predictor_of
-from keepfit.stages.results import as_json, json_of, task_json, task_of, unpack_table
+from keepfit.stages.results import json_of, task_json, task_of, unpack_table
 from keepfit.stages.train import PROBES
 from keepfit.store.artifacts import Files
 
@@ -25,8 +25,17 @@ VERSION = 1
 LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "lightgbm", "onnx", "duckdb")
 
 
-def package(section: PackageOptions, name: str, recipe: str, card: str, ingested: Files, parted: Files, cleaned: Files,
-            trained: Files, metrics: dict[str, Any]) -> Files:
+def package(
+    section: PackageOptions,
+    name: str,
+    recipe: str,
+    card: str,
+    metrics: dict[str, Any],
+    ingested: Files,
+    parted: Files,
+    cleaned: Files,
+    trained: Files,
+) -> Files:
     """The files of the bundle, SHA256SUMS included. Raises GateError when parity fails."""
     table, task = unpack_table(ingested["table"]), task_of(json_of(parted, "task.json"))
     part = np.array(json_of(cleaned, "part.json"), object)
@@ -46,17 +55,36 @@ def package(section: PackageOptions, name: str, recipe: str, card: str, ingested
         scale = float(truth_of(table.columns[task.target][part == "train"], task).std() or 1.0)
     parity = check_parity(native, scores.astype(np.float64), task.kind, scale)
     rows, kept = _golden(section.golden, made_up, probe, native)
-    golden = "".join(json.dumps({"input": row, "scores": values}, ensure_ascii=False, sort_keys=True) + "\n"
-                     for row, values in zip(rows, kept, strict=True))
-    manifest = {**_schema(used, rules), **task_json_parts(task_json(task)), "format": FORMAT, "name": name, "modality": "tabular",
-                "scale": scale, "metrics": metrics, "parity": parity,
-                "lineage": {"data": digest.of_bytes(ingested["table"]), "recipe": digest.of_bytes(recipe.encode()),
-                            "trained": digest.of_json({n: digest.of_bytes(data) for n, data in trained.items()})},
-                "libraries": {library: version(library) for library in LIBRARIES}, "keepfit": version("keepfit"),
-                "model": {key: json_of(trained, "trained.json")[key] for key in ("chosen", "weights", "rounds", "features")}}
-    files = {"bundle.json": json.dumps(manifest, sort_keys=True, ensure_ascii=False, indent=1).encode(),
-             "model.onnx": trained["model.onnx"], "preparation.json": trained["preparation.json"],
-             "profile.json": cleaned["profile.json"], "recipe.yaml": recipe.encode(), "card.md": card.encode()}
+    golden = "".join(
+        json.dumps({"input": row, "scores": values}, ensure_ascii=False, sort_keys=True) + "\n"
+        for row, values in zip(rows, kept, strict=True)
+    )
+    manifest = {
+        **_schema(used, rules),
+        **task_json_parts(task_json(task)),
+        "format": FORMAT,
+        "name": name,
+        "modality": "tabular",
+        "scale": scale,
+        "metrics": metrics,
+        "parity": parity,
+        "lineage": {
+            "data": digest.of_bytes(ingested["table"]),
+            "recipe": digest.of_bytes(recipe.encode()),
+            "trained": digest.of_json({n: digest.of_bytes(data) for n, data in trained.items()}),
+        },
+        "libraries": {library: version(library) for library in LIBRARIES},
+        "keepfit": version("keepfit"),
+        "model": {key: json_of(trained, "trained.json")[key] for key in ("chosen", "weights", "rounds", "features")},
+    }
+    files = {
+        "bundle.json": json.dumps(manifest, sort_keys=True, ensure_ascii=False, indent=1).encode(),
+        "model.onnx": trained["model.onnx"],
+        "preparation.json": trained["preparation.json"],
+        "profile.json": cleaned["profile.json"],
+        "recipe.yaml": recipe.encode(),
+        "card.md": card.encode(),
+    }
     if section.golden != "off":
         files["golden.jsonl"] = golden.encode()
     sums = "".join(f"{digest.of_bytes(data)}  {file}\n" for file, data in sorted(files.items()))
@@ -73,13 +101,19 @@ def check_parity(native: NDArray[np.float64], scores: NDArray[np.float64], kind:
     worst = float(np.abs(native - scores).max()) / scale if len(native) else 0.0
     same = float((native.argmax(1) == scores.argmax(1)).mean()) if kind == "classification" and len(native) else 1.0
     if not (worst <= 1e-4 and same >= 0.999):
-        raise GateError("parity", "the bundle does not answer like the trained model", where="package",
-                        seen=f"largest difference {worst:.2e} (allowed 1e-4), labels equal {same:.4%} (needed 99.9 %)",
-                        hint="report this with the recipe: it is a fault of the export")
+        raise GateError(
+            "parity",
+            "the bundle does not answer like the trained model",
+            where="package",
+            seen=f"largest difference {worst:.2e} (allowed 1e-4), labels equal {same:.4%} (needed 99.9 %)",
+            hint="report this with the recipe: it is a fault of the export",
+        )
     return {"rows": len(native), "largest_difference": float(f"{worst:.1e}"), "labels_equal": same}
 
 
-def _golden(kind: str, made_up: list[dict[str, Any]], probe: Table, native: NDArray[np.float64]) -> tuple[list[Any], list[Any]]:
+def _golden(
+    kind: str, made_up: list[dict[str, Any]], probe: Table, native: NDArray[np.float64]
+) -> tuple[list[Any], list[Any]]:
     count = len(made_up)
     if kind == "synthetic":
         return made_up, native[:count].tolist()

@@ -77,8 +77,11 @@ def _quality(facts: ReportFacts) -> list[Picture]:
 
 def _groups(facts: ReportFacts) -> list[Picture]:
     overall = facts.evaluation["metrics"].get(facts.primary)
-    return [plots.group_rates(column, facts.primary, overall, place)
-            for place, column in enumerate(facts.evaluation["slices"]) if column["groups"]]
+    return [
+        plots.group_rates(column, facts.primary, overall, place)
+        for place, column in enumerate(facts.evaluation["slices"])
+        if column["groups"]
+    ]
 
 
 def _importance(facts: ReportFacts) -> list[Picture]:
@@ -140,8 +143,11 @@ def _said(sizes: dict[str, int]) -> str:
 
 
 def _leaderboard(facts: ReportFacts) -> Picture:
-    rows = [(row["name"], row["validation"], metric_text(facts.primary, row["validation"])) for row in facts.leaderboard
-            if row["validation"] is not None]
+    rows = [
+        (row["name"], row["validation"], metric_text(facts.primary, row["validation"]))
+        for row in facts.leaderboard
+        if row["validation"] is not None
+    ]
     marked = [bool(row["chosen"]) for row in facts.leaderboard if row["validation"] is not None]
     chosen = next((row["name"] for row in facts.leaderboard if row["chosen"]), "none")
     alt = f"{title(facts.primary)} on the validation split per model; chosen: {chosen}."

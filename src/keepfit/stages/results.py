@@ -87,8 +87,12 @@ def truth_of(column: Column, task: Task, aliases: Mapping[str, str] | None = Non
     spelled = {text: (aliases or {}).get(text, text) for text in {label_text(text, task) for text in column}}
     unknown = sorted(text for text in spelled if spelled[text] not in codes)
     if unknown:
-        raise DataError("unknown_label", "the data has labels that the model does not know", seen=", ".join(unknown[:8]),
-                        hint="known: " + ", ".join(list(codes)[:20]))
+        raise DataError(
+            "unknown_label",
+            "the data has labels that the model does not know",
+            seen=", ".join(unknown[:8]),
+            hint="known: " + ", ".join(list(codes)[:20]),
+        )
     return np.array([codes[spelled[label_text(text, task)]] for text in column], np.int64)
 
 

@@ -32,23 +32,45 @@ def split(section: DataOptions, asked: str, seed: int, ingested: Files) -> Files
     gone = gone | odd
     kept = np.flatnonzero(~gone)
     if len(kept) < 10:
-        raise DataError("too_few_rows", "there are too few rows with an answer to learn from", seen=f"{len(kept)} rows",
-                        hint="ten is the least, hundreds are useful")
+        raise DataError(
+            "too_few_rows",
+            "there are too few rows with an answer to learn from",
+            seen=f"{len(kept)} rows",
+            hint="ten is the least, hundreds are useful",
+        )
     part = np.full(len(table), "", object)
     part[kept] = _parts(table.take(kept), given[kept], section.split, task, seed)
     present = Counter(str(p) for p in part[kept])
     for name in ("train", "validation", "test"):
         if not present[name]:
-            raise DataError("empty_split", f"the {name} split has no rows", seen=f"{len(kept)} rows",
-                            hint="change data.split, or give more rows")
+            raise DataError(
+                "empty_split",
+                f"the {name} split has no rows",
+                seen=f"{len(kept)} rows",
+                hint="change data.split, or give more rows",
+            )
     learned = {label_text(text, task) for text in column[part == "train"]}
     if task.kind == "classification" and len(learned) < 2:
-        raise DataError("one_class", "the training split has one class only", where=section.target, seen=str(sorted(learned)))
-    entries = [Entry(str(table.ids[row]), *row_of(str(table.ids[row])), section.target,
-                     "missing target" if is_missing(column[row], extra) else "target is not a number",
-                     str(column[row] or ""), "", "split") for row in np.flatnonzero(gone)]
-    return {"part.json": as_json(part.tolist()), "task.json": as_json(task_json(task)),
-            "ledger.json": as_json([entry.as_json() for entry in entries])}
+        raise DataError(
+            "one_class", "the training split has one class only", where=section.target, seen=str(sorted(learned))
+        )
+    entries = [
+        Entry(
+            str(table.ids[row]),
+            *row_of(str(table.ids[row])),
+            section.target,
+            "missing target" if is_missing(column[row], extra) else "target is not a number",
+            str(column[row] or ""),
+            "",
+            "split",
+        )
+        for row in np.flatnonzero(gone)
+    ]
+    return {
+        "part.json": as_json(part.tolist()),
+        "task.json": as_json(task_json(task)),
+        "ledger.json": as_json([entry.as_json() for entry in entries]),
+    }
 
 
 def _task(column: Column, gone: NDArray[np.bool_], target: str, asked: str) -> tuple[Task, NDArray[np.bool_]]:
@@ -67,17 +89,30 @@ def _task(column: Column, gone: NDArray[np.bool_], target: str, asked: str) -> t
     if kind == "regression":
         readable = sum(distinct[text] for text, number in numbers.items() if number is not None)
         if readable < 0.5 * len(values):
-            raise DataError("target_not_numeric", "the target of a regression must be numbers", where=target,
-                            seen=next(text for text, number in numbers.items() if number is None)[:60])
+            raise DataError(
+                "target_not_numeric",
+                "the target of a regression must be numbers",
+                where=target,
+                seen=next(text for text, number in numbers.items() if number is None)[:60],
+            )
         odd = np.array([not g and parse_number(t) is None for t, g in zip(column, gone, strict=True)], bool)
         return Task("regression", target), odd
     if len(distinct) == 1:
-        raise DataError("one_class", "the target has one value only", where=target, seen=next(iter(distinct))[:60],
-                        hint="a classifier needs two classes or more")
+        raise DataError(
+            "one_class",
+            "the target has one value only",
+            where=target,
+            seen=next(iter(distinct))[:60],
+            hint="a classifier needs two classes or more",
+        )
     if len(distinct) > max(_FEW, len(values) // 2) or len(distinct) > 1000:
-        raise DataError("too_many_classes", "the target has too many classes for its rows", where=target,
-                        seen=f"{len(distinct)} different values in {len(values)} rows",
-                        hint="is it an identifier or free text? Name another target, or say task: regression")
+        raise DataError(
+            "too_many_classes",
+            "the target has too many classes for its rows",
+            where=target,
+            seen=f"{len(distinct)} different values in {len(values)} rows",
+            hint="is it an identifier or free text? Name another target, or say task: regression",
+        )
     return Task("classification", target, _classes(distinct, numeric)), np.zeros(len(column), bool)
 
 
@@ -91,12 +126,16 @@ def _classes(distinct: Counter[str], numeric: bool) -> tuple[bool | int | float 
     return tuple(sorted(distinct))
 
 
-def _parts(table: Table, given: NDArray[np.object_], section: SplitOptions, task: Task, seed: int) -> NDArray[np.object_]:
+def _parts(
+    table: Table, given: NDArray[np.object_], section: SplitOptions, task: Task, seed: int
+) -> NDArray[np.object_]:
     if given[0] != "":
         return _given_parts(table, given, section, task, seed)
     by = section.by
     if by == "given":
-        raise DataError("nothing_given", "data.split.by is given, but the source is one", hint="use train:, validation:, test:")
+        raise DataError(
+            "nothing_given", "data.split.by is given, but the source is one", hint="use train:, validation:, test:"
+        )
     if by == "auto":
         by = "stratified" if task.kind == "classification" else "random"
     shares = (section.test, section.validation)
@@ -109,14 +148,21 @@ def _parts(table: Table, given: NDArray[np.object_], section: SplitOptions, task
     if by == "stratified":
         labels = np.array([label_text(text, task) for text in table.columns[task.target]], object)
         return _by_class(hashes, labels, shares, seed)
-    return _by_threshold(hashes, shares, seed) if len(table) >= 2000 else _by_class(
-        hashes, np.full(len(table), "", object), shares, seed)
+    return (
+        _by_threshold(hashes, shares, seed)
+        if len(table) >= 2000
+        else _by_class(hashes, np.full(len(table), "", object), shares, seed)
+    )
 
 
 def _known(table: Table, column: str | None) -> Column:
     if column not in table.columns:
-        raise DataError("column_missing", f"the data has no column {column!r}", where="data.split.column",
-                        hint=nearest(str(column), table.names))
+        raise DataError(
+            "column_missing",
+            f"the data has no column {column!r}",
+            where="data.split.column",
+            hint=nearest(str(column), table.names),
+        )
     return table.columns[column]
 
 
@@ -131,7 +177,9 @@ def _by_threshold(keys: list[str], shares: tuple[float, float], seed: int) -> ND
     return np.where(places < test, "test", np.where(places < test + validation, "validation", "train")).astype(object)
 
 
-def _by_class(hashes: list[str], labels: NDArray[np.object_], shares: tuple[float, float], seed: int) -> NDArray[np.object_]:
+def _by_class(
+    hashes: list[str], labels: NDArray[np.object_], shares: tuple[float, float], seed: int
+) -> NDArray[np.object_]:
     """Within each class the rows with the lowest places go to test, the next to validation; equal rows stay together."""
     out = np.full(len(hashes), "train", object)
     places = np.array([_place(key, seed) for key in hashes])
@@ -157,14 +205,20 @@ def _by_time(table: Table, section: SplitOptions, shares: tuple[float, float]) -
     times = np.array(moments, float)
     if np.isnan(times).any():
         bad = next(text for text, value in zip(column, times, strict=True) if np.isnan(value))
-        raise DataError("no_time", "the time column has cells that are no date and no number", where=str(section.column),
-                        seen=repr(bad))
+        raise DataError(
+            "no_time",
+            "the time column has cells that are no date and no number",
+            where=str(section.column),
+            seen=repr(bad),
+        )
     test, validation = shares
     first, second = np.quantile(times, [1 - test - validation, 1 - test], method="lower")
     return np.where(times > second, "test", np.where(times > first, "validation", "train")).astype(object)
 
 
-def _given_parts(table: Table, given: NDArray[np.object_], section: SplitOptions, task: Task, seed: int) -> NDArray[np.object_]:
+def _given_parts(
+    table: Table, given: NDArray[np.object_], section: SplitOptions, task: Task, seed: int
+) -> NDArray[np.object_]:
     out = given.copy()
     rows = np.flatnonzero(given == "train")
     absent = [name for name in ("test", "validation") if not (given == name).any()]
@@ -172,7 +226,10 @@ def _given_parts(table: Table, given: NDArray[np.object_], section: SplitOptions
     asked = (shares["test"] if "test" in absent else 0.0, shares["validation"] if "validation" in absent else 0.0)
     if any(asked):
         hashes = [str(sample).rpartition(":")[2] for sample in table.ids[rows]]
-        labels = np.array([label_text(text, task) for text in table.columns[task.target][rows]], object) \
-            if task.kind == "classification" else np.full(len(rows), "", object)
+        labels = (
+            np.array([label_text(text, task) for text in table.columns[task.target][rows]], object)
+            if task.kind == "classification"
+            else np.full(len(rows), "", object)
+        )
         out[rows] = _by_class(hashes, labels, asked, seed)
     return out

@@ -20,8 +20,15 @@ VERSION = 1
 PROBES = 5000
 
 
-def train(learner: Options, way: dict[str, Any], ingested: Files, parted: Files, cleaned: Files,
-          stopped: Callable[[], bool], say: Callable[[str, dict[str, Any]], None]) -> Files:
+def train(
+    learner: Options,
+    way: dict[str, Any],
+    ingested: Files,
+    parted: Files,
+    cleaned: Files,
+    stopped: Callable[[], bool],
+    say: Callable[[str, dict[str, Any]], None],
+) -> Files:
     """`preparation.json`, `model.onnx`, `weights/*`, `native.json` (the learner's own answers), `trained.json`."""
     room = load("keepfit.modalities.tabular.learn:fit")
     sample, ways = load("keepfit.modalities.tabular.learn:Sample"), load("keepfit.modalities.tabular.learn:Way")
@@ -33,11 +40,19 @@ def train(learner: Options, way: dict[str, Any], ingested: Files, parted: Files,
         rows = table.take(part == name)
         data[name] = sample(rows, truth_of(rows.columns[task.target], task))
     probe = _probe(table.take(part == "test"), json_of(cleaned, "golden.json"), rules)
-    made = room(learner, rules, data["train"], data["validation"], probe, len(task.classes), ways(**way, stopped=stopped), say)
+    made = room(
+        learner, rules, data["train"], data["validation"], probe, len(task.classes), ways(**way, stopped=stopped), say
+    )
     held = {"ids": made.held, "scores": pack(made.held_scores, "f8")}
     files = {f"weights/{name}": data for name, data in made.weights.items()}
-    return {**files, "preparation.json": made.preparation, "model.onnx": made.onnx, "trained.json": as_json(made.facts),
-            "native.json": as_json(pack(made.native, "f8")), "held.json": json.dumps(held).encode()}
+    return {
+        **files,
+        "preparation.json": made.preparation,
+        "model.onnx": made.onnx,
+        "trained.json": as_json(made.facts),
+        "native.json": as_json(pack(made.native, "f8")),
+        "held.json": json.dumps(held).encode(),
+    }
 
 
 def _probe(test: Table, golden: list[dict[str, Any]], rules: list[ColumnRule]) -> Table:

@@ -24,15 +24,24 @@ class Store:
         try:
             (self.folder / "objects").mkdir(parents=True, exist_ok=True)
             with self._journal() as journal:
-                journal.execute("create table if not exists steps (key text primary key, artifact text not null,"
-                                " stage text not null, seconds real not null)")
-                journal.execute("create table if not exists runs (path text primary key, recipe text not null,"
-                                " plan text not null, state text not null)")
+                journal.execute(
+                    "create table if not exists steps (key text primary key, artifact text not null,"
+                    " stage text not null, seconds real not null)"
+                )
+                journal.execute(
+                    "create table if not exists runs (path text primary key, recipe text not null,"
+                    " plan text not null, state text not null)"
+                )
         except OSError as error:
             raise from_os_error(error, "opening the workspace") from None
         except sqlite3.Error as error:
-            raise EnvironmentFault("workspace", "the workspace's journal cannot be opened", where=str(self.folder),
-                                   seen=str(error), hint="choose another --workspace DIR") from None
+            raise EnvironmentFault(
+                "workspace",
+                "the workspace's journal cannot be opened",
+                where=str(self.folder),
+                seen=str(error),
+                hint="choose another --workspace DIR",
+            ) from None
 
     @contextmanager
     def _journal(self) -> Iterator[sqlite3.Connection]:
@@ -104,14 +113,16 @@ class Store:
     def run_state(self, path: Path, recipe: str, plan: list[str], state: str) -> None:
         """Write a run into the journal."""
         with self._journal() as journal:
-            journal.execute("insert or replace into runs values (?,?,?,?)",
-                            (str(path.resolve()), recipe, json.dumps(plan), state))
+            journal.execute(
+                "insert or replace into runs values (?,?,?,?)", (str(path.resolve()), recipe, json.dumps(plan), state)
+            )
 
     def unfinished(self, folder: Path, plan: list[str]) -> Path | None:
         """A run below `folder` of the same plan that was started and neither finished nor is held by a live process."""
         with self._journal() as journal:
-            rows = journal.execute("select path from runs where plan=? and state='started' order by path desc",
-                                   (json.dumps(plan),)).fetchall()
+            rows = journal.execute(
+                "select path from runs where plan=? and state='started' order by path desc", (json.dumps(plan),)
+            ).fetchall()
         found = [Path(row[0]) for row in rows]
         return next((p for p in found if p.parent == folder.resolve() and p.is_dir()), None)
 

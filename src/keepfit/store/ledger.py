@@ -35,5 +35,8 @@ def conserve(rows_in: int, rows_kept: int, entries: Sequence[Entry]) -> None:
     """Raise InternalFault unless in = kept + dropped, each dropped sample counted once."""
     dropped = Counter(entry.id for entry in entries if entry.action == "dropped")
     if rows_in != rows_kept + len(dropped) or any(times > 1 for times in dropped.values()):
-        raise InternalFault("rows_lost", "the account of rows does not add up",
-                            seen=f"{rows_in} in, {rows_kept} kept, {len(dropped)} dropped")
+        raise InternalFault(
+            "rows_lost",
+            "the account of rows does not add up",
+            seen=f"{rows_in} in, {rows_kept} kept, {len(dropped)} dropped",
+        )

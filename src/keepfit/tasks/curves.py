@@ -24,9 +24,16 @@ def per_class(task: Task, counts: NDArray[np.int64]) -> list[dict[str, Any]]:
     rows = []
     for code, item in enumerate(task.classes):
         hits, support, answered = int(counts[code, code]), int(counts[code].sum()), int(counts[:, code].sum())
-        rows.append({"class": item, "support": support, "answered": answered,
-                     "precision": hits / answered if answered else None, "recall": hits / support if support else None,
-                     "f1": 2 * hits / (support + answered) if support + answered else None})
+        rows.append(
+            {
+                "class": item,
+                "support": support,
+                "answered": answered,
+                "precision": hits / answered if answered else None,
+                "recall": hits / support if support else None,
+                "f1": 2 * hits / (support + answered) if support + answered else None,
+            }
+        )
     return rows
 
 
@@ -45,10 +52,14 @@ def roc_and_pr(positive: NDArray[np.bool_], values: Scores) -> dict[str, Any] | 
     shown = _thin(recall + false)
     by_recall = _thin(recall)
     average = float(np.sum(np.diff(recall, prepend=0.0) * precision))
-    return {"roc": {"false_positive_rate": [0.0, *false[shown].tolist()],
-                    "true_positive_rate": [0.0, *recall[shown].tolist()]},
-            "pr": {"recall": recall[by_recall].tolist(), "precision": precision[by_recall].tolist()},
-            "average_precision": average}
+    return {
+        "roc": {
+            "false_positive_rate": [0.0, *false[shown].tolist()],
+            "true_positive_rate": [0.0, *recall[shown].tolist()],
+        },
+        "pr": {"recall": recall[by_recall].tolist(), "precision": precision[by_recall].tolist()},
+        "average_precision": average,
+    }
 
 
 def calibration(task: Task, truth: Codes, scores: Scores, bins: int = 10) -> dict[str, Any]:
@@ -69,8 +80,15 @@ def calibration(task: Task, truth: Codes, scores: Scores, bins: int = 10) -> dic
     for number in range(bins):
         inside = place == number
         if inside.any():
-            rows.append({"low": number / bins, "high": (number + 1) / bins, "count": int(inside.sum()),
-                         "predicted": float(predicted[inside].mean()), "observed": float(observed[inside].mean())})
+            rows.append(
+                {
+                    "low": number / bins,
+                    "high": (number + 1) / bins,
+                    "count": int(inside.sum()),
+                    "predicted": float(predicted[inside].mean()),
+                    "observed": float(observed[inside].mean()),
+                }
+            )
     ece = sum(row["count"] * abs(row["predicted"] - row["observed"]) for row in rows) / len(truth)
     return {"bins": rows, "ece": float(ece), "brier": brier, "of": "positive class" if task.binary else "answer"}
 

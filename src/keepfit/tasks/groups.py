@@ -45,8 +45,9 @@ class Quantity:
     sentence: str
 
 
-def compare_groups(task: Task, truth: Codes, scores: Scores, slices: dict[str, NDArray[np.object_]],
-                   metrics: Sequence[str]) -> list[dict[str, Any]]:
+def compare_groups(
+    task: Task, truth: Codes, scores: Scores, slices: dict[str, NDArray[np.object_]], metrics: Sequence[str]
+) -> list[dict[str, Any]]:
     """Per column: its groups with their rates and metrics, and findings in words.
 
     A finding is a gap between a group and all other rows whose interval leaves out zero: Newcombe's hybrid score
@@ -54,13 +55,22 @@ def compare_groups(task: Task, truth: Codes, scores: Scores, slices: dict[str, N
     """
     columns = {name: split_groups(values) for name, values in slices.items()}
     quantities = _quantities(task, np.asarray(truth), scores)
-    pairs = [(group, quantity) for groups in columns.values() if len(groups) > 1 for group in groups
-             for quantity in quantities]
+    pairs = [
+        (group, quantity)
+        for groups in columns.values()
+        if len(groups) > 1
+        for group in groups
+        for quantity in quantities
+    ]
     z = NormalDist().inv_cdf(1 - 0.025 / max(len(pairs), 1))
-    return [{"column": name,
-             "groups": [_describe(task, group, np.asarray(truth), scores, metrics) for group in groups],
-             "findings": _findings(name, groups, quantities, z) if len(groups) > 1 else []}
-            for name, groups in columns.items()]
+    return [
+        {
+            "column": name,
+            "groups": [_describe(task, group, np.asarray(truth), scores, metrics) for group in groups],
+            "findings": _findings(name, groups, quantities, z) if len(groups) > 1 else [],
+        }
+        for name, groups in columns.items()
+    ]
 
 
 def split_groups(values: NDArray[np.object_]) -> list[Group]:
@@ -110,21 +120,34 @@ def reference_class(task: Task, truth: Codes) -> int:
 
 def _describe(task: Task, group: Group, truth: Codes, scores: Scores, metrics: Sequence[str]) -> dict[str, Any]:
     ours, values = truth[group.rows], scores[group.rows]
-    row: dict[str, Any] = {"value": group.value, "kind": group.kind, "n": int(group.rows.sum()),
-                           "metrics": score(task, ours, values, metrics),
-                           "false_positive_rate": None, "false_negative_rate": None}
+    row: dict[str, Any] = {
+        "value": group.value,
+        "kind": group.kind,
+        "n": int(group.rows.sum()),
+        "metrics": score(task, ours, values, metrics),
+        "false_positive_rate": None,
+        "false_negative_rate": None,
+    }
     if task.kind == "regression":
-        row.update(base_rate=float(ours.mean()), predicted_rate=float(values.mean()),
-                   calibration_gap=float((values - ours).mean()))
+        row.update(
+            base_rate=float(ours.mean()),
+            predicted_rate=float(values.mean()),
+            calibration_gap=float((values - ours).mean()),
+        )
         return row
     reference, answers = reference_class(task, truth), decide(values)
     right = answers == ours
-    row.update(base_rate=float(np.mean(ours == reference)), predicted_rate=float(np.mean(answers == reference)),
-               calibration_gap=float(np.mean(values.max(axis=1) - right)))
+    row.update(
+        base_rate=float(np.mean(ours == reference)),
+        predicted_rate=float(np.mean(answers == reference)),
+        calibration_gap=float(np.mean(values.max(axis=1) - right)),
+    )
     if task.binary:
-        row.update(calibration_gap=float(np.mean(values[:, 1] - (ours == 1))),
-                   false_positive_rate=_mean(answers[ours == 0] == 1),
-                   false_negative_rate=_mean(answers[ours == 1] == 0))
+        row.update(
+            calibration_gap=float(np.mean(values[:, 1] - (ours == 1))),
+            false_positive_rate=_mean(answers[ours == 0] == 1),
+            false_negative_rate=_mean(answers[ours == 1] == 0),
+        )
     return row
 
 
@@ -136,31 +159,81 @@ def _quantities(task: Task, truth: Codes, scores: Scores) -> list[Quantity]:
     everywhere = np.ones(len(truth), bool)
     if task.kind == "regression":
         errors = np.asarray(scores, np.float64) - truth
-        return [Quantity("mean of the target", truth.astype(np.float64), everywhere, False,
-                         "In the data, the target averages {ours} for {group} and {others} for all others"),
-                Quantity("bias", errors, everywhere, False,
-                         "On average the answer minus the truth is {ours} for {group} and {others} for all others"),
-                Quantity("absolute error", np.abs(errors), everywhere, False,
-                         "The mean absolute error is {ours} for {group} and {others} for all others")]
+        return [
+            Quantity(
+                "mean of the target",
+                truth.astype(np.float64),
+                everywhere,
+                False,
+                "In the data, the target averages {ours} for {group} and {others} for all others",
+            ),
+            Quantity(
+                "bias",
+                errors,
+                everywhere,
+                False,
+                "On average the answer minus the truth is {ours} for {group} and {others} for all others",
+            ),
+            Quantity(
+                "absolute error",
+                np.abs(errors),
+                everywhere,
+                False,
+                "The mean absolute error is {ours} for {group} and {others} for all others",
+            ),
+        ]
     reference, answers = reference_class(task, truth), decide(scores)
     negative, positive = (_literal(task.names[code]) for code in (0, -1))
     name = _literal(f"{task.target} is {task.names[reference]}")
-    found = [Quantity("base rate", _as_floats(truth == reference), everywhere, True,
-                      f"In the data, {name} for {{ours}} of {{group}} and {{others}} of all others"),
-             Quantity("predicted rate", _as_floats(answers == reference), everywhere, True,
-                      f"The model says {name} for {{ours}} of {{group}} and {{others}} of all others"),
-             Quantity("error rate", _as_floats(answers != truth), everywhere, True,
-                      "The model is wrong for {ours} of {group} and {others} of all others")]
+    found = [
+        Quantity(
+            "base rate",
+            _as_floats(truth == reference),
+            everywhere,
+            True,
+            f"In the data, {name} for {{ours}} of {{group}} and {{others}} of all others",
+        ),
+        Quantity(
+            "predicted rate",
+            _as_floats(answers == reference),
+            everywhere,
+            True,
+            f"The model says {name} for {{ours}} of {{group}} and {{others}} of all others",
+        ),
+        Quantity(
+            "error rate",
+            _as_floats(answers != truth),
+            everywhere,
+            True,
+            "The model is wrong for {ours} of {group} and {others} of all others",
+        ),
+    ]
     if task.binary:
-        found += [Quantity("false positive rate", _as_floats(answers == 1), truth == 0, True,
-                           f"Where the truth is {negative}, the model wrongly says {positive} for {{ours}} of "
-                           "{group} and {others} of all others"),
-                  Quantity("false negative rate", _as_floats(answers == 0), truth == 1, True,
-                           f"Where the truth is {positive}, the model misses it for {{ours}} of {{group}} and "
-                           "{others} of all others"),
-                  Quantity("calibration gap", scores[:, 1].astype(np.float64) - (truth == 1), everywhere, False,
-                           f"The probability that {name} is off by {{ours}} for {{group}} and {{others}} for all "
-                           "others")]
+        found += [
+            Quantity(
+                "false positive rate",
+                _as_floats(answers == 1),
+                truth == 0,
+                True,
+                f"Where the truth is {negative}, the model wrongly says {positive} for {{ours}} of "
+                "{group} and {others} of all others",
+            ),
+            Quantity(
+                "false negative rate",
+                _as_floats(answers == 0),
+                truth == 1,
+                True,
+                f"Where the truth is {positive}, the model misses it for {{ours}} of {{group}} and "
+                "{others} of all others",
+            ),
+            Quantity(
+                "calibration gap",
+                scores[:, 1].astype(np.float64) - (truth == 1),
+                everywhere,
+                False,
+                f"The probability that {name} is off by {{ours}} for {{group}} and {{others}} for all others",
+            ),
+        ]
     return found
 
 
@@ -191,8 +264,15 @@ def _gap(quantity: Quantity, group: Group, z: float) -> dict[str, Any] | None:
     sure = max(low, -high)
     if sure <= 0:
         return None
-    return {"group": group.value, "kind": group.kind, "ours": float(ours.mean()), "others": float(others.mean()),
-            "low": low, "high": high, "sure": sure}
+    return {
+        "group": group.value,
+        "kind": group.kind,
+        "ours": float(ours.mean()),
+        "others": float(others.mean()),
+        "low": low,
+        "high": high,
+        "sure": sure,
+    }
 
 
 def share_gap(ours: Floats, others: Floats, z: float) -> tuple[float, float]:
@@ -225,5 +305,12 @@ def _in_words(column: str, quantity: Quantity, gap: dict[str, Any]) -> dict[str,
     words = quantity.sentence.format(ours=say(gap["ours"]), others=say(gap["others"]), group=group)
     unit = number(gap["sure"]) if of_numbers else points(gap["sure"])
     sentence = f"{words}; a gap of at least {unit} is not chance."
-    return {"quantity": quantity.name, "value": gap["group"], "group": gap["ours"], "others": gap["others"],
-            "low": gap["low"], "high": gap["high"], "sentence": sentence}
+    return {
+        "quantity": quantity.name,
+        "value": gap["group"],
+        "group": gap["ours"],
+        "others": gap["others"],
+        "low": gap["low"],
+        "high": gap["high"],
+        "sentence": sentence,
+    }

@@ -42,8 +42,9 @@ def score(task: Task, truth: Codes, scores: Scores, metrics: Sequence[str]) -> d
     return {metric: _finite(_statistic(task, truth, scores, metric), ones) for metric in metrics}
 
 
-def bootstrap(task: Task, truth: Codes, scores: Scores, metrics: Sequence[str], *, seed: int,
-              rounds: int = 200) -> dict[str, tuple[float, float]]:
+def bootstrap(
+    task: Task, truth: Codes, scores: Scores, metrics: Sequence[str], *, seed: int, rounds: int = 200
+) -> dict[str, tuple[float, float]]:
     """95 % percentile intervals by metric; a metric that is undefined is absent.
 
     Rows are resampled with replacement. Above 200,000 rows x classes a seeded subsample of m rows is resampled and
@@ -91,8 +92,11 @@ def _statistic(task: Task, truth: Codes, scores: Scores, metric: str) -> Statist
         return _roc_auc(np.asarray(truth), scores)
     if metric == "log_loss":
         return _log_loss(np.asarray(truth), scores)
-    return _of_confusion(np.asarray(truth), scores, {"accuracy": _accuracy, "balanced_accuracy": _balanced_accuracy,
-                                                     "f1_macro": _f1_macro, "mcc": _mcc}[metric])
+    return _of_confusion(
+        np.asarray(truth),
+        scores,
+        {"accuracy": _accuracy, "balanced_accuracy": _balanced_accuracy, "f1_macro": _f1_macro, "mcc": _mcc}[metric],
+    )
 
 
 def _of_confusion(truth: Codes, scores: Scores, metric: Callable[[NDArray[Any]], float]) -> Statistic:

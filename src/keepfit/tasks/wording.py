@@ -7,8 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 TITLES = {
-    "accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "f1_macro": "F1 (macro)", "roc_auc": "ROC AUC",
-    "log_loss": "Log loss", "mcc": "Matthews correlation", "rmse": "RMSE", "mae": "Mean absolute error",
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "f1_macro": "F1 (macro)",
+    "roc_auc": "ROC AUC",
+    "log_loss": "Log loss",
+    "mcc": "Matthews correlation",
+    "rmse": "RMSE",
+    "mae": "Mean absolute error",
     "r2": "R² (explained share)",
 }
 MEANINGS = {
@@ -95,12 +101,16 @@ def headline(evaluation: dict[str, Any]) -> list[str]:
     if evaluation["kind"] == "regression":
         ours, plain = evaluation["absolute_error"], evaluation["baseline_absolute_error"]
         verdict = "" if ours["0.5"] < plain["0.5"] else " The model is not shown to be better than that."
-        return [f"Half of its answers are off by less than {number(ours['0.5'])}, nine in ten by less than "
-                f"{number(ours['0.9'])}, on {rows}.",
-                f"Always answering the mean would be off by less than {number(plain['0.5'])} for half of them and "
-                f"{number(plain['0.9'])} for nine in ten.{verdict}"]
+        return [
+            f"Half of its answers are off by less than {number(ours['0.5'])}, nine in ten by less than "
+            f"{number(ours['0.9'])}, on {rows}.",
+            f"Always answering the mean would be off by less than {number(plain['0.5'])} for half of them and "
+            f"{number(plain['0.9'])} for nine in ten.{verdict}",
+        ]
     right = evaluation["accuracy"]
     low, high = right["interval"]
     verdict = "" if low > (right["baseline"] or 0) else " The model is not shown to be better than that."
-    return [f"Right for {percent(right['model'])} of {rows} (95 % interval {percent(low)} to {percent(high)}).",
-            f"Always guessing the most frequent class would be right for {percent(right['baseline'])}.{verdict}"]
+    return [
+        f"Right for {percent(right['model'])} of {rows} (95 % interval {percent(low)} to {percent(high)}).",
+        f"Always guessing the most frequent class would be right for {percent(right['baseline'])}.{verdict}",
+    ]

@@ -12,7 +12,9 @@ _TOP, _KEEP, _ROTATED_PAIRS = 8, 24, 2
 _ANGLES = (22.5, 45.0, 67.5, 112.5, 135.0, 157.5)
 
 
-def pairs(numbers: dict[str, NDArray[np.float64]], truth: NDArray[np.float64], classes: int, seed: int) -> list[dict[str, Any]]:
+def pairs(
+    numbers: dict[str, NDArray[np.float64]], truth: NDArray[np.float64], classes: int, seed: int
+) -> list[dict[str, Any]]:
     """Features of the op `pair`, at most about 36; none where fewer than two numeric columns have 8 values or more."""
     names = [name for name, values in numbers.items() if len(np.unique(values[~np.isnan(values)])) >= 8]
     if len(names) < 2 or len(truth) < 100:
@@ -28,7 +30,7 @@ def pairs(numbers: dict[str, NDArray[np.float64]], truth: NDArray[np.float64], c
         ratio = _ratio(numbers, a, b)
         found += [ratio] if ratio else []
     made = np.stack([pair_values(feature, numbers) for feature in found], 1)
-    gain = _gain(np.hstack([base, made])[rows], truth[rows], classes, seed)[base.shape[1]:]
+    gain = _gain(np.hstack([base, made])[rows], truth[rows], classes, seed)[base.shape[1] :]
     order = np.argsort(-gain, kind="stable")[:_KEEP]
     kept = [found[place] for place in sorted(order) if gain[place] > 0]
     return kept + _more_angles(numbers, found, gain, kept)
@@ -42,8 +44,12 @@ def pair_values(feature: dict[str, Any], numbers: dict[str, NDArray[np.float64]]
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _more_angles(numbers: dict[str, NDArray[np.float64]], found: list[dict[str, Any]], gain: NDArray[np.float64],
-                 kept: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _more_angles(
+    numbers: dict[str, NDArray[np.float64]],
+    found: list[dict[str, Any]],
+    gain: NDArray[np.float64],
+    kept: list[dict[str, Any]],
+) -> list[dict[str, Any]]:
     total: dict[tuple[str, str], float] = {}
     for feature, value in zip(found, gain, strict=True):
         if feature["how"] == "rotate":
@@ -57,10 +63,20 @@ def _more_angles(numbers: dict[str, NDArray[np.float64]], found: list[dict[str, 
 
 def _rotation(numbers: dict[str, NDArray[np.float64]], a: str, b: str, angle: float) -> dict[str, Any]:
     turn = np.deg2rad(angle)
-    return {"block": "trees", "op": "pair", "how": "rotate", "a": a, "b": b, "names": [f"{a} and {b} at {angle:g} degrees"],
-            "mean_a": float(np.nanmean(numbers[a])), "scale_a": float(np.nanstd(numbers[a]) or 1.0),
-            "mean_b": float(np.nanmean(numbers[b])), "scale_b": float(np.nanstd(numbers[b]) or 1.0),
-            "weight_a": float(np.cos(turn)), "weight_b": float(np.sin(turn))}
+    return {
+        "block": "trees",
+        "op": "pair",
+        "how": "rotate",
+        "a": a,
+        "b": b,
+        "names": [f"{a} and {b} at {angle:g} degrees"],
+        "mean_a": float(np.nanmean(numbers[a])),
+        "scale_a": float(np.nanstd(numbers[a]) or 1.0),
+        "mean_b": float(np.nanmean(numbers[b])),
+        "scale_b": float(np.nanstd(numbers[b]) or 1.0),
+        "weight_a": float(np.cos(turn)),
+        "weight_b": float(np.sin(turn)),
+    }
 
 
 def _ratio(numbers: dict[str, NDArray[np.float64]], a: str, b: str) -> dict[str, Any] | None:
@@ -68,17 +84,33 @@ def _ratio(numbers: dict[str, NDArray[np.float64]], a: str, b: str) -> dict[str,
     if low_b < 0 and low_a < 0:
         return None
     over, under, low = (a, b, low_b) if low_b >= 0 else (b, a, low_a)
-    return {"block": "trees", "op": "pair", "how": "ratio", "a": over, "b": under, "names": [f"{over} / {under}"],
-            "add": 0.0 if low > 0 else 1.0}
+    return {
+        "block": "trees",
+        "op": "pair",
+        "how": "ratio",
+        "a": over,
+        "b": under,
+        "names": [f"{over} / {under}"],
+        "add": 0.0 if low > 0 else 1.0,
+    }
 
 
 def _gain(matrix: NDArray[np.float64], truth: NDArray[np.float64], classes: int, seed: int) -> NDArray[np.float64]:
     import lightgbm
 
     answer = truth.argmax(1) if truth.shape[1] > 1 else truth[:, 0]
-    params = {"objective": "multiclass" if classes > 2 else "binary" if classes == 2 else "l2", "learning_rate": 0.1,
-              "num_leaves": 31, "feature_fraction": 0.5, "min_data_in_leaf": 20, "verbose": -1, "num_threads": 2,
-              "seed": seed, "deterministic": True, "force_row_wise": True}
+    params = {
+        "objective": "multiclass" if classes > 2 else "binary" if classes == 2 else "l2",
+        "learning_rate": 0.1,
+        "num_leaves": 31,
+        "feature_fraction": 0.5,
+        "min_data_in_leaf": 20,
+        "verbose": -1,
+        "num_threads": 2,
+        "seed": seed,
+        "deterministic": True,
+        "force_row_wise": True,
+    }
     if classes > 2:
         params["num_class"] = classes
     rounds = max(10, 80 // max(1, classes - 1))

@@ -51,8 +51,16 @@ class Trained:
     held_scores: NDArray[np.float64]
 
 
-def fit(options: Options, rules: Sequence[ColumnRule], train: Sample, valid: Sample, probe: Table, classes: int, way: Way,
-        say: Callable[[str, dict[str, Any]], None]) -> Trained:
+def fit(
+    options: Options,
+    rules: Sequence[ColumnRule],
+    train: Sample,
+    valid: Sample,
+    probe: Table,
+    classes: int,
+    way: Way,
+    say: Callable[[str, dict[str, Any]], None],
+) -> Trained:
     """Everything fitted here sees `train` only, but for choosing (`valid`) and, with `refit`, the last fit (both)."""
     try:
         import lightgbm  # noqa: F401
@@ -68,26 +76,53 @@ def fit(options: Options, rules: Sequence[ColumnRule], train: Sample, valid: Sam
     weigh = _class_weights(train.truth, classes) if way.balance == "class_weight" and classes else None
     encoded = np.eye(classes)[train.truth] if classes > 2 else train.truth.astype(float)[:, None]
     folds = auto.folds_of(train.truth, classes, way.seed)
-    fitted = prepare.fit(train.table, rules, encoded, folds, numeric=way.numeric, categorical=way.categorical,
-                         seed=way.seed, classes=classes)
+    fitted = prepare.fit(
+        train.table,
+        rules,
+        encoded,
+        folds,
+        numeric=way.numeric,
+        categorical=way.categorical,
+        seed=way.seed,
+        classes=classes,
+    )
     seen = fitted.preparation.apply(coerced(valid.table, rules))
     settings = Settings(classes, way.seed, way.threads, fitted.trees, fitted.linear)
-    found = auto.search(_candidates(options, len(train.truth), way.preset),
-                        Fold(fitted.matrix, train.truth, _weights(train.truth, weigh)),
-                        Fold(seen, valid.truth, _weights(valid.truth, weigh)), settings, budget_s=way.budget_s,
-                        blend=getattr(options, "use", "") in ("auto", "ensemble"), refit=getattr(options, "refit", True),
-                        say=say, stopped=way.stopped)
+    found = auto.search(
+        _candidates(options, len(train.truth), way.preset),
+        Fold(fitted.matrix, train.truth, _weights(train.truth, weigh)),
+        Fold(seen, valid.truth, _weights(valid.truth, weigh)),
+        settings,
+        budget_s=way.budget_s,
+        blend=getattr(options, "use", "") in ("auto", "ensemble"),
+        refit=getattr(options, "refit", True),
+        say=say,
+        stopped=way.stopped,
+    )
     onnx = joined(found.members, found.weights, fitted.matrix.shape[1])
     features = fitted.preparation.apply(coerced(probe, rules))
     native = np.asarray(sum(w * m.predict(features) for w, m in zip(found.weights, found.members, strict=True)))
     ids = np.concatenate([train.table.ids, valid.table.ids])
     files = {f"{n:02d}-{name}": data for n, member in enumerate(found.members) for name, data in member.files.items()}
-    facts = {**found.said, "chosen": found.chosen, "features": int(fitted.matrix.shape[1]), "onnx_bytes": len(onnx),
-             "members": [{"name": m.name, "weight": w} for m, w in zip(found.members, found.weights, strict=True)],
-             "class_weights": None if weigh is None else [round(float(w), 6) for w in weigh],
-             "trials": [{"name": t.candidate.name, "params": t.candidate.params.model_dump(), "rounds": t.rounds,
-                         "size_bytes": t.size_bytes, "scores_at": n} for n, t in enumerate(found.trials)],
-             "curve": next((t.curve for t in found.trials if t.curve), None)}
+    facts = {
+        **found.said,
+        "chosen": found.chosen,
+        "features": int(fitted.matrix.shape[1]),
+        "onnx_bytes": len(onnx),
+        "members": [{"name": m.name, "weight": w} for m, w in zip(found.members, found.weights, strict=True)],
+        "class_weights": None if weigh is None else [round(float(w), 6) for w in weigh],
+        "trials": [
+            {
+                "name": t.candidate.name,
+                "params": t.candidate.params.model_dump(),
+                "rounds": t.rounds,
+                "size_bytes": t.size_bytes,
+                "scores_at": n,
+            }
+            for n, t in enumerate(found.trials)
+        ],
+        "curve": next((t.curve for t in found.trials if t.curve), None),
+    }
     scored = np.stack([*(t.scores for t in found.trials), found.blend])
     return Trained(fitted.preparation.to_bytes(), onnx, files, native, facts, [str(i) for i in ids[found.held]], scored)
 

@@ -43,7 +43,9 @@ class LinearOptions(Options):
     impl: ClassVar[str] = f"{_LEARNERS}.linear:fit"
     use: Literal["linear"] = "linear"
     refit: bool = Field(True, description="after choosing, fit again on training and validation rows")
-    params: LinearParams = Field(default_factory=LinearParams, description="the learner's own parameters")
+    params: LinearParams = Field(
+        default_factory=lambda: LinearParams.model_validate({}), description="the learner's own parameters"
+    )
 
 
 class GbdtOptions(Options):
@@ -52,7 +54,9 @@ class GbdtOptions(Options):
     impl: ClassVar[str] = f"{_LEARNERS}.gbdt:fit"
     use: Literal["gbdt"] = "gbdt"
     refit: bool = Field(True, description="after choosing, fit again on training and validation rows")
-    params: GbdtParams = Field(default_factory=GbdtParams, description="the learner's own parameters")
+    params: GbdtParams = Field(
+        default_factory=lambda: GbdtParams.model_validate({}), description="the learner's own parameters"
+    )
 
 
 class ForestOptions(Options):
@@ -61,7 +65,9 @@ class ForestOptions(Options):
     impl: ClassVar[str] = f"{_LEARNERS}.forest:fit"
     use: Literal["forest"] = "forest"
     refit: bool = Field(True, description="after choosing, fit again on training and validation rows")
-    params: ForestParams = Field(default_factory=ForestParams, description="the learner's own parameters")
+    params: ForestParams = Field(
+        default_factory=lambda: ForestParams.model_validate({}), description="the learner's own parameters"
+    )
 
 
 class AutoOptions(Options):

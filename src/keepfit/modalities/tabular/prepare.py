@@ -51,8 +51,17 @@ class _Context:
         self.features.append({"block": block, **feature})
 
 
-def fit(table: Table, rules: Sequence[ColumnRule], truth: NDArray[np.float64], folds: NDArray[np.int64], *,
-        numeric: str, categorical: str, seed: int, classes: int) -> Fitted:
+def fit(
+    table: Table,
+    rules: Sequence[ColumnRule],
+    truth: NDArray[np.float64],
+    folds: NDArray[np.int64],
+    *,
+    numeric: str,
+    categorical: str,
+    seed: int,
+    classes: int,
+) -> Fitted:
     """`truth` is [n, k] (one-hot for many classes, else one column), `folds` [n] for out-of-fold encodings.
 
     Smoothed target means after Micci-Barreca 2001. `numeric` and `categorical` are the recipe's `clean.missing`.
@@ -73,7 +82,7 @@ def fit(table: Table, rules: Sequence[ColumnRule], truth: NDArray[np.float64], f
     starts = np.concatenate([[0], np.cumsum(widths)])
     matrix = preparation.apply(context.data)
     for place, values in context.replaced.items():
-        matrix[:, starts[place]:starts[place] + widths[place]] = values
+        matrix[:, starts[place] : starts[place] + widths[place]] = values
     blocks: dict[str, list[int]] = {"trees": [], "linear": []}
     for place, feature in enumerate(context.features):
         blocks[feature["block"]] += range(int(starts[place]), int(starts[place + 1]))
@@ -91,9 +100,20 @@ def _numeric(context: _Context, rule: ColumnRule) -> None:
     filled = fills["median"] if fill is None else fill
     log = bool(known.min() >= 0 and abs(_skew(known)) > 2)
     scaled = np.log1p(known) if log else known
-    context.add("linear", op="number", column=rule.name, names=[f"{rule.name} (scaled)"], fill=filled, log=log,
-                mean=float(scaled.mean()), scale=float(scaled.std() or 1.0), clip=5.0)
-    steps = [float(q) for q in np.unique(np.quantile(known, [0.1, 0.25, 0.5, 0.75, 0.9])) if known.min() < q < known.max()]
+    context.add(
+        "linear",
+        op="number",
+        column=rule.name,
+        names=[f"{rule.name} (scaled)"],
+        fill=filled,
+        log=log,
+        mean=float(scaled.mean()),
+        scale=float(scaled.std() or 1.0),
+        clip=5.0,
+    )
+    steps = [
+        float(q) for q in np.unique(np.quantile(known, [0.1, 0.25, 0.5, 0.75, 0.9])) if known.min() < q < known.max()
+    ]
     if len(np.unique(known)) > 2 and steps:
         context.add("linear", op="steps", column=rule.name, names=[f"{rule.name} > {q:g}" for q in steps], steps=steps)
     if len(values) - len(known) >= 5:
@@ -107,12 +127,29 @@ def _skew(values: NDArray[np.float64]) -> float:
     return float(((values - values.mean()) ** 3).mean() / spread**3) if spread else 0.0
 
 
-def _lookup(context: _Context, block: str, rule: ColumnRule, categories: list[str], vectors: NDArray[np.float64],
-            label: str, **more: Any) -> None:
-    names = [f"{rule.name} {label}".strip()] if vectors.shape[1] == 1 else \
-        [f"{rule.name} {label} {place}" for place in range(vectors.shape[1])]
-    context.add(block, op="lookup", column=rule.name, names=more.pop("names", names), categories=categories,
-                vectors=pack(vectors), **more)
+def _lookup(
+    context: _Context,
+    block: str,
+    rule: ColumnRule,
+    categories: list[str],
+    vectors: NDArray[np.float64],
+    label: str,
+    **more: Any,
+) -> None:
+    names = (
+        [f"{rule.name} {label}".strip()]
+        if vectors.shape[1] == 1
+        else [f"{rule.name} {label} {place}" for place in range(vectors.shape[1])]
+    )
+    context.add(
+        block,
+        op="lookup",
+        column=rule.name,
+        names=more.pop("names", names),
+        categories=categories,
+        vectors=pack(vectors),
+        **more,
+    )
 
 
 def _by_count(keys: Column, least: int = 1, most: int = 5000) -> list[str]:
@@ -129,7 +166,7 @@ def _categorical(context: _Context, rule: ColumnRule) -> None:
     _lookup(context, "trees", rule, categories, np.array([*range(count), missing, count], float)[:, None], "code")
     if count >= _ENCODE_FROM:
         _encoded(context, rule, keys, categories, "mean")
-    shown = [c for c in _by_count(keys, least=5)][:_ONE_HOT_MOST] or categories[:_ONE_HOT_MOST]
+    shown = _by_count(keys, least=5)[:_ONE_HOT_MOST] or categories[:_ONE_HOT_MOST]
     width = len(shown)
     gaps = not frequent and sum(key is None for key in keys) >= 5
     vectors = np.zeros((width + 2, width + gaps))
@@ -159,7 +196,9 @@ def _encoded(context: _Context, rule: ColumnRule, keys: Column, categories: list
     _lookup(context, "trees", rule, categories, vectors, label, counts=False, **more)
 
 
-def _means(keys: Column, truth: NDArray[np.float64], categories: list[str], prior: NDArray[np.float64]) -> NDArray[np.float64]:
+def _means(
+    keys: Column, truth: NDArray[np.float64], categories: list[str], prior: NDArray[np.float64]
+) -> NDArray[np.float64]:
     place = {category: n for n, category in enumerate(categories)}
     sums, counts = np.zeros((len(categories), truth.shape[1])), np.zeros(len(categories))
     known = [(n, place[key]) for n, key in enumerate(keys) if key is not None and key in place]
@@ -179,8 +218,16 @@ def _datetime(context: _Context, rule: ColumnRule) -> None:
     names = [f"{rule.name} {DATE_PARTS[n]}" for n in parts]
     fills, mean, scale = np.median(known[:, parts], 0), known[:, parts].mean(0), known[:, parts].std(0)
     context.add("trees", op="date", column=rule.name, names=names, parts=parts)
-    context.add("linear", op="date", column=rule.name, names=[f"{n} (scaled)" for n in names], parts=parts,
-                fills=pack(fills, "f8"), mean=mean.tolist(), scale=np.where(scale > 0, scale, 1.0).tolist())
+    context.add(
+        "linear",
+        op="date",
+        column=rule.name,
+        names=[f"{n} (scaled)" for n in names],
+        parts=parts,
+        fills=pack(fills, "f8"),
+        mean=mean.tolist(),
+        scale=np.where(scale > 0, scale, 1.0).tolist(),
+    )
 
 
 def _text(context: _Context, rule: ColumnRule, seed: int) -> None:
@@ -195,7 +242,9 @@ def _text(context: _Context, rule: ColumnRule, seed: int) -> None:
     shown = [w for w, times in sorted(counts.items(), key=lambda kv: (-kv[1], kv[0])) if times >= least][:48]
     if shown:
         for block in ("trees", "linear"):
-            context.add(block, op="bag", column=rule.name, names=[f"{rule.name} has {w}" for w in shown], vocabulary=shown)
+            context.add(
+                block, op="bag", column=rule.name, names=[f"{rule.name} has {w}" for w in shown], vocabulary=shown
+            )
     context.add("trees", op="figure", column=rule.name, names=[f"{rule.name} number"])
     lead = part_of(column, "lead")
     initials = _by_count(lead, least=max(2, int(0.002 * len(column))), most=40)
@@ -227,10 +276,19 @@ def _long_text(context: _Context, rule: ColumnRule, column: Column, sets: list[s
     index = {word: place for place, word in enumerate(shown)}
     found = [weights(text, index, idf) for text in column]
     ends = np.concatenate([[0], np.cumsum([len(where) for where, _ in found])])
-    sparse = csr_matrix((np.concatenate([w for _, w in found]), np.concatenate([i for i, _ in found]), ends),
-                        shape=(len(column), len(shown)))
+    sparse = csr_matrix(
+        (np.concatenate([w for _, w in found]), np.concatenate([i for i, _ in found]), ends),
+        shape=(len(column), len(shown)),
+    )
     size = max(1, min(128, len(shown) - 1, len(column) - 1))
     components = TruncatedSVD(size, random_state=seed).fit(sparse).components_.T.astype(np.float32)
     for block in ("trees", "linear"):
-        context.add(block, op="words", column=rule.name, names=[f"{rule.name} topic {n}" for n in range(size)],
-                    vocabulary=shown, idf=pack(idf), components=pack(components))
+        context.add(
+            block,
+            op="words",
+            column=rule.name,
+            names=[f"{rule.name} topic {n}" for n in range(size)],
+            vocabulary=shown,
+            idf=pack(idf),
+            components=pack(components),
+        )

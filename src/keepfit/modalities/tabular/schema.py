@@ -25,28 +25,46 @@ class Finding:
 
     def as_json(self) -> dict[str, Any]:
         """The row of the report's column table."""
-        return {"name": self.rule.name, "kind": self.rule.kind, "why": self.rule.why, "missing": round(self.missing, 6),
-                "distinct": self.distinct, "example": self.example, "used": self.rule.kind != "ignore",
-                "action": self.action}
+        return {
+            "name": self.rule.name,
+            "kind": self.rule.kind,
+            "why": self.rule.why,
+            "missing": round(self.missing, 6),
+            "distinct": self.distinct,
+            "example": self.example,
+            "used": self.rule.kind != "ignore",
+            "action": self.action,
+        }
 
 
-_ACTIONS = {"numeric": "read as a number", "categorical": "each value is a category; unseen values are answered and counted",
-            "datetime": "split into year, month, day, weekday, hour and days since 1970",
-            "text": "words are counted and weighed", "ignore": "not given to the model"}
+_ACTIONS = {
+    "numeric": "read as a number",
+    "categorical": "each value is a category; unseen values are answered and counted",
+    "datetime": "split into year, month, day, weekday, hour and days since 1970",
+    "text": "words are counted and weighed",
+    "ignore": "not given to the model",
+}
 
 
 def infer(table: Table, target: str, kinds: Mapping[str, str], missing: list[str]) -> list[Finding]:
     """One finding per column but the target, in order. Raises DataError for an unknown name or nothing left to learn from."""
     for name in kinds:
         if name not in table.columns:
-            raise DataError("column_missing", f"data.columns names {name!r}, which the data does not have", where=name,
-                            hint=nearest(name, table.names))
+            raise DataError(
+                "column_missing",
+                f"data.columns names {name!r}, which the data does not have",
+                where=name,
+                hint=nearest(name, table.names),
+            )
     extra = frozenset(text.strip().lower() for text in missing)
     found = [_column(name, column, kinds.get(name), extra) for name, column in table.columns.items() if name != target]
     if not any(finding.rule.kind != "ignore" for finding in found):
-        raise DataError("no_features", "no column is left to learn from",
-                        seen="; ".join(f"{f.rule.name}: {f.rule.why}" for f in found)[:400] or "the target is the only column",
-                        hint="say a kind for a column under data.columns")
+        raise DataError(
+            "no_features",
+            "no column is left to learn from",
+            seen="; ".join(f"{f.rule.name}: {f.rule.why}" for f in found)[:400] or "the target is the only column",
+            hint="say a kind for a column under data.columns",
+        )
     return found
 
 
@@ -60,9 +78,15 @@ def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) 
     kind, why = _kind(values, distinct, sample, numeric, len(column)) if said is None else (said, "said in the recipe")
     if not distinct and kind != "ignore":
         kind, why = "ignore", "every cell is missing"
-    rule = ColumnRule(name, kind, why, extra | (frozenset(v.lower() for v in odd) if kind == "numeric" and said is None else frozenset()),
-                      number_like=numeric == 1.0, boolean=boolean,
-                      integer=numeric == 1.0 and all(float(parse_number(v) or 0).is_integer() for v in sample[:2000]))
+    rule = ColumnRule(
+        name,
+        kind,
+        why,
+        extra | (frozenset(v.lower() for v in odd) if kind == "numeric" and said is None else frozenset()),
+        number_like=numeric == 1.0,
+        boolean=boolean,
+        integer=numeric == 1.0 and all(float(parse_number(v) or 0).is_integer() for v in sample[:2000]),
+    )
     action = _ACTIONS[kind]
     if kind == "numeric" and odd:
         action += f"; {', '.join(repr(v) for v in sorted(odd)[:4])} taken as missing"
@@ -111,4 +135,6 @@ def _number_kind(values: list[str], distinct: set[str], rows: int) -> tuple[str,
 def _one_shape(sample: list[str]) -> bool:
     shapes = {"".join("9" if c.isdigit() else "a" if c.isalpha() else c for c in v) for v in sample}
     mixed = any(c.isdigit() for v in sample[:50] for c in v)
-    return (len(shapes) <= max(3, len(sample) // 50) or len({len(v) for v in sample}) <= 2) and (mixed or len(shapes) == 1)
+    return (len(shapes) <= max(3, len(sample) // 50) or len({len(v) for v in sample}) <= 2) and (
+        mixed or len(shapes) == 1
+    )

@@ -66,29 +66,50 @@ class Outcome:
 def candidates(rows: int, preset: str) -> list[Candidate]:
     """What auto tries, safest first."""
     small = rows < 3000
+
     def trees(**said: Any) -> GbdtParams:
         return GbdtParams(rounds=4000, bagging_fraction=0.8, **said)
+
     if small:
-        boosts = [trees(learning_rate=0.03, num_leaves=7, feature_fraction=0.3, min_data_in_leaf=8, lambda_l2=1.0),
-                  trees(learning_rate=0.03, num_leaves=15, feature_fraction=0.5, min_data_in_leaf=5, lambda_l2=3.0)]
+        boosts = [
+            trees(learning_rate=0.03, num_leaves=7, feature_fraction=0.3, min_data_in_leaf=8, lambda_l2=1.0),
+            trees(learning_rate=0.03, num_leaves=15, feature_fraction=0.5, min_data_in_leaf=5, lambda_l2=3.0),
+        ]
     else:
-        boosts = [trees(learning_rate=0.04, num_leaves=31, feature_fraction=0.3, min_data_in_leaf=10, lambda_l2=0.0),
-                  trees(learning_rate=0.05, num_leaves=15, feature_fraction=0.3, min_data_in_leaf=20, lambda_l2=0.0)]
+        boosts = [
+            trees(learning_rate=0.04, num_leaves=31, feature_fraction=0.3, min_data_in_leaf=10, lambda_l2=0.0),
+            trees(learning_rate=0.05, num_leaves=15, feature_fraction=0.3, min_data_in_leaf=20, lambda_l2=0.0),
+        ]
     seeds = {"fast": 1, "balanced": 3, "best": 6}[preset] + 3 * small
     depth = 12 if rows > 10_000 else 16
-    found = [Candidate("gbdt", gbdt.fit, boosts[0], seeds), Candidate("linear", linear.fit, LinearParams(c=0.1 if small else 1.0)),
-             Candidate("forest", forest.fit, ForestParams(trees=60 if rows > 10_000 else 200, max_depth=depth,
-                                                          min_leaf=5 if rows > 10_000 else 2)),
-             Candidate("gbdt_shallow", gbdt.fit, boosts[1], seeds)]
+    found = [
+        Candidate("gbdt", gbdt.fit, boosts[0], seeds),
+        Candidate("linear", linear.fit, LinearParams(c=0.1 if small else 1.0)),
+        Candidate(
+            "forest",
+            forest.fit,
+            ForestParams(trees=60 if rows > 10_000 else 200, max_depth=depth, min_leaf=5 if rows > 10_000 else 2),
+        ),
+        Candidate("gbdt_shallow", gbdt.fit, boosts[1], seeds),
+    ]
     if preset == "best" and not small:
         deep = trees(learning_rate=0.03, num_leaves=63, feature_fraction=0.25, min_data_in_leaf=10, lambda_l2=1.0)
         found.append(Candidate("gbdt_deep", gbdt.fit, deep, 2))
     return found
 
 
-def search(tried: list[Candidate], train: Fold, valid: Fold, settings: Settings, *, budget_s: float | None,
-           blend: bool, refit: bool, say: Callable[[str, dict[str, Any]], None],
-           stopped: Callable[[], bool]) -> Outcome:
+def search(
+    tried: list[Candidate],
+    train: Fold,
+    valid: Fold,
+    settings: Settings,
+    *,
+    budget_s: float | None,
+    blend: bool,
+    refit: bool,
+    say: Callable[[str, dict[str, Any]], None],
+    stopped: Callable[[], bool],
+) -> Outcome:
     """Score every candidate that fits into the budget, choose, fit for good. The first candidate is always tried."""
     start = time.monotonic()
     pool = train.with_rows(valid) if refit else train
@@ -104,7 +125,11 @@ def search(tried: list[Candidate], train: Fold, valid: Fold, settings: Settings,
         trials.append(_crossed(candidate, pool, timed) if cross else _held_out(candidate, train, valid, timed))
         say("tried", {"name": candidate.name, "seconds": round(trials[-1].seconds, 2)})
     held_truth = pool.truth if cross else valid.truth
-    weights = _blend(trials, held_truth, settings.classes) if blend and len(trials) > 1 else _only_best(trials, held_truth, settings)
+    weights = (
+        _blend(trials, held_truth, settings.classes)
+        if blend and len(trials) > 1
+        else _only_best(trials, held_truth, settings)
+    )
     mixed = np.asarray(sum(w * t.scores for w, t in zip(weights, trials, strict=True)))
     used = [(w, t) for w, t in zip(weights, trials, strict=True) if w > 0]
     members, final = [], []
@@ -114,9 +139,12 @@ def search(tried: list[Candidate], train: Fold, valid: Fold, settings: Settings,
         final += [weight / len(grown)] * len(grown)
     chosen = used[0][1].candidate.name if len(used) == 1 else "ensemble"
     held = np.arange(len(pool.truth)) if cross else np.arange(len(train.truth), len(train.truth) + len(valid.truth))
-    said = {"weights": {t.candidate.name: round(w, 4) for w, t in used}, "rounds": {t.candidate.name: t.rounds for _, t in used},
-            "scored_by": f"{_FOLDS}-fold cross-validation" if cross else "the validation rows",
-            "tried": [t.candidate.name for t in trials]}
+    said = {
+        "weights": {t.candidate.name: round(w, 4) for w, t in used},
+        "rounds": {t.candidate.name: t.rounds for _, t in used},
+        "scored_by": f"{_FOLDS}-fold cross-validation" if cross else "the validation rows",
+        "tried": [t.candidate.name for t in trials],
+    }
     return Outcome(members, final, trials, chosen, held, mixed, said)
 
 
@@ -124,8 +152,14 @@ def _held_out(candidate: Candidate, train: Fold, valid: Fold, settings: Settings
     start = time.monotonic()
     member = candidate.fit(candidate.params, train, valid, settings)
     rounds = member.curve["best"] if member.curve else None
-    return Trial(candidate, member.predict(valid.features), time.monotonic() - start, rounds, member.curve,
-                 sum(map(len, member.files.values())))
+    return Trial(
+        candidate,
+        member.predict(valid.features),
+        time.monotonic() - start,
+        rounds,
+        member.curve,
+        sum(map(len, member.files.values())),
+    )
 
 
 def _crossed(candidate: Candidate, pool: Fold, settings: Settings) -> Trial:
@@ -172,8 +206,14 @@ def _blend(trials: list[Trial], truth: NDArray[Any], classes: int, steps: int = 
     """Weights by greedy selection with replacement; bulky members only where nothing else is near."""
     losses = [loss(trial.scores, truth, classes) for trial in trials]
     best = min(losses)
-    open_to = [n for n, t in enumerate(trials) if t.size_bytes <= _LARGE_BYTES or (losses[n] == best and "forest" not in t.candidate.name)
-               or t.candidate.fit is gbdt.fit or best < 0.98 * min((x for m, x in enumerate(losses) if m != n), default=best)]
+    open_to = [
+        n
+        for n, t in enumerate(trials)
+        if t.size_bytes <= _LARGE_BYTES
+        or (losses[n] == best and "forest" not in t.candidate.name)
+        or t.candidate.fit is gbdt.fit
+        or best < 0.98 * min((x for m, x in enumerate(losses) if m != n), default=best)
+    ]
     counts = np.zeros(len(trials))
     total = np.zeros_like(trials[0].scores)
     for step in range(1, steps + 1):
@@ -191,7 +231,9 @@ def _for_good(trial: Trial, pool: Fold, valid: Fold | None, settings: Settings, 
     candidate, params = trial.candidate, trial.candidate.params
     if trial.rounds is not None:
         more = _FOLDS / (_FOLDS - 1) if cross else 1.1 if valid is None else 1.0
-        params = params.model_copy(update={"rounds": max(1, int(trial.rounds * more ** 0.5))})
+        params = params.model_copy(update={"rounds": max(1, int(trial.rounds * more**0.5))})
     plain = replace(settings, extra={})
-    return [candidate.fit(params, pool, None, replace(plain, seed=settings.seed + 1000 * copy))
-            for copy in range(candidate.seeds)]
+    return [
+        candidate.fit(params, pool, None, replace(plain, seed=settings.seed + 1000 * copy))
+        for copy in range(candidate.seeds)
+    ]

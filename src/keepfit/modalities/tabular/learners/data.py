@@ -23,8 +23,11 @@ class Fold:
 
     def with_rows(self, other: Fold) -> Fold:
         """These rows and then the other's."""
-        return Fold(np.concatenate([self.features, other.features]), np.concatenate([self.truth, other.truth]),
-                    np.concatenate([self.weights, other.weights]))
+        return Fold(
+            np.concatenate([self.features, other.features]),
+            np.concatenate([self.truth, other.truth]),
+            np.concatenate([self.weights, other.weights]),
+        )
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ def fit(params: GbdtParams, train: Fold, valid: Fold | None, settings: Settings)
     return member("gbdt", booster, settings, curve)
 
 
-def boosted(params: GbdtParams, train: Fold, valid: Fold | None, settings: Settings) -> tuple[Any, dict[str, Any] | None]:
+def boosted(
+    params: GbdtParams, train: Fold, valid: Fold | None, settings: Settings
+) -> tuple[Any, dict[str, Any] | None]:
     """A booster with float32 thresholds, and its curve. `settings.extra["deadline"]()` true stops growing."""
     import lightgbm
 
@@ -32,13 +34,22 @@ def boosted(params: GbdtParams, train: Fold, valid: Fold | None, settings: Setti
     if valid is not None:
         sets = [data, lightgbm.Dataset(valid.features[:, columns], valid.truth, weight=valid.weights, reference=data)]
         names = ["train", "validation"]
-        calls = [lightgbm.record_evaluation(seen), lightgbm.early_stopping(_PATIENCE, verbose=False, first_metric_only=True)]
+        calls = [
+            lightgbm.record_evaluation(seen),
+            lightgbm.early_stopping(_PATIENCE, verbose=False, first_metric_only=True),
+        ]
         sets, names = sets[1:], names[1:]
     late = settings.extra.get("late")
     if late is not None:
         calls.append(_Stopper(late))
-    grown = lightgbm.train(lightgbm_params(params, settings, metric), data, params.rounds, valid_sets=sets,
-                           valid_names=names, callbacks=calls)
+    grown = lightgbm.train(
+        lightgbm_params(params, settings, metric),
+        data,
+        params.rounds,
+        valid_sets=sets,
+        valid_names=names,
+        callbacks=calls,
+    )
     best = grown.best_iteration if valid is not None and grown.best_iteration > 0 else grown.current_iteration()
     booster = lightgbm.Booster(model_str=floor_thresholds(grown.model_to_string(num_iteration=best)))
     values = seen.get("validation", {}).get(metric)
@@ -67,9 +78,19 @@ def lightgbm_params(params: GbdtParams, settings: Settings, metric: str) -> dict
     said = params.model_dump(exclude={"rounds"})
     more = {"num_class": settings.classes} if settings.classes > 2 else {}
     objective = "multiclass" if settings.classes > 2 else "binary" if settings.classes else "regression"
-    return {**said, **more, "objective": objective, "metric": metric, "bagging_freq": 1, "seed": settings.seed,
-            "num_threads": settings.threads, "deterministic": True, "force_row_wise": True, "verbose": -1,
-            "max_bin": settings.extra.get("max_bin", 255)}
+    return {
+        **said,
+        **more,
+        "objective": objective,
+        "metric": metric,
+        "bagging_freq": 1,
+        "seed": settings.seed,
+        "num_threads": settings.threads,
+        "deterministic": True,
+        "force_row_wise": True,
+        "verbose": -1,
+        "max_bin": settings.extra.get("max_bin", 255),
+    }
 
 
 def member(name: str, booster: Any, settings: Settings, curve: dict[str, Any] | None = None) -> Member:

@@ -30,12 +30,14 @@ class Member:
 
 def floor_thresholds(model: str) -> str:
     """A LightGBM model text whose thresholds are the largest float32 not above the double, so that float32 trees agree."""
+
     def floored(found: re.Match[str]) -> str:
         wide = np.array(found[1].split(), np.float64)
         with np.errstate(over="ignore"):
             narrow = wide.astype(np.float32)
         narrow = np.where(narrow.astype(np.float64) > wide, np.nextafter(narrow, np.float32(-np.inf)), narrow)
         return "threshold=" + " ".join(repr(float(value)) for value in narrow)
+
     return re.sub(r"^tree_sizes=.*\n", "", re.sub(r"^threshold=(.*)$", floored, model, flags=re.M), flags=re.M)
 
 
@@ -74,8 +76,10 @@ def _constant(name: str, value: NDArray[Any]) -> Any:
 def _copied(graph: Any, prefix: str, nodes: list[Any], constants: list[Any]) -> str:
     """Nodes and constants of a member under a prefix; returns the name of its scores."""
     source = graph.input[0].name
+
     def renamed(name: str) -> str:
         return name if not name else f"{prefix}in" if name == source else prefix + name
+
     for node in graph.node:
         copy = type(node)()
         copy.CopyFrom(node)

@@ -36,18 +36,26 @@ def fit(params: LinearParams, train: Fold, valid: Fold | None, settings: Setting
         return np.asarray(grown / grown.sum(1, keepdims=True))
 
     kept = json.dumps({"weight": weight.tolist(), "bias": bias.tolist(), "columns": columns}).encode()
-    return Member("linear", lambda: _onnx(weight, bias, bool(settings.classes)), columns, predict, {"linear.json": kept})
+    return Member(
+        "linear", lambda: _onnx(weight, bias, bool(settings.classes)), columns, predict, {"linear.json": kept}
+    )
 
 
 def _onnx(weight: Any, bias: Any, classes: bool) -> Any:
     from onnx import TensorProto, helper, numpy_helper
 
     zero = numpy_helper.from_array(np.zeros(1, np.float32), "zero")
-    nodes = [helper.make_node("IsNaN", ["x"], ["gap"]), helper.make_node("Where", ["gap", "zero", "x"], ["full"]),
-             helper.make_node("Gemm", ["full", "weight", "bias"], ["raw"]),
-             helper.make_node("Softmax" if classes else "Identity", ["raw"], ["out"], **({"axis": 1} if classes else {}))]
+    nodes = [
+        helper.make_node("IsNaN", ["x"], ["gap"]),
+        helper.make_node("Where", ["gap", "zero", "x"], ["full"]),
+        helper.make_node("Gemm", ["full", "weight", "bias"], ["raw"]),
+        helper.make_node("Softmax" if classes else "Identity", ["raw"], ["out"], **({"axis": 1} if classes else {})),
+    ]
     graph = helper.make_graph(
-        nodes, "linear", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, weight.shape[0]])],
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, weight.shape[0]])],
         [helper.make_tensor_value_info("out", TensorProto.FLOAT, [None, weight.shape[1]])],
-        [zero, numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(bias, "bias")])
+        [zero, numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(bias, "bias")],
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
