@@ -110,7 +110,10 @@ def parse_date(text: str) -> dt.datetime | None:
             except ValueError:
                 continue
         return None
-    return moment.astimezone(dt.UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    try:
+        return moment.astimezone(dt.UTC).replace(tzinfo=None) if moment.tzinfo else moment
+    except OverflowError:  # the first and the last day of the calendar have no UTC in some zones
+        return None
 
 
 def numbers(column: Column, rule: ColumnRule) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -233,9 +233,8 @@ def _literal(text: str) -> str:
 def _as_utf8(path: Path, encoding: str | None) -> Iterator[tuple[Path, str]]:
     """The file itself when it is plain UTF-8, else a decoded temporary copy; and its first 64 KiB as text."""
     try:
-        opened = gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
-        with opened as file:
-            raw = file.read()
+        with path.open("rb") as file:
+            raw = gzip.GzipFile(fileobj=file).read() if path.suffix.lower() == ".gz" else file.read()
     except (OSError, EOFError) as error:
         if isinstance(error, gzip.BadGzipFile | EOFError):
             raise DataError(

@@ -66,6 +66,7 @@ def package(
         "name": name,
         "modality": "tabular",
         "scale": scale,
+        "golden": section.golden,
         "metrics": metrics,
         "parity": parity,
         "lineage": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from collections import Counter
 
@@ -20,6 +21,7 @@ from keepfit.tasks.task import Task
 
 VERSION = 1
 _FEW = 20
+_EPOCH = dt.datetime(1970, 1, 1)
 
 
 def split(section: DataOptions, asked: str, seed: int, ingested: Files) -> Files:
@@ -201,7 +203,7 @@ def _by_time(table: Table, section: SplitOptions, shares: tuple[float, float]) -
     for text in column:
         date = parse_date(text) if text else None
         number = parse_number(text) if text and date is None else None
-        moments.append(date.timestamp() if date is not None else np.nan if number is None else number)
+        moments.append((date - _EPOCH).total_seconds() if date is not None else np.nan if number is None else number)
     times = np.array(moments, float)
     if np.isnan(times).any():
         bad = next(text for text, value in zip(column, times, strict=True) if np.isnan(value))

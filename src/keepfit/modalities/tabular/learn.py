@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,6 +74,7 @@ def fit(
     from keepfit.modalities.tabular.learners.data import Fold, Settings
     from keepfit.modalities.tabular.learners.graph import joined
 
+    start = time.monotonic()
     weigh = _class_weights(train.truth, classes) if way.balance == "class_weight" and classes else None
     encoded = np.eye(classes)[train.truth] if classes > 2 else train.truth.astype(float)[:, None]
     folds = auto.folds_of(train.truth, classes, way.seed)
@@ -88,16 +90,20 @@ def fit(
     )
     seen = fitted.preparation.apply(coerced(valid.table, rules))
     settings = Settings(classes, way.seed, way.threads, fitted.trees, fitted.linear)
+    limits = auto.Limits(
+        way.budget_s,
+        blend=getattr(options, "use", "") in ("auto", "ensemble"),
+        refit=getattr(options, "refit", True),
+        stopped=way.stopped,
+        say=say,
+        start=start,
+    )
     found = auto.search(
         _candidates(options, len(train.truth), way.preset),
         Fold(fitted.matrix, train.truth, _weights(train.truth, weigh)),
         Fold(seen, valid.truth, _weights(valid.truth, weigh)),
         settings,
-        budget_s=way.budget_s,
-        blend=getattr(options, "use", "") in ("auto", "ensemble"),
-        refit=getattr(options, "refit", True),
-        say=say,
-        stopped=way.stopped,
+        limits,
     )
     onnx = joined(found.members, found.weights, fitted.matrix.shape[1])
     features = fitted.preparation.apply(coerced(probe, rules))

@@ -1,6 +1,6 @@
 """Tries learners within the budget, scores each on rows it has not seen, blends the good ones, fits again on everything.
 
-The blend is greedy forward selection (Caruana et al. 2004). Up to 20,000 rows are scored by 5-fold cross-validation, more
+The blend is greedy forward selection (Caruana et al. 2004). Up to 50,000 rows are scored by 5-fold cross-validation, more
 on the validation rows alone.
 """
 
@@ -19,9 +19,10 @@ from keepfit.modalities.tabular.learners.data import Fold, Settings
 from keepfit.modalities.tabular.learners.graph import Member, Scores
 from keepfit.modalities.tabular.options import ForestParams, GbdtParams, LinearParams
 
-_CROSS_UP_TO = 20_000
+_CROSS_UP_TO = 50_000
 _FOLDS = 5
 _LARGE_BYTES = 6_000_000
+_STARTING, _TRYING, _FITTING = 0.4, 0.6, 0.9  # shares of the budget: last start of a trial, its end, the last fit
 Fit = Callable[[Any, Fold, Fold | None, Settings], Member]
 
 
@@ -84,13 +85,13 @@ def candidates(rows: int, preset: str) -> list[Candidate]:
     depth = 12 if rows > 10_000 else 16
     found = [
         Candidate("gbdt", gbdt.fit, boosts[0], seeds),
+        Candidate("gbdt_shallow", gbdt.fit, boosts[1], seeds),
         Candidate("linear", linear.fit, LinearParams(c=0.1 if small else 1.0)),
         Candidate(
             "forest",
             forest.fit,
             ForestParams(trees=60 if rows > 10_000 else 200, max_depth=depth, min_leaf=5 if rows > 10_000 else 2),
         ),
-        Candidate("gbdt_shallow", gbdt.fit, boosts[1], seeds),
     ]
     if preset == "best" and not small:
         deep = trees(learning_rate=0.03, num_leaves=63, feature_fraction=0.25, min_data_in_leaf=10, lambda_l2=1.0)
@@ -98,54 +99,65 @@ def candidates(rows: int, preset: str) -> list[Candidate]:
     return found
 
 
-def search(
-    tried: list[Candidate],
-    train: Fold,
-    valid: Fold,
-    settings: Settings,
-    *,
-    budget_s: float | None,
-    blend: bool,
-    refit: bool,
-    say: Callable[[str, dict[str, Any]], None],
-    stopped: Callable[[], bool],
-) -> Outcome:
+@dataclass(frozen=True)
+class Limits:
+    """What bounds a search: seconds (None is no limit), whether to blend, whether to fit again on all rows, and a stop."""
+
+    budget_s: float | None
+    blend: bool
+    refit: bool
+    stopped: Callable[[], bool]
+    say: Callable[[str, dict[str, Any]], None]
+    start: float = field(default_factory=time.monotonic)
+
+    def left(self, share: float = 1.0) -> float:
+        """Seconds until a share of the budget is used up."""
+        return float("inf") if self.budget_s is None else self.start + share * self.budget_s - time.monotonic()
+
+
+def search(tried: list[Candidate], train: Fold, valid: Fold, settings: Settings, limits: Limits) -> Outcome:
     """Score every candidate that fits into the budget, choose, fit for good. The first candidate is always tried."""
-    start = time.monotonic()
-    pool = train.with_rows(valid) if refit else train
-    cross = blend and len(pool.truth) < _CROSS_UP_TO
-    trials: list[Trial] = []
-    for candidate in tried:
-        spent = time.monotonic() - start
-        if trials and (stopped() or (budget_s is not None and spent > 0.45 * budget_s)):
-            say("skipped", {"name": candidate.name, "why": "stopped" if stopped() else "the time budget"})
-            continue
-        ends = start + 0.6 * budget_s if budget_s is not None else float("inf")
-        timed = replace(settings, extra={"late": lambda ends=ends: stopped() or time.monotonic() > ends})
-        trials.append(_crossed(candidate, pool, timed) if cross else _held_out(candidate, train, valid, timed))
-        say("tried", {"name": candidate.name, "seconds": round(trials[-1].seconds, 2)})
+    pool = train.with_rows(valid) if limits.refit else train
+    cross = limits.blend and len(pool.truth) < _CROSS_UP_TO
+    trials = _tried(tried, train, valid, pool if cross else None, settings, limits)
     held_truth = pool.truth if cross else valid.truth
-    weights = (
-        _blend(trials, held_truth, settings.classes)
-        if blend and len(trials) > 1
-        else _only_best(trials, held_truth, settings)
-    )
-    mixed = np.asarray(sum(w * t.scores for w, t in zip(weights, trials, strict=True)))
+    if limits.blend and len(trials) > 1:
+        weights = _blend(trials, held_truth, settings.classes)
+    else:
+        weights = _only_best(trials, held_truth, settings)
     used = [(w, t) for w, t in zip(weights, trials, strict=True) if w > 0]
-    members, final = [], []
-    for weight, trial in used:
-        grown = _for_good(trial, pool, valid if not refit else None, settings, cross)
+    members, final, copies = [], [], {}
+    for place, (weight, trial) in enumerate(used):
+        grown = _for_good(trial, pool, settings, cross, limits, len(used) - place)
         members += grown
         final += [weight / len(grown)] * len(grown)
-    chosen = used[0][1].candidate.name if len(used) == 1 else "ensemble"
+        copies[trial.candidate.name] = len(grown)
     held = np.arange(len(pool.truth)) if cross else np.arange(len(train.truth), len(train.truth) + len(valid.truth))
     said = {
         "weights": {t.candidate.name: round(w, 4) for w, t in used},
         "rounds": {t.candidate.name: t.rounds for _, t in used},
+        "copies": copies,
         "scored_by": f"{_FOLDS}-fold cross-validation" if cross else "the validation rows",
         "tried": [t.candidate.name for t in trials],
     }
+    mixed = np.asarray(sum(w * t.scores for w, t in zip(weights, trials, strict=True)))
+    chosen = used[0][1].candidate.name if len(used) == 1 else "ensemble"
     return Outcome(members, final, trials, chosen, held, mixed, said)
+
+
+def _tried(
+    tried: list[Candidate], train: Fold, valid: Fold, pool: Fold | None, settings: Settings, limits: Limits
+) -> list[Trial]:
+    """Trials by cross-validation on `pool`, or on the validation rows where there is none."""
+    trials: list[Trial] = []
+    timed = replace(settings, extra={"late": lambda: limits.stopped() or limits.left(_TRYING) < 0})
+    for candidate in tried:
+        if trials and (limits.stopped() or limits.left(_STARTING) < 0):
+            limits.say("skipped", {"name": candidate.name, "why": "stopped" if limits.stopped() else "the time budget"})
+            continue
+        trials.append(_held_out(candidate, train, valid, timed) if pool is None else _crossed(candidate, pool, timed))
+        limits.say("tried", {"name": candidate.name, "seconds": round(trials[-1].seconds, 2)})
+    return trials
 
 
 def _held_out(candidate: Candidate, train: Fold, valid: Fold, settings: Settings) -> Trial:
@@ -226,14 +238,22 @@ def _blend(trials: list[Trial], truth: NDArray[Any], classes: int, steps: int = 
     return [float(w) for w in weights / weights.sum()]
 
 
-def _for_good(trial: Trial, pool: Fold, valid: Fold | None, settings: Settings, cross: bool) -> list[Member]:
-    """The chosen candidate on all rows of the pool; boosting runs as many rounds as were best, a little more for more rows."""
+def _for_good(trial: Trial, pool: Fold, settings: Settings, cross: bool, limits: Limits, waiting: int) -> list[Member]:
+    """The chosen candidate on all rows; boosting runs as many rounds as were best, a little more for more rows.
+
+    Copies with other seeds are grown while this candidate's share of the time lasts; `waiting` counts it and those
+    that follow.
+    """
     candidate, params = trial.candidate, trial.candidate.params
     if trial.rounds is not None:
-        more = _FOLDS / (_FOLDS - 1) if cross else 1.1 if valid is None else 1.0
+        more = _FOLDS / (_FOLDS - 1) if cross else 1.1 if limits.refit else 1.0
         params = params.model_copy(update={"rounds": max(1, int(trial.rounds * more**0.5))})
     plain = replace(settings, extra={})
-    return [
-        candidate.fit(params, pool, None, replace(plain, seed=settings.seed + 1000 * copy))
-        for copy in range(candidate.seeds)
-    ]
+    share, grown = limits.left(_FITTING) / waiting, []
+    for copy in range(candidate.seeds):
+        begun = time.monotonic()
+        grown.append(candidate.fit(params, pool, None, replace(plain, seed=settings.seed + 1000 * copy)))
+        share -= time.monotonic() - begun
+        if limits.stopped() or share < time.monotonic() - begun:
+            break
+    return grown
