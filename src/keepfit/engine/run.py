@@ -110,7 +110,7 @@ def _claimed(plan: Plan, store: Store, runs: Path, goal: Path | None) -> Iterato
     old = store.unfinished(parent, keys) or _finished(parent, keys)
     lock = _locked(old) if old is not None else None
     folder = old
-    if folder is None or lock is None:
+    while folder is None or lock is None:  # another process may lock a new folder before its maker does
         folder = store.new_run(parent, plan.recipe.name, keys)
         lock = _locked(folder)
     try:
@@ -131,14 +131,21 @@ def _was_killed_mid_write(folder: Path) -> bool:
 
 def _finished(parent: Path, keys: list[str]) -> Path | None:
     """The latest run, when it was made by this very plan and is whole."""
-    latest = parent / "latest"
     try:
-        folder = latest.resolve(strict=True)
+        folder = (parent / "latest").resolve(strict=True)
+    except OSError:
+        return None
+    return folder if _is_whole(folder, keys) else None
+
+
+def _is_whole(folder: Path, keys: list[str]) -> bool:
+    """Whether a run folder was written to its end by this very plan and its bundle is undamaged."""
+    try:
         same = json.loads((folder / "plan.json").read_bytes())["keys"] == keys
         Bundle.open(folder / "bundle")
-    except (OSError, ValueError, KeyError, KeepfitError):
-        return None
-    return folder if same else None
+    except (OSError, ValueError, KeyError, TypeError, KeepfitError):
+        return False
+    return bool(same)
 
 
 def _locked(folder: Path) -> int | None:
@@ -238,7 +245,8 @@ def _conserved(files: dict[str, Files]) -> None:
 
 def _write(folder: Path, plan: Plan, done: Run) -> None:
     """Every file of the run folder; the plan last, since it says that the rest is whole."""
-    if not any(stage["status"] == "made" for stage in done.stages) and (folder / "plan.json").exists():
+    made = any(stage["status"] == "made" for stage in done.stages)
+    if not made and _is_whole(folder, [step.key for step in plan.steps]):
         return
     folder.mkdir(parents=True, exist_ok=True)
     files = done.files

@@ -1,9 +1,13 @@
-"""Reads table sources as text: CSV, TSV, Parquet, JSON lines, JSON, gz of these, globs. DuckDB does the reading."""
+"""Reads table sources as text: CSV, TSV, Parquet, JSON lines, JSON, gz of these, globs.
+
+DuckDB reads CSV and Parquet; JSON values become text by the function that serves `/predict`.
+"""
 
 from __future__ import annotations
 
 import glob
 import gzip
+import itertools
 import os
 import re
 import tempfile
@@ -16,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from keepfit.core.errors import DataError, from_os_error, nearest
+from keepfit.runtime.records import records
 from keepfit.runtime.table import Table, text_column
 
 FORMATS = {
@@ -103,15 +108,29 @@ def chunks(path: Path, read: Read, rejects: Rejects | None = None, size: int = C
         raise from_os_error(error, "reading the data") from None
     if FORMATS[ending] == "csv":
         yield from _csv(path, read, rejects, size)
+    elif FORMATS[ending] == "json":
+        yield from _json(path, read, rejects, size)
     else:
-        yield from _query(_reader(path, FORMATS[ending]), path, size)
+        yield from _query(f"read_parquet({_literal(str(path))})", path, size)
 
 
-def _reader(path: Path, kind: str) -> str:
-    name = str(path).replace("'", "''")
-    if kind == "parquet":
-        return f"read_parquet('{name}')"
-    return f"read_json_auto('{name}', maximum_depth=1, sample_size=-1, convert_strings_to_integers=false)"
+def _json(path: Path, read: Read, rejects: Rejects | None, size: int) -> Iterator[Table]:
+    """Two passes: the columns are the keys of all objects, so that every chunk has the same ones."""
+    names: dict[str, None] = {}
+    bad = []
+    for record in records(path, read.encoding):
+        if record.value is None:
+            bad.append((path.name, record.line, record.reason, record.raw))
+        else:
+            names.update(dict.fromkeys(record.value))
+    if not names:
+        seen = f"line {bad[0][1]}: {bad[0][2]}" if bad else "no object"
+        raise DataError("unreadable", "the file holds no JSON objects with keys", where=str(path), seen=seen)
+    if rejects is not None:
+        rejects.lines += bad
+    found = (record.value for record in records(path, read.encoding) if record.value is not None)
+    while rows := list(itertools.islice(found, size)):
+        yield Table({name: _cells([row.get(name) for row in rows], name, path) for name in names})
 
 
 @contextmanager
@@ -196,7 +215,7 @@ def _csv(path: Path, read: Read, rejects: Rejects | None, size: int) -> Iterator
             "store_rejects": "true",
             "rejects_limit": "100000",
             "null_padding": "false",
-            "strict_mode": "false",
+            "strict_mode": "true",
             "quote": "" if read.quote == "none" else (read.quote or '"'),
             "escape": "" if read.quote == "none" else (read.quote or '"'),
             "max_line_size": "16000000",
@@ -219,10 +238,11 @@ def _csv(path: Path, read: Read, rejects: Rejects | None, size: int) -> Iterator
 
 def _take_rejects(bad: list[Any], path: Path, rejects: Rejects | None) -> None:
     seen: set[int] = set()
-    for line, reason, raw in bad:
-        if line not in seen and rejects is not None:
-            rejects.lines.append((path.name, int(line), str(reason).splitlines()[0][:200], str(raw)[:200]))
-        seen.add(line)
+    for first, reason, raw in bad:
+        for line, text in enumerate(str(raw).rstrip("\n").split("\n"), int(first)):  # an open quote swallows lines
+            if line not in seen and rejects is not None:
+                rejects.lines.append((path.name, line, str(reason).splitlines()[0][:200], text[:200]))
+            seen.add(line)
 
 
 def _literal(text: str) -> str:
@@ -256,7 +276,7 @@ def _as_utf8(path: Path, encoding: str | None) -> Iterator[tuple[Path, str]]:
     handle, temp = tempfile.mkstemp(prefix="keepfit-", suffix=".csv")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text.removeprefix("\ufeff"))
+            file.write(text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"))
         yield Path(temp), text[:65_536].removeprefix("\ufeff")
     finally:
         os.unlink(temp)

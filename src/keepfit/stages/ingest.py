@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,8 +24,9 @@ def ingest(section: DataOptions, folder: Path, frame: Table | None) -> Files:
     """`table`, `given.json` (the split each row was given with, or empty) and `ledger.json`."""
     rejects = sources.Rejects()
     tables, given = [], []
+    used: Counter[str] = Counter()
     for part, source in _sources(section):
-        for name, table in _tables(source, section, folder, frame if part == "" else None, rejects):
+        for name, table in _tables(source, section, folder, frame if part == "" else None, rejects, used):
             tables.append(_named(table, name, section))
             given += [part] * len(table)
     if not tables or not sum(len(table) for table in tables):
@@ -66,7 +68,12 @@ def _sources(section: DataOptions) -> list[tuple[str, str]]:
 
 
 def _tables(
-    source: str, section: DataOptions, folder: Path, frame: Table | None, rejects: sources.Rejects
+    source: str,
+    section: DataOptions,
+    folder: Path,
+    frame: Table | None,
+    rejects: sources.Rejects,
+    used: Counter[str],
 ) -> Iterator[tuple[str, Table]]:
     if frame is not None:
         yield "frame", frame
@@ -84,8 +91,12 @@ def _tables(
         if said.names and said.header and "header" in said.model_fields_set:
             read = sources.Read(said.delimiter, True, tuple(said.names), said.quote, said.encoding)
         for path in sources.files_of(source, folder):
-            parts = list(sources.chunks(path, read, rejects))
-            yield path.name, concat(parts)
+            used[path.name] += 1
+            name = path.name if used[path.name] == 1 else f"{path.name}~{used[path.name]}"  # the same name elsewhere
+            bad = sources.Rejects()
+            parts = list(sources.chunks(path, read, bad))
+            rejects.lines += [(name, *rest) for _, *rest in bad.lines]
+            yield name, concat(parts)
 
 
 def _named(table: Table, source: str, section: DataOptions) -> Table:

@@ -60,11 +60,15 @@ class Store:
         place = self._place(name)
         if place.exists() and self._read(name) is not None:
             return name
-        with atomic.new_folder(place) as scratch:
-            for file, data in files.items():
-                (scratch / file).parent.mkdir(parents=True, exist_ok=True)
-                (scratch / file).write_bytes(data)
-            (scratch / "files.json").write_bytes(digest.canonical(sums))
+        try:
+            with atomic.new_folder(place) as scratch:
+                for file, data in files.items():
+                    (scratch / file).parent.mkdir(parents=True, exist_ok=True)
+                    (scratch / file).write_bytes(data)
+                (scratch / "files.json").write_bytes(digest.canonical(sums))
+        except OSError:
+            if self._read(name) is None:  # else another process kept the same files at this moment
+                raise
         return name
 
     def get(self, artifact: str) -> Files | None:

@@ -35,7 +35,7 @@ class Way:
     seed: int
     budget_s: float | None
     preset: str
-    threads: int = 2
+    threads: int = 1  # two OpenMP threads on a busy machine wait for each other: measured 2 s against 3 to 10 s
     stopped: Callable[[], bool] = lambda: False
 
 

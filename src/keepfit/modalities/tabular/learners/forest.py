@@ -26,7 +26,7 @@ def fit(params: ForestParams, train: Fold, valid: Fold | None, settings: Setting
         "min_samples_leaf": params.min_leaf,
         "max_depth": params.max_depth,
         "random_state": settings.seed,
-        "n_jobs": settings.threads,
+        "n_jobs": 2,
         "max_features": 0.5,
     }
     model: Any = ExtraTreesClassifier(**common) if settings.classes else ExtraTreesRegressor(**common)

@@ -1,0 +1,1 @@
+"""Benchmarks: one file per goal, each prints one JSON line. `make bench` runs all."""
