@@ -91,16 +91,16 @@ def test_the_last_finished_step_is_kept_after_a_kill(tmp_path):
     assert [s["status"] for s in run.stages][:3] == ["kept"] * 3 and run.path.name == "0001"
 
 
-@pytest.mark.parametrize("overrides", [[[], [], []], [["model.params.c=0.5"], ["model.params.c=2.0"], []]],
+@pytest.mark.parametrize("overrides", [[[], []], [["model.params.c=0.5"], []]],
                          ids=["the same recipe", "other recipes"])
 def test_runs_at_once_in_one_workspace_do_not_harm_each_other(tmp_path, overrides):
     recipe = write_recipe(tmp_path)
     processes = [start(recipe, tmp_path, *said) for said in overrides]
     outs = [p.communicate() for p in processes]
-    assert [p.returncode for p in processes] == [0] * 3, [err[-600:] for _, err in outs]
+    assert [p.returncode for p in processes] == [0] * 2, [err[-600:] for _, err in outs]
     paths = {out.splitlines()[-1].removeprefix("path ") for out, _ in outs}
     runs = sorted(p for p in (tmp_path / "runs/small").iterdir() if p.name.isdigit())
-    assert len(runs) == len(paths) >= (3 if overrides[0] else 1)
+    assert len(runs) == len(paths) >= (2 if overrides[0] else 1)
     for path in runs:
         kf.load(path / "bundle")
         assert (path / "plan.json").is_file() and (path / "report.html").is_file()

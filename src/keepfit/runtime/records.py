@@ -31,9 +31,7 @@ def records(path: Path, encoding: str | None = None) -> Iterator[Record]:
             plain = gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw
             yield from _records(io.TextIOWrapper(plain, encoding=encoding or "utf-8-sig"), path)  # type: ignore[type-var]
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(
-            "damaged_gzip", "the file is not a whole gzip file", where=str(path), seen=str(error)
-        ) from None
+        raise DataError("damaged_gzip", "the file is not a whole gzip file", where=str(path), seen=str(error)) from None
     except (UnicodeError, LookupError) as error:
         raise DataError(
             "bad_encoding",

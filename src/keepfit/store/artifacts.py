@@ -137,8 +137,8 @@ class Store:
         place = self._place(artifact)
         try:
             sums = json.loads((place / "files.json").read_bytes())
-            files = {name: (place / name).read_bytes() for name in sums}
-        except (OSError, ValueError):
+            files = {name: (place / name).read_bytes() for name in dict(sums)}
+        except (OSError, ValueError, TypeError):
             return None
         whole = all(digest.of_bytes(files[name]) == wanted for name, wanted in sums.items())
         return files if whole and digest.of_json(sums) == artifact else None

@@ -64,7 +64,7 @@ def _more_angles(
 def _rotation(numbers: dict[str, NDArray[np.float64]], a: str, b: str, angle: float) -> dict[str, Any]:
     turn = np.deg2rad(angle)
     return {
-        "block": "trees",
+        "block": "pairs",
         "op": "pair",
         "how": "rotate",
         "a": a,
@@ -85,7 +85,7 @@ def _ratio(numbers: dict[str, NDArray[np.float64]], a: str, b: str) -> dict[str,
         return None
     over, under, low = (a, b, low_b) if low_b >= 0 else (b, a, low_a)
     return {
-        "block": "trees",
+        "block": "pairs",
         "op": "pair",
         "how": "ratio",
         "a": over,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -89,7 +89,7 @@ def fit(
         classes=classes,
     )
     seen = fitted.preparation.apply(coerced(valid.table, rules))
-    settings = Settings(classes, way.seed, way.threads, fitted.trees, fitted.linear)
+    settings = Settings(classes, way.seed, way.threads, fitted.plain, fitted.linear, fitted.pairs)
     limits = auto.Limits(
         way.budget_s,
         blend=getattr(options, "use", "") in ("auto", "ensemble"),
@@ -140,7 +140,8 @@ def _candidates(options: Options, rows: int, preset: str) -> list[Any]:
     use = str(getattr(options, "use", "auto"))
     if use in ("auto", "ensemble"):
         return auto.candidates(rows, preset)
-    return [auto.Candidate(use, load(options.impl), getattr(options, "params", None))]
+    one = auto.Candidate(use, load(options.impl), getattr(options, "params", None))
+    return [one, replace(one, name="gbdt_pairs", pairs=True)] if use == "gbdt" else [one]
 
 
 def _class_weights(truth: NDArray[Any], classes: int) -> NDArray[np.float64]:

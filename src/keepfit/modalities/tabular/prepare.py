@@ -28,11 +28,15 @@ _LONG_WORDS = 6.0
 
 @dataclass(frozen=True)
 class Fitted:
-    """A preparation, the matrix of its own rows with out-of-fold encodings, and which columns each block has."""
+    """A preparation, the matrix of its own rows with out-of-fold encodings, and the columns of each block.
+
+    `plain` is the block for trees, `pairs` holds derived columns that trees may have besides.
+    """
 
     preparation: Preparation
     matrix: Matrix
-    trees: list[int]
+    plain: list[int]
+    pairs: list[int]
     linear: list[int]
 
 
@@ -83,10 +87,10 @@ def fit(
     matrix = preparation.apply(context.data)
     for place, values in context.replaced.items():
         matrix[:, starts[place] : starts[place] + widths[place]] = values
-    blocks: dict[str, list[int]] = {"trees": [], "linear": []}
+    blocks: dict[str, list[int]] = {"trees": [], "linear": [], "pairs": []}
     for place, feature in enumerate(context.features):
         blocks[feature["block"]] += range(int(starts[place]), int(starts[place + 1]))
-    return Fitted(preparation, matrix, blocks["trees"], blocks["linear"])
+    return Fitted(preparation, matrix, blocks["trees"], blocks["pairs"], blocks["linear"])
 
 
 def _numeric(context: _Context, rule: ColumnRule) -> None:

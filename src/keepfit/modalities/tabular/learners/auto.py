@@ -28,12 +28,18 @@ Fit = Callable[[Any, Fold, Fold | None, Settings], Member]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A learner with parameters; `seeds` copies are grown when it is fitted for good."""
+    """A learner with parameters; `seeds` copies are grown when it is fitted for good; `pairs`: it sees the derived
+    columns too."""
 
     name: str
     fit: Fit
     params: Any
     seeds: int = 1
+    pairs: bool = False
+
+    def settings(self, settings: Settings) -> Settings:
+        """The settings with the derived columns added to the trees' block where this candidate wants them."""
+        return replace(settings, trees=settings.trees + settings.pairs) if self.pairs else settings
 
 
 @dataclass
@@ -85,6 +91,7 @@ def candidates(rows: int, preset: str) -> list[Candidate]:
     depth = 12 if rows > 10_000 else 16
     found = [
         Candidate("gbdt", gbdt.fit, boosts[0], seeds),
+        Candidate("gbdt_pairs", gbdt.fit, boosts[0], seeds, pairs=True),
         Candidate("gbdt_shallow", gbdt.fit, boosts[1], seeds),
         Candidate("linear", linear.fit, LinearParams(c=0.1 if small else 1.0)),
         Candidate(
@@ -152,10 +159,13 @@ def _tried(
     trials: list[Trial] = []
     timed = replace(settings, extra={"late": lambda: limits.stopped() or limits.left(_TRYING) < 0})
     for candidate in tried:
+        if candidate.pairs and not settings.pairs:
+            continue
         if trials and (limits.stopped() or limits.left(_STARTING) < 0):
             limits.say("skipped", {"name": candidate.name, "why": "stopped" if limits.stopped() else "the time budget"})
             continue
-        trials.append(_held_out(candidate, train, valid, timed) if pool is None else _crossed(candidate, pool, timed))
+        own = candidate.settings(timed)
+        trials.append(_held_out(candidate, train, valid, own) if pool is None else _crossed(candidate, pool, own))
         limits.say("tried", {"name": candidate.name, "seconds": round(trials[-1].seconds, 2)})
     return trials
 
@@ -248,7 +258,7 @@ def _for_good(trial: Trial, pool: Fold, settings: Settings, cross: bool, limits:
     if trial.rounds is not None:
         more = _FOLDS / (_FOLDS - 1) if cross else 1.1 if limits.refit else 1.0
         params = params.model_copy(update={"rounds": max(1, int(trial.rounds * more**0.5))})
-    plain = replace(settings, extra={})
+    plain = replace(candidate.settings(settings), extra={})
     share, grown = limits.left(_FITTING) / waiting, []
     for copy in range(candidate.seeds):
         begun = time.monotonic()

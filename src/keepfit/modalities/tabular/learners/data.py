@@ -32,11 +32,13 @@ class Fold:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything else that a fit depends on. `classes` is 0 for regression; `trees` and `linear` are feature columns."""
+    """Everything else that a fit depends on. `classes` is 0 for regression; `trees`, `linear` and `pairs` are
+    feature columns."""
 
     classes: int
     seed: int
     threads: int
     trees: list[int]
     linear: list[int]
+    pairs: list[int] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,180 @@
+"""Shares of rows: stable, stratified, by group, by time, as given; equal rows stay together; nothing leaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import numpy as np
+import pytest
+from made_tables import csv_text, mixed, write_recipe
+
+import keepfit as kf
+from keepfit.core.errors import DataError
+from keepfit.recipe.data import DataOptions
+from keepfit.runtime.table import Table, text_column
+from keepfit.stages.ingest import _named
+from keepfit.stages.results import as_json, json_of, pack_table
+from keepfit.stages.split import split
+
+
+def parts(columns, *, task="auto", seed=0, given=None, **said):
+    section = DataOptions.model_validate({"source": "x", "target": "y", "split": said})
+    table = _named(Table({name: text_column(values) for name, values in columns.items()}), "x", section)
+    files = {"table": pack_table(table), "given.json": as_json(given or [""] * len(table))}
+    return np.array(json_of(split(section, task, seed, files), "part.json"), object)
+
+
+def regression(rows, seed=0):
+    rng = np.random.default_rng(seed)
+    return {"x": [float(v) for v in rng.normal(size=rows)], "y": [float(v) for v in rng.normal(size=rows)]}
+
+
+def test_a_random_split_of_many_rows_is_stable_when_rows_are_added():
+    old, more = regression(3000), regression(500, seed=1)
+    new = {name: [*more[name][:250], *old[name], *more[name][250:]] for name in old}
+    before, after = parts(old, by="random"), parts(new, by="random")
+    assert (after[250:3250] == before).all() and len(before) == 3000
+    assert 0.17 < (before == "test").mean() < 0.23 and 0.08 < (before == "validation").mean() < 0.12
+    assert (parts(old, by="random", seed=1) != before).mean() > 0.2
+
+
+@pytest.mark.parametrize("rows", [40, 333, 2500])
+def test_stratified_shares_of_every_class(rows):
+    labels = ["rare" if n % 10 == 0 else "often" for n in range(rows)]
+    found = parts({"x": list(range(rows)), "y": labels}, by="stratified")
+    for label in ("rare", "often"):
+        inside = found[np.array(labels) == label]
+        assert abs((inside == "test").sum() - 0.2 * len(inside)) <= 1
+        assert abs((inside == "validation").sum() - 0.1 * len(inside)) <= 1
+    assert (parts({"x": list(range(rows)), "y": labels}) == found).all()
+
+
+def test_a_group_never_straddles():
+    rng = np.random.default_rng(0)
+    groups = [f"g{n}" for n in rng.integers(0, 60, 900)]
+    found = parts({**regression(900), "g": groups}, by="group", column="g")
+    sets = [set(found[np.array(groups) == group]) for group in set(groups)]
+    assert len(sets) == 60 and all(len(inside) == 1 for inside in sets)
+    assert set(found) == {"train", "validation", "test"}
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Pacific/Kiritimati"])
+def test_time_order_does_not_depend_on_the_zone_of_the_machine(zone, monkeypatch):
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        days = [str(np.datetime64("2019-03-01T00:30") + np.timedelta64(int(n), "h")) for n in range(400)]
+        order = np.random.default_rng(0).permutation(400)
+        found = parts({**regression(400), "t": [days[n] for n in order]}, by="time", column="t")
+        assert found[order < 280].tolist() == ["train"] * 280 and (order[found == "test"] >= 320).all()
+        assert [(found == name).sum() for name in ("train", "validation", "test")] == [280, 40, 80]
+        old = parts({**regression(30), "t": [f"{n + 1:04d}-01-01" for n in range(30)]}, by="time", column="t")
+        assert old[:20].tolist() == ["train"] * 20
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_numbers_are_times_too_and_a_word_is_not():
+    found = parts({**regression(100), "t": list(range(100))}, by="time", column="t")
+    assert found.tolist() == ["train"] * 70 + ["validation"] * 10 + ["test"] * 20
+    with pytest.raises(DataError, match="no date and no number"):
+        parts({**regression(100), "t": [*range(99), "soon"]}, by="time", column="t")
+
+
+def test_given_parts_stay_and_only_what_is_absent_is_cut_from_train():
+    rows = {"x": list(range(300)), "y": ["a", "b"] * 150}
+    given = ["train"] * 200 + ["test"] * 100
+    found = parts(rows, given=given)
+    assert (found[200:] == "test").all() and set(found[:200]) == {"train", "validation"}
+    assert (found == "validation").sum() == 20
+    whole = parts(rows, given=["train"] * 150 + ["validation"] * 50 + ["test"] * 100)
+    assert whole.tolist() == ["train"] * 150 + ["validation"] * 50 + ["test"] * 100
+
+
+@pytest.mark.parametrize("by", ["random", "stratified"])
+@pytest.mark.parametrize("rows", [300, 2400])
+def test_equal_rows_stay_on_one_side(by, rows):
+    values = [n // 3 for n in range(rows)]
+    found = parts({"x": values, "y": [("a", "b")[v % 2] for v in values]}, by=by)
+    sides = [set(found[n : n + 3]) for n in range(0, rows, 3)]
+    assert len(sides) == rows // 3 and all(len(side) == 1 for side in sides)
+    assert abs((found == "test").mean() - 0.2) < 0.05
+
+
+@pytest.mark.parametrize(("columns", "code"), [
+    ({"x": range(30), "y": [None] * 30}, "no_answers"), ({"x": range(30), "y": ["a"] * 30}, "one_class"),
+    ({"x": range(5), "y": ["a", "b", "a", "b", "a"]}, "too_few_rows"),
+    ({"x": range(300), "y": [f"name {n}" for n in range(300)]}, "too_many_classes")])
+def test_targets_that_cannot_be_learned_are_coded_errors(columns, code):
+    with pytest.raises(DataError) as caught:
+        parts({name: list(values) for name, values in columns.items()})
+    assert caught.value.code == code
+
+
+def three_files(folder, change=None):
+    rows = mixed(300)
+    for row in rows:
+        row["noise"] = str(row["code"][-1])
+    train, valid, test = rows[:200], rows[200:240], rows[240:]
+    for part in (valid, test):
+        for row in part:
+            if change:
+                change(row)
+    write_recipe(folder)
+    for name, part in (("train", train), ("valid", valid), ("test", test)):
+        (folder / f"{name}.csv").write_text(csv_text(part), "utf-8")
+    return folder / "small.yaml"
+
+
+@pytest.mark.parametrize("learner", ["linear", "gbdt"])
+def test_what_is_fitted_is_fitted_on_the_training_rows_only(tmp_path, learner):
+    def other(row):
+        row |= {"age": 9999.0, "city": "Atlantis", "joined": "1901-01-01", "note": "zebra quagga okapi", "noise": "77"}
+
+    made = []
+    for name, change in (("calm", None), ("changed", other)):
+        recipe = three_files(tmp_path / name, change)
+        recipe.write_text(
+            "version: 1\ndata: {train: train.csv, validation: valid.csv, test: test.csv, target: answer, "
+            "columns: {price: ignore}}\nmodel: {use: %s, refit: false}\n" % learner)
+        made.append(kf.run(recipe, ["model.params.rounds=10"] if learner == "gbdt" else [], workspace=tmp_path / name))
+    names = ["preparation.json", "profile.json"] + (["model.onnx"] if learner == "linear" else [])
+    same = [(made[0].bundle / n).read_bytes() == (made[1].bundle / n).read_bytes() for n in names]
+    assert same == [True] * len(names) and len(names) >= 2
+    rows = [json.loads((run.bundle / "golden.jsonl").read_text().splitlines()[0])["input"] for run in made]
+    assert rows[0] == rows[1]
+    assert made[0].metrics["test"]["accuracy"] != made[1].metrics["test"]["accuracy"]
+
+
+def test_a_copy_of_the_target_in_test_rows_only_helps_nobody(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [{"x": float(rng.normal()), "leak": int(rng.integers(2)), "answer": ("no", "yes")[int(rng.integers(2))]}
+            for _ in range(400)]
+    for row in rows[250:]:
+        row["leak"] = int(row["answer"] == "yes")
+    for name, part in (("train", rows[:250]), ("test", rows[250:])):
+        (tmp_path / f"{name}.csv").write_text(csv_text(part))
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("version: 1\ndata: {train: train.csv, test: test.csv, target: answer}\nmodel: {use: linear}\n")
+    run = kf.run(recipe, workspace=tmp_path)
+    chance = run.metrics["test"]["roc_auc"]
+    assert json.loads(run.files["clean"]["part.json"]).count("test") == 150
+    # the weight of the column was learned where it says nothing: it may point either way, but not be certain
+    table = [json.loads(line)["scores"] for line in (run.bundle / "golden.jsonl").read_text().splitlines()]
+    assert len(table) == 12 and max(max(s) for s in table) < 0.9 and chance is not None
+    assert all(abs(row["drop"]) < 0.2 for row in json_of(run.files["explain"], "importance.json"))
+
+
+def test_the_order_of_hash_seeds_changes_nothing(tmp_path):
+    import subprocess
+    import sys
+
+    recipe = write_recipe(tmp_path, mixed(120))
+    code = ("import sys, keepfit as kf, hashlib; r = kf.run(sys.argv[1], until='clean', workspace=sys.argv[2]);"
+            "print(hashlib.sha256(repr(sorted(r.files['clean'].items())).encode()).hexdigest())")
+    found = {subprocess.run([sys.executable, "-c", code, str(recipe), str(tmp_path / seed)], check=True, text=True,
+                            capture_output=True, env={**os.environ, "PYTHONHASHSEED": seed}).stdout for seed in "12"}
+    assert len(found) == 1
