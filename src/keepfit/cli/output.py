@@ -74,6 +74,9 @@ def _line(event: Event) -> str:
         return f"{event.at:10} tried {data['name']} ({data['seconds']:.1f} s)"
     if event.what == "skipped":
         return f"{event.at:10} skipped {data['name']}: {data['why']}"
+    if event.what == "metrics":
+        said = ", ".join(f"{name} {value:.4f}" for name, value in data["metrics"]["test"].items() if value is not None)
+        return f"{event.at:10} test {said}"
     return f"{event.at:10} {event.what} {' '.join(str(v) for v in data.values())}".rstrip()
 
 

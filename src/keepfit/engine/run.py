@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -81,8 +82,9 @@ def run(
     done = Run(None, [])
     try:
         with _claimed(plan, store, runs, goal) as folder:
+            told = emit if plan.steps[-1].stage != "report" else _logged(emit, folder, start)
             for step in plan.steps:
-                _walk(step, plan, store, done, emit, fresh, stopped)
+                _walk(step, plan, store, done, told, fresh, stopped)
             _conserved(done.files)
             done.seconds, done.interrupted = time.monotonic() - start, stopped()
             if "report" in done.files:
@@ -116,17 +118,27 @@ def _claimed(plan: Plan, store: Store, runs: Path, goal: Path | None) -> Iterato
     try:
         yield folder
     except BaseException:
-        with_plan = (folder / "plan.json").exists()
-        if not with_plan and not _was_killed_mid_write(folder):
+        if not (folder / "plan.json").exists():  # nothing half-written stays
             store.run_state(folder, plan.recipe.name, keys, "failed")
+            shutil.rmtree(folder, ignore_errors=True)
         raise
     finally:
         if lock is not None:
             os.close(lock)
 
 
-def _was_killed_mid_write(folder: Path) -> bool:
-    return (folder / "bundle").exists()
+def _logged(emit: Emit, folder: Path, start: float) -> Emit:
+    """The listener, and every event but `kept` as a line of events.jsonl with the seconds since the start."""
+
+    def told(event: Event) -> None:
+        emit(event)
+        if event.what != "kept":
+            folder.mkdir(parents=True, exist_ok=True)
+            line = {"elapsed_s": round(time.monotonic() - start, 3), "at": event.at, "what": event.what, **event.data}
+            with (folder / "events.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    return told
 
 
 def _finished(parent: Path, keys: list[str]) -> Path | None:
@@ -174,6 +186,8 @@ def _walk(step: Step, plan: Plan, store: Store, done: Run, emit: Emit, fresh: bo
         status = "made"
     seconds = round(time.monotonic() - begun, 3)
     done.stages.append({"name": step.stage, "status": status, "seconds": seconds})
+    if step.stage == "evaluate" and status == "made":
+        emit(Event("evaluate", "metrics", {"metrics": done.metrics}))
     emit(Event(step.stage, status, {"seconds": seconds}))
 
 
@@ -190,6 +204,7 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
     if stage == "clean":
         return clean.clean(recipe.clean, recipe.data, recipe.seed, *earlier("ingest", "split"))
     if stage == "train":
+        evaluate.refuse_early(recipe.evaluate, files["ingest"], files["split"])
         return train.train(
             recipe.model,
             _way(plan),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keepfit.core import digest
-from keepfit.core.errors import EnvironmentFault, UsageError
+from keepfit.core.errors import DataError, EnvironmentFault, UsageError
 from keepfit.runtime.network import Network
 from keepfit.runtime.predictor import Predictor
 from keepfit.runtime.preparation import Preparation
@@ -106,14 +106,22 @@ class Bundle:
 
     def predictor(self, threads: int = 1) -> Predictor:
         """The predictor, after its golden rows gave the recorded answers. Raises EnvironmentFault."""
-        predictor = Predictor(
-            Preparation.from_bytes(self.files["preparation.json"]),
-            Network(self.files["model.onnx"], threads),
-            self.task,
-            self.classes,
-            frozenset([*self.manifest["ignored"], self.target]),
-        )
-        self._replay(predictor)
+        try:
+            predictor = Predictor(
+                Preparation.from_bytes(self.files["preparation.json"]),
+                Network(self.files["model.onnx"], threads),
+                self.task,
+                self.classes,
+                frozenset([*self.manifest["ignored"], self.target]),
+            )
+            features, width = len(predictor.preparation.feature_names()), predictor.network.width
+            if width not in (None, features):
+                raise ValueError(f"model.onnx reads {width} features, preparation.json makes {features}")
+            self._replay(predictor)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, DataError) as error:
+            raise EnvironmentFault(
+                "damaged_bundle", "the files of the bundle do not fit together", where=str(self.path), seen=repr(error)[:300]
+            ) from None
         return predictor
 
     def _replay(self, predictor: Predictor) -> None:

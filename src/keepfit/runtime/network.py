@@ -28,6 +28,12 @@ class Network:
             raise EnvironmentFault("damaged_model", "model.onnx cannot be opened", seen=str(error)[:300]) from None
         self._input = self._session.get_inputs()[0].name
 
+    @property
+    def width(self) -> int | None:
+        """How many features it reads, None where the file does not say."""
+        shape = self._session.get_inputs()[0].shape
+        return shape[1] if len(shape) == 2 and isinstance(shape[1], int) else None
+
     def scores(self, features: NDArray[np.float32]) -> Scores:
         """Probabilities [n, k] or values [n, 1]; at most 20,000 rows go through at once."""
         parts = [

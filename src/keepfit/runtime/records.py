@@ -29,7 +29,8 @@ def records(path: Path, encoding: str | None = None) -> Iterator[Record]:
     try:
         with path.open("rb") as raw:
             plain = gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw
-            yield from _records(io.TextIOWrapper(plain, encoding=encoding or "utf-8-sig"), path)  # type: ignore[type-var]
+            with io.TextIOWrapper(plain, encoding=encoding or "utf-8-sig") as text:  # type: ignore[type-var]
+                yield from _records(text, path)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError("damaged_gzip", "the file is not a whole gzip file", where=str(path), seen=str(error)) from None
     except (UnicodeError, LookupError) as error:

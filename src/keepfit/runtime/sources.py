@@ -290,9 +290,16 @@ def _encoding(raw: bytes) -> str:
             text = raw.decode(name)
         except UnicodeDecodeError:
             continue
-        if name != "gb18030" or sum("\u4e00" <= c <= "\u9fff" for c in text) > 0.7 * sum(c > "\x7f" for c in text):
+        if name != "gb18030" or _reads_as_chinese(text[:100_000]):
             return name
     return "latin-1"
+
+
+def _reads_as_chinese(text: str) -> bool:
+    """Most wide characters are of the old core set, whose second byte is high too; an accent before a letter is not."""
+    wide = [c for c in text if c > "\x7f"]
+    core = sum("\u4e00" <= c <= "\u9fff" and c.encode("gb18030")[1] >= 0xA1 for c in wide)
+    return core > 0.5 * len(wide)
 
 
 def _refuse_binary(head: str, path: Path) -> None:

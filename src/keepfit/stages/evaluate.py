@@ -56,14 +56,6 @@ def evaluate(
     part = np.array(json_of(cleaned, "part.json"), object)
     primary, metrics = wanted(section, task)
     test = table.take(part == "test")
-    for name in section.slices:
-        if name not in table.columns:
-            raise RecipeError(
-                "column_missing",
-                f"evaluate.slices names {name!r}, which the data does not have",
-                where="evaluate.slices",
-                hint=nearest(name, table.names),
-            )
     scores, errors, unseen = predictor_of(trained, task).scores(test)
     truth = truth_of(test.columns[task.target], task)
     flat = scores if task.kind == "classification" else scores[:, 0]
@@ -92,6 +84,20 @@ def evaluate(
         "leaderboard.json": as_json(_plain(board)),
         "predictions.parquet": _predictions(test, task, scores, errors),
     }
+
+
+def refuse_early(section: EvaluateOptions, ingested: Files, parted: Files) -> None:
+    """What would fail after training is refused before: metrics of another task, slices of absent columns."""
+    wanted(section, task_of(json_of(parted, "task.json")))
+    names = unpack_table(ingested["table"]).names if section.slices else []
+    for name in section.slices:
+        if name not in names:
+            raise RecipeError(
+                "column_missing",
+                f"evaluate.slices names {name!r}, which the data does not have",
+                where="evaluate.slices",
+                hint=nearest(name, names),
+            )
 
 
 def baseline(train: NDArray[Any], task: Task, rows: int) -> NDArray[np.float64]:

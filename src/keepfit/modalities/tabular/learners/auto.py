@@ -87,7 +87,7 @@ def candidates(rows: int, preset: str) -> list[Candidate]:
             trees(learning_rate=0.04, num_leaves=31, feature_fraction=0.3, min_data_in_leaf=10, lambda_l2=0.0),
             trees(learning_rate=0.05, num_leaves=15, feature_fraction=0.3, min_data_in_leaf=20, lambda_l2=0.0),
         ]
-    seeds = {"fast": 1, "balanced": 3, "best": 6}[preset] + 3 * small
+    seeds = {"fast": 1, "balanced": 3, "best": 6}[preset] + small
     depth = 12 if rows > 10_000 else 16
     found = [
         Candidate("gbdt", gbdt.fit, boosts[0], seeds),
