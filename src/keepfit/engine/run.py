@@ -203,8 +203,9 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
         return split.split(recipe.data, recipe.task, recipe.seed, files["ingest"])
     if stage == "clean":
         return clean.clean(recipe.clean, recipe.data, recipe.seed, *earlier("ingest", "split"))
-    if stage == "train":
+    if stage in ("train", "evaluate"):
         evaluate.refuse_early(recipe.evaluate, files["ingest"], files["split"])
+    if stage == "train":
         return train.train(
             recipe.model,
             _way(plan),

@@ -15,6 +15,7 @@ from keepfit.core.errors import RecipeError, from_os_error, nearest
 from keepfit.recipe.model import NOT_YET, NOT_YET_VALUES, RecipeFields, recipe_class, unused_keys
 
 Lines = dict[tuple[str, ...], int]
+_DEEPEST, _MOST_KEYS = 20, 20_000
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> RecipeFields:
@@ -42,6 +43,8 @@ def parse(
     lines: Lines = {}
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except RecursionError:
+        raise RecipeError("bad_yaml", "the recipe is nested too deep", where=origin) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{origin}:{mark.line + 1}" if mark else origin
@@ -70,6 +73,8 @@ def parse(
 
 def _value(node: yaml.Node, path: tuple[str, ...], lines: Lines, origin: str) -> Any:
     lines[path] = node.start_mark.line + 1
+    if len(path) > _DEEPEST or len(lines) > _MOST_KEYS:  # an alias of itself, or aliases of aliases
+        raise RecipeError("bad_yaml", "the recipe is nested too deep", where=f"{origin}:{lines[path]}")
     if isinstance(node, yaml.MappingNode):
         out: dict[str, Any] = {}
         for key_node, value_node in node.value:

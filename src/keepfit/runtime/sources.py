@@ -6,11 +6,9 @@ DuckDB reads CSV and Parquet; JSON values become text by the function that serve
 from __future__ import annotations
 
 import glob
-import gzip
 import itertools
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from keepfit.core.errors import DataError, from_os_error, nearest
+from keepfit.runtime.decoding import as_utf8
 from keepfit.runtime.records import records
 from keepfit.runtime.table import Table, text_column
 
@@ -202,7 +201,7 @@ def _check_names(names: Sequence[str], path: Path) -> None:
 def _csv(path: Path, read: Read, rejects: Rejects | None, size: int) -> Iterator[Table]:
     import duckdb
 
-    with _as_utf8(path, read.encoding) as (plain, head):
+    with as_utf8(path, read.encoding) as (plain, head):
         delimiter = read.delimiter or ("\t" if ".tsv" in path.suffixes else _sniff(head, read))
         names = list(read.names) if read.names else _header(head, delimiter, read, path)
         if not read.header and not read.names:
@@ -247,73 +246,6 @@ def _take_rejects(bad: list[Any], path: Path, rejects: Rejects | None) -> None:
 
 def _literal(text: str) -> str:
     return text if text in ("true", "false") else "'" + text.replace("'", "''") + "'"
-
-
-@contextmanager
-def _as_utf8(path: Path, encoding: str | None) -> Iterator[tuple[Path, str]]:
-    """The file itself when it is plain UTF-8, else a decoded temporary copy; and its first 64 KiB as text."""
-    try:
-        with path.open("rb") as file:
-            raw = gzip.GzipFile(fileobj=file).read() if path.suffix.lower() == ".gz" else file.read()
-    except (OSError, EOFError) as error:
-        if isinstance(error, gzip.BadGzipFile | EOFError):
-            raise DataError(
-                "damaged_gzip", "the file is not a whole gzip file", where=str(path), seen=str(error)
-            ) from None
-        raise from_os_error(error, "reading the data") from None
-    name = encoding or _encoding(raw)
-    try:
-        text = raw.decode(name)
-    except (LookupError, UnicodeDecodeError) as error:
-        raise DataError(
-            "bad_encoding",
-            f"the file is not {name} text",
-            where=str(path),
-            seen=str(error)[:200],
-            hint="say data.read.encoding, for example latin-1 or gb18030",
-        ) from None
-    _refuse_binary(text[:65_536], path)
-    handle, temp = tempfile.mkstemp(prefix="keepfit-", suffix=".csv")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"))
-        yield Path(temp), text[:65_536].removeprefix("\ufeff")
-    finally:
-        os.unlink(temp)
-
-
-def _encoding(raw: bytes) -> str:
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
-    for name in ("utf-8-sig", "gb18030", "cp1252", "latin-1"):
-        try:
-            text = raw.decode(name)
-        except UnicodeDecodeError:
-            continue
-        if name != "gb18030" or _reads_as_chinese(text[:100_000]):
-            return name
-    return "latin-1"
-
-
-def _reads_as_chinese(text: str) -> bool:
-    """Most wide characters are of the old core set, whose second byte is high too; an accent before a letter is not."""
-    wide = [c for c in text if c > "\x7f"]
-    core = sum("\u4e00" <= c <= "\u9fff" and c.encode("gb18030")[1] >= 0xA1 for c in wide)
-    return core > 0.5 * len(wide)
-
-
-def _refuse_binary(head: str, path: Path) -> None:
-    odd = sum(1 for c in head if (c < " " and c not in "\t\r\n\f\x1a") or c == "\ufffd")
-    if "\x00" in head or odd > 0.02 * max(len(head), 1):
-        raise DataError(
-            "binary_file",
-            "this is not a text file",
-            where=str(path),
-            seen=repr(head[:24]),
-            hint="export the table as CSV, Parquet or JSON lines",
-        )
-    if not head.strip():
-        raise DataError("empty_file", "the file holds no rows", where=str(path))
 
 
 def _sniff(head: str, read: Read) -> str:

@@ -77,7 +77,8 @@ def fit(
     start = time.monotonic()
     weigh = _class_weights(train.truth, classes) if way.balance == "class_weight" and classes else None
     encoded = np.eye(classes)[train.truth] if classes > 2 else train.truth.astype(float)[:, None]
-    folds = auto.folds_of(train.truth, classes, way.seed)
+    pool = np.concatenate([train.truth, valid.truth]) if getattr(options, "refit", True) else train.truth
+    folds = auto.folds_of(pool, classes, way.seed)[: len(train.truth)]  # the folds that auto scores on
     fitted = prepare.fit(
         train.table,
         rules,

@@ -1,0 +1,119 @@
+"""Turns a text file of any usual encoding, gz or not, into plain UTF-8 a block at a time; refuses what is no text."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import os
+import shutil
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from keepfit.core.errors import DataError, from_os_error
+
+_BLOCK = 1 << 20
+_HEAD = 65_536
+_TRIED = ("utf-8-sig", "gb18030", "cp1252", "latin-1")
+
+
+@contextmanager
+def as_utf8(path: Path, encoding: str | None) -> Iterator[tuple[Path, str]]:
+    """A temporary UTF-8 copy with `\\n` line ends, and its first 64 KiB as text. Memory does not grow with the file.
+
+    The encoding is sniffed over the whole file when it is not said. Raises DataError.
+    """
+    handle, temp = tempfile.mkstemp(prefix="keepfit-", suffix=".csv")
+    os.close(handle)
+    try:
+        name = encoding or _encoding(path)
+        head = _copied(path, name, Path(temp))
+        _refuse_binary(head, path)
+        yield Path(temp), head
+    except (LookupError, UnicodeError) as error:
+        raise DataError(
+            "bad_encoding",
+            f"the file is not {encoding or 'plain'} text",
+            where=str(path),
+            seen=str(error)[:200],
+            hint="say data.read.encoding, for example latin-1 or gb18030",
+        ) from None
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError("damaged_gzip", "the file is not a whole gzip file", where=str(path), seen=str(error)) from None
+    except OSError as error:
+        raise from_os_error(error, "reading the data") from None
+    finally:
+        os.unlink(temp)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    with path.open("rb") as raw:
+        if path.suffix.lower() == ".gz":
+            with gzip.GzipFile(fileobj=raw) as plain:
+                yield io.BufferedReader(plain)
+        else:
+            yield raw
+
+
+def _copied(path: Path, encoding: str, goal: Path) -> str:
+    """Decode `path` into `goal`; returns the first 64 KiB. A byte order mark is left out."""
+    with _opened(path) as raw, goal.open("w", encoding="utf-8", newline="") as file:
+        text = io.TextIOWrapper(raw, encoding=encoding)
+        head = text.read(_HEAD).removeprefix("\ufeff")
+        file.write(head)
+        shutil.copyfileobj(text, file, _BLOCK)
+        text.detach()
+    return head
+
+
+def _encoding(path: Path) -> str:
+    with _opened(path) as raw:
+        start = raw.read(4)
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    for name in _TRIED:
+        head = _head_where_it_fits(path, name)
+        if head is not None and (name != "gb18030" or _reads_as_chinese(head)):
+            return name
+    return "latin-1"
+
+
+def _head_where_it_fits(path: Path, name: str) -> str | None:
+    """The first wide characters of the file, or None where some byte does not fit the encoding."""
+    decoder = codecs.getincrementaldecoder(name)()
+    wide = ""
+    with _opened(path) as raw:
+        try:
+            while block := raw.read(_BLOCK):
+                text = decoder.decode(block)
+                if len(wide) < 10_000 and not text.isascii():
+                    wide += "".join(c for c in text if c > "\x7f")[:10_000]
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return None
+    return wide
+
+
+def _reads_as_chinese(wide: str) -> bool:
+    """Most wide characters are of the old core set, whose second byte is high too; an accent before a letter is not."""
+    core = sum("\u4e00" <= c <= "\u9fff" and c.encode("gb18030")[1] >= 0xA1 for c in wide)
+    return core > 0.5 * len(wide)
+
+
+def _refuse_binary(head: str, path: Path) -> None:
+    odd = sum(1 for c in head if (c < " " and c not in "\t\r\n\f\x1a") or c == "\ufffd")
+    if "\x00" in head or odd > 0.02 * max(len(head), 1):
+        raise DataError(
+            "binary_file",
+            "this is not a text file",
+            where=str(path),
+            seen=repr(head[:24]),
+            hint="export the table as CSV, Parquet or JSON lines",
+        )
+    if not head.strip():
+        raise DataError("empty_file", "the file holds no rows", where=str(path))
