@@ -91,8 +91,8 @@ def main() -> int:
             pairs = [(p50_ms(lines[0], full, count), p50_ms(lines[1], bare, count)) for _ in range(rounds)]
     ratios = [a / b for a, b in pairs]
     low, high = interval([a for a, _ in pairs])
-    return told(GOAL, round(statistics.median(a for a, _ in pairs), 3), ANCHOR_MS, high <= ANCHOR_MS, interval=[low, high], unit="ms",
-                bare_ms=round(statistics.median(b for _, b in pairs), 3), ratio=round(statistics.median(ratios), 3),
+    return told(GOAL, round(statistics.median(a for a, _ in pairs), 3), ANCHOR_MS, high <= ANCHOR_MS, interval=[low, high],
+                unit="ms", bare_ms=round(statistics.median(b for _, b in pairs), 3), ratio=round(statistics.median(ratios), 3),
                 ratio_interval=interval(ratios), pairs=rounds, questions=rounds * count)
 
 

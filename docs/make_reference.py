@@ -17,8 +17,8 @@ HERE = Path(__file__).parent / "reference" / "recipe.md"
 PLAIN = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "absent"}
 INTRO = """# Recipe reference
 
-Every key of a recipe, version 1. This page is written by `make docs` from the models that check a recipe: do not edit it. `keepfit schema`
-prints the same as JSON Schema for editors; `keepfit render RECIPE` writes a recipe with its defaults spelled out.
+Every key of a recipe, version 1. This page is written by `make docs` from the models that check a recipe: do not edit it.
+`keepfit schema` prints the same as JSON Schema for editors; `keepfit render RECIPE` writes a recipe with its defaults.
 
 Only `data.target` and one of `data.source` and `data.train` are needed.
 """

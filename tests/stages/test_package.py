@@ -74,7 +74,7 @@ def test_golden_rows_are_nobodys_unless_asked(finished):
 @pytest.mark.parametrize("name", list(LEARNERS))
 def test_no_host_path_clock_or_pickle_in_a_bundle(name, tmp_path):
     run = made_run(tmp_path / "a-very-special-folder", learner=name)
-    files = [p for p in run.bundle.iterdir()]
+    files = list(run.bundle.iterdir())
     assert len(files) == 8
     for path in files:
         data = path.read_bytes()

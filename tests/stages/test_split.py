@@ -139,7 +139,7 @@ def test_what_is_fitted_is_fitted_on_the_training_rows_only(tmp_path, learner):
         recipe = three_files(tmp_path / name, change)
         recipe.write_text(
             "version: 1\ndata: {train: train.csv, validation: valid.csv, test: test.csv, target: answer, "
-            "columns: {price: ignore}}\nmodel: {use: %s, refit: false}\n" % learner)
+            f"columns: {{price: ignore}}}}\nmodel: {{use: {learner}, refit: false}}\n")
         made.append(kf.run(recipe, ["model.params.rounds=10"] if learner == "gbdt" else [], workspace=tmp_path / name))
     names = ["preparation.json", "profile.json"] + (["model.onnx"] if learner == "linear" else [])
     same = [(made[0].bundle / n).read_bytes() == (made[1].bundle / n).read_bytes() for n in names]

@@ -120,7 +120,10 @@ class Bundle:
             self._replay(predictor)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, DataError) as error:
             raise EnvironmentFault(
-                "damaged_bundle", "the files of the bundle do not fit together", where=str(self.path), seen=repr(error)[:300]
+                "damaged_bundle",
+                "the files of the bundle do not fit together",
+                where=str(self.path),
+                seen=repr(error)[:300],
             ) from None
         return predictor
 

@@ -30,10 +30,14 @@ def as_utf8(path: Path, encoding: str | None) -> Iterator[tuple[Path, str]]:
     handle, temp = tempfile.mkstemp(prefix="keepfit-", suffix=".csv")
     os.close(handle)
     try:
-        name = encoding or _encoding(path)
-        head = _copied(path, name, Path(temp))
-        _refuse_binary(head, path)
-        yield Path(temp), head
+        yield Path(temp), _decoded(path, encoding, Path(temp))
+    finally:
+        os.unlink(temp)
+
+
+def _decoded(path: Path, encoding: str | None, goal: Path) -> str:
+    try:
+        head = _copied(path, encoding or _encoding(path), goal)
     except (LookupError, UnicodeError) as error:
         raise DataError(
             "bad_encoding",
@@ -46,8 +50,8 @@ def as_utf8(path: Path, encoding: str | None) -> Iterator[tuple[Path, str]]:
         raise DataError("damaged_gzip", "the file is not a whole gzip file", where=str(path), seen=str(error)) from None
     except OSError as error:
         raise from_os_error(error, "reading the data") from None
-    finally:
-        os.unlink(temp)
+    _refuse_binary(head, path)
+    return head
 
 
 @contextmanager

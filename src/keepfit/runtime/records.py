@@ -29,7 +29,7 @@ def records(path: Path, encoding: str | None = None) -> Iterator[Record]:
     try:
         with path.open("rb") as raw:
             plain = gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw
-            with io.TextIOWrapper(plain, encoding=encoding or "utf-8-sig") as text:  # type: ignore[type-var]
+            with io.TextIOWrapper(plain, encoding=encoding or "utf-8-sig") as text:
                 yield from _records(text, path)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError("damaged_gzip", "the file is not a whole gzip file", where=str(path), seen=str(error)) from None
@@ -46,11 +46,7 @@ def records(path: Path, encoding: str | None = None) -> Iterator[Record]:
 
 
 def _records(file: io.TextIOWrapper, path: Path) -> Iterator[Record]:
-    first, number = "", 0
-    for number, line in enumerate(file, 1):
-        first = line.lstrip()
-        if first:
-            break
+    first, number = next(((line.lstrip(), place) for place, line in enumerate(file, 1) if line.strip()), ("", 0))
     if first.startswith("["):
         yield from _array(first + file.read(), path)
     elif first:

@@ -95,7 +95,7 @@ def _tables(
             name = path.name if used[path.name] == 1 else f"{path.name}~{used[path.name]}"  # the same name elsewhere
             bad = sources.Rejects()
             parts = list(sources.chunks(path, read, bad))
-            rejects.lines += [(name, *rest) for _, *rest in bad.lines]
+            rejects.lines += [(name, line, reason, raw) for _, line, reason, raw in bad.lines]
             yield name, concat(parts)
 
 

@@ -17,9 +17,10 @@ from keepfit.runtime.bundle import FORMAT
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table, concat, from_rows
 from keepfit.stages.evaluate import predictor_of
-from keepfit.stages.results import json_of, task_json, task_of, unpack_table
+from keepfit.stages.results import json_of, task_json, task_of, truth_of, unpack_table
 from keepfit.stages.train import PROBES
 from keepfit.store.artifacts import Files
+from keepfit.tasks.task import Task
 
 VERSION = 1
 LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "lightgbm", "onnx", "duckdb")
@@ -48,17 +49,11 @@ def package(
     probe = concat([from_rows(made_up, names), Table({n: some.columns[n] for n in names})])
     native = unpack(json_of(trained, "native.json"))
     scores, _, _ = predictor_of(trained, task).scores(probe)
-    scale = 1.0
-    if task.kind == "regression":
-        from keepfit.stages.results import truth_of
-
-        scale = float(truth_of(table.columns[task.target][part == "train"], task).std() or 1.0)
+    scale = _scale(table.take(part == "train"), task)
     parity = check_parity(native, scores.astype(np.float64), task.kind, scale)
     rows, kept = _golden(section.golden, made_up, probe, native)
-    golden = "".join(
-        json.dumps({"input": row, "scores": values}, ensure_ascii=False, sort_keys=True) + "\n"
-        for row, values in zip(rows, kept, strict=True)
-    )
+    lines = [{"input": row, "scores": values} for row, values in zip(rows, kept, strict=True)]
+    golden = "".join(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n" for line in lines)
     manifest = {
         **_schema(used, rules),
         **task_json_parts(task_json(task)),
@@ -90,6 +85,13 @@ def package(
         files["golden.jsonl"] = golden.encode()
     sums = "".join(f"{digest.of_bytes(data)}  {file}\n" for file, data in sorted(files.items()))
     return {**files, "SHA256SUMS": sums.encode()}
+
+
+def _scale(train: Table, task: Task) -> float:
+    """The deviation of a numeric target in training, 1 for classes."""
+    if task.kind == "classification":
+        return 1.0
+    return float(truth_of(train.columns[task.target], task).std() or 1.0)
 
 
 def task_json_parts(task: dict[str, Any]) -> dict[str, Any]:

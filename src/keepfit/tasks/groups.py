@@ -158,30 +158,7 @@ def _mean(claims: Mask) -> float | None:
 def _quantities(task: Task, truth: Codes, scores: Scores) -> list[Quantity]:
     everywhere = np.ones(len(truth), bool)
     if task.kind == "regression":
-        errors = np.asarray(scores, np.float64) - truth
-        return [
-            Quantity(
-                "mean of the target",
-                truth.astype(np.float64),
-                everywhere,
-                False,
-                "In the data, the target averages {ours} for {group} and {others} for all others",
-            ),
-            Quantity(
-                "bias",
-                errors,
-                everywhere,
-                False,
-                "On average the answer minus the truth is {ours} for {group} and {others} for all others",
-            ),
-            Quantity(
-                "absolute error",
-                np.abs(errors),
-                everywhere,
-                False,
-                "The mean absolute error is {ours} for {group} and {others} for all others",
-            ),
-        ]
+        return _of_numbers(truth, np.asarray(scores, np.float64) - truth, everywhere)
     reference, answers = reference_class(task, truth), decide(scores)
     negative, positive = (_literal(task.names[code]) for code in (0, -1))
     name = _literal(f"{task.target} is {task.names[reference]}")
@@ -209,32 +186,64 @@ def _quantities(task: Task, truth: Codes, scores: Scores) -> list[Quantity]:
         ),
     ]
     if task.binary:
-        found += [
-            Quantity(
-                "false positive rate",
-                _as_floats(answers == 1),
-                truth == 0,
-                True,
-                f"Where the truth is {negative}, the model wrongly says {positive} for {{ours}} of "
-                "{group} and {others} of all others",
-            ),
-            Quantity(
-                "false negative rate",
-                _as_floats(answers == 0),
-                truth == 1,
-                True,
-                f"Where the truth is {positive}, the model misses it for {{ours}} of {{group}} and "
-                "{others} of all others",
-            ),
-            Quantity(
-                "calibration gap",
-                scores[:, 1].astype(np.float64) - (truth == 1),
-                everywhere,
-                False,
-                f"The probability that {name} is off by {{ours}} for {{group}} and {{others}} for all others",
-            ),
-        ]
+        found += _of_two_classes(truth, scores, answers, (negative, positive, name))
     return found
+
+
+def _of_numbers(truth: Codes, errors: Scores, everywhere: NDArray[np.bool_]) -> list[Quantity]:
+    return [
+        Quantity(
+            "mean of the target",
+            truth.astype(np.float64),
+            everywhere,
+            False,
+            "In the data, the target averages {ours} for {group} and {others} for all others",
+        ),
+        Quantity(
+            "bias",
+            errors,
+            everywhere,
+            False,
+            "On average the answer minus the truth is {ours} for {group} and {others} for all others",
+        ),
+        Quantity(
+            "absolute error",
+            np.abs(errors),
+            everywhere,
+            False,
+            "The mean absolute error is {ours} for {group} and {others} for all others",
+        ),
+    ]
+
+
+def _of_two_classes(truth: Codes, scores: Scores, answers: Codes, names: tuple[str, str, str]) -> list[Quantity]:
+    negative, positive, name = names
+    everywhere = np.ones(len(truth), bool)
+    return [
+        Quantity(
+            "false positive rate",
+            _as_floats(answers == 1),
+            truth == 0,
+            True,
+            f"Where the truth is {negative}, the model wrongly says {positive} for {{ours}} of "
+            "{group} and {others} of all others",
+        ),
+        Quantity(
+            "false negative rate",
+            _as_floats(answers == 0),
+            truth == 1,
+            True,
+            f"Where the truth is {positive}, the model misses it for {{ours}} of {{group}} and "
+            "{others} of all others",
+        ),
+        Quantity(
+            "calibration gap",
+            scores[:, 1].astype(np.float64) - (truth == 1),
+            everywhere,
+            False,
+            f"The probability that {name} is off by {{ours}} for {{group}} and {{others}} for all others",
+        ),
+    ]
 
 
 def _literal(name: str) -> str:

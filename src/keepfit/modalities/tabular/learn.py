@@ -63,12 +63,7 @@ def fit(
     say: Callable[[str, dict[str, Any]], None],
 ) -> Trained:
     """Everything fitted here sees `train` only, but for choosing (`valid`) and, with `refit`, the last fit (both)."""
-    try:
-        import lightgbm  # noqa: F401
-        import onnxmltools  # noqa: F401
-        import sklearn  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise missing_extra("tables", str(error.name)) from None
+    _need_the_extra()
     from keepfit.modalities.tabular import prepare
     from keepfit.modalities.tabular.learners import auto
     from keepfit.modalities.tabular.learners.data import Fold, Settings
@@ -112,12 +107,30 @@ def fit(
     ids = np.concatenate([train.table.ids, valid.table.ids])
     files = {f"{n:02d}-{name}": data for n, member in enumerate(found.members) for name, data in member.files.items()}
     facts = {
-        **found.said,
-        "chosen": found.chosen,
+        **_said(found),
         "features": int(fitted.matrix.shape[1]),
         "onnx_bytes": len(onnx),
-        "members": [{"name": m.name, "weight": w} for m, w in zip(found.members, found.weights, strict=True)],
         "class_weights": None if weigh is None else [round(float(w), 6) for w in weigh],
+    }
+    scored = np.stack([*(t.scores for t in found.trials), found.blend])
+    return Trained(fitted.preparation.to_bytes(), onnx, files, native, facts, [str(i) for i in ids[found.held]], scored)
+
+
+def _need_the_extra() -> None:
+    try:
+        import lightgbm  # noqa: F401
+        import onnxmltools  # noqa: F401
+        import sklearn  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise missing_extra("tables", str(error.name)) from None
+
+
+def _said(found: Any) -> dict[str, Any]:
+    """What the search says of itself, for leaderboard, report and card."""
+    return {
+        **found.said,
+        "chosen": found.chosen,
+        "members": [{"name": m.name, "weight": w} for m, w in zip(found.members, found.weights, strict=True)],
         "trials": [
             {
                 "name": t.candidate.name,
@@ -130,8 +143,6 @@ def fit(
         ],
         "curve": next((t.curve for t in found.trials if t.curve), None),
     }
-    scored = np.stack([*(t.scores for t in found.trials), found.blend])
-    return Trained(fitted.preparation.to_bytes(), onnx, files, native, facts, [str(i) for i in ids[found.held]], scored)
 
 
 def _candidates(options: Options, rows: int, preset: str) -> list[Any]:
