@@ -30,15 +30,17 @@ def mixed(rows: int = 240, seed: int = 0, classes: tuple[str, ...] = ("no", "yes
         place = int(np.clip((score + 1) / 5 * len(classes), 0, len(classes) - 1))
         note = " ".join(WORDS[int(n)] for n in rng.integers(0, len(WORDS), 4)) + (" urgent" if place else "")
         day = np.datetime64("2020-01-01") + np.timedelta64(int(rng.integers(0, 900)), "D")
-        made.append({
-            "age": None if row % 17 == 3 else round(age, 2),
-            "city": None if row % 23 == 5 else CITIES[city],
-            "joined": str(day),
-            "note": note,
-            "code": f"K{row:05d}",
-            "price": round(100 + 20 * score + float(rng.normal()), 3),
-            "answer": classes[place],
-        })
+        made.append(
+            {
+                "age": None if row % 17 == 3 else round(age, 2),
+                "city": None if row % 23 == 5 else CITIES[city],
+                "joined": str(day),
+                "note": note,
+                "code": f"K{row:05d}",
+                "price": round(100 + 20 * score + float(rng.normal()), 3),
+                "answer": classes[place],
+            }
+        )
     return made
 
 
@@ -51,8 +53,15 @@ def csv_text(rows: list[dict[str, Any]]) -> str:
     return out.getvalue()
 
 
-def write_recipe(folder: Path, rows: list[dict[str, Any]] | None = None, *, target: str = "answer",
-                 learner: str = "linear", data: str = "", more: str = "") -> Path:
+def write_recipe(
+    folder: Path,
+    rows: list[dict[str, Any]] | None = None,
+    *,
+    target: str = "answer",
+    learner: str = "linear",
+    data: str = "",
+    more: str = "",
+) -> Path:
     """`small.yaml` and `small.csv` in a folder; `price` is ignored where `answer` is the target, and the other way."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "small.csv").write_text(csv_text(rows or mixed()), "utf-8")
@@ -60,7 +69,9 @@ def write_recipe(folder: Path, rows: list[dict[str, Any]] | None = None, *, targ
     path = folder / "small.yaml"
     path.write_text(
         f"version: 1\ndata: {{source: small.csv, target: {target}, columns: {{{other}: ignore}}{data}}}\n"
-        f"model: {LEARNERS.get(learner, learner)}\nexplain: {{rows: 20}}\n{more}", "utf-8")
+        f"model: {LEARNERS.get(learner, learner)}\nexplain: {{rows: 20}}\n{more}",
+        "utf-8",
+    )
     return path
 
 

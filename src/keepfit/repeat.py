@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keepfit.core import digest
-from keepfit.core.errors import GateError, UsageError
+from keepfit.core.errors import EnvironmentFault, GateError, UsageError
 from keepfit.core.events import silent
 from keepfit.engine.plan import plan
 from keepfit.engine.run import run as walk
@@ -62,10 +62,14 @@ def verify_run(folder: Path) -> dict[str, Any]:
     """Check the bundle, make the run again from its recipe in a scratch workspace, compare the files. Raises GateError."""
     bundle = Bundle.open(folder / "bundle")
     bundle.predictor()
-    saved = json.loads((folder / "plan.json").read_bytes())
-    recipe = parse(
-        (folder / "recipe.yaml").read_text("utf-8"), origin=str(folder / "recipe.yaml"), folder=Path(saved["folder"])
-    )
+    try:
+        text = (folder / "recipe.yaml").read_text("utf-8")
+        home = Path(json.loads((folder / "plan.json").read_bytes())["folder"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EnvironmentFault(
+            "damaged_run", "recipe or plan of the run cannot be read", where=str(folder), seen=repr(error)
+        ) from None
+    recipe = parse(text, origin=str(folder / "recipe.yaml"), folder=home)
     facts: dict[str, Any] = {
         "bundle": str(bundle.path.resolve()),
         "sha256": bundle.sha256,

@@ -77,9 +77,9 @@ data_case("empty file", "empty_file", "")
 data_case("blank file", "empty_file", "\n \n")
 data_case("header only", "no_rows", "age,city,answer\n")
 data_case("one-class target", "one_class", table("age,answer", lambda n: f"{n * 7 % 31},yes"))
-data_case("all features missing", "no_features", table("a,b,answer", lambda n: f",?,{'ny'[n % 2]}"))
-data_case("all features constant", "no_features", table("a,b,answer", lambda n: f"1,x,{'ny'[n % 2]}"))
-data_case("the target is the only column", "no_features", table("answer", lambda n: "ny"[n % 2]))
+data_case("all features missing", "no_features", table("id,a,b,answer", lambda n: f"K{n:05d},,?,{'ny'[n % 2]}"))
+data_case("all features constant", "no_features", table("id,a,b,answer", lambda n: f"K{n:05d},1,x,{'ny'[n % 2]}"))
+data_case("the target is the only column", "empty_split", table("answer", lambda n: "ny"[n % 2]))
 data_case("duplicate column names", "duplicate_columns", ages.replace("city", "age", 1))
 data_case("binary junk named .csv", "binary_file", bytes(range(256)) * 40)
 data_case("a picture named .csv", "binary_file", b"\x89PNG\r\n\x1a\n" + bytes(range(200)) * 9)
@@ -158,7 +158,7 @@ def _(folder: Path, bundle: Path) -> list[str]:
     return ["run", str(path)]
 
 
-@case("test file without the target", 3, "no_target")
+@case("test file without the target", 3, "columns_differ")
 def _(folder: Path, bundle: Path) -> list[str]:
     (folder / "a.csv").write_text(ages)
     (folder / "b.csv").write_text(ages.replace("answer", "reply", 1))
@@ -219,7 +219,7 @@ recipe_case("typo in budget", "unknown_key", f"{DATA}budget: {{tme: 5s}}\n", whe
 recipe_case("budget that is no time", "bad_value", f"{DATA}budget: {{time: soon}}\n", where="r.yaml:2")
 recipe_case("typo of data", "unknown_key", f"dta: {{source: t.csv}}\n{DATA}")
 recipe_case("typo in data", "unknown_key", "data: {source: t.csv, target: answer, colums: {}}\n")
-recipe_case("no data at all", "key_missing", "version: 1\n", where="")
+recipe_case("no data at all", "key_missing", "version: 1\n", where="r.yaml")
 recipe_case("source and train", "bad_value", "data: {source: t.csv, train: t.csv, target: answer}\n")
 recipe_case("typo in data.read", "unknown_key", "data: {source: t.csv, target: answer, read: {delimeter: ';'}}\n")
 recipe_case("typo in data.split", "unknown_key", "data:\n  source: t.csv\n  target: answer\n  split: {tets: 0.1}\n", where="r.yaml:4")
@@ -247,7 +247,7 @@ recipe_case("YAML tab", "bad_yaml", "data:\n\tsource: t.csv\n", where="r.yaml:2"
 recipe_case("YAML value that cannot be read", "bad_yaml", f"{DATA}seed: !!bool perhaps\n", where="r.yaml:2")
 recipe_case("YAML date that cannot be read", "bad_yaml", f"{DATA}seed: !!timestamp soon\n", where="r.yaml:2")
 recipe_case("YAML that runs code", "bad_yaml", f"{DATA}seed: !!python/name:os.system\n", where="r.yaml:2")
-recipe_case("YAML nested without end", "bad_yaml", f"{DATA}seed: {'[' * 30_000}\n")
+recipe_case("YAML nested without end", "bad_yaml", f"{DATA}seed: {'[' * 30_000}\n", where="r.yaml")
 recipe_case("YAML nested 400 deep", "bad_yaml", f"{DATA}seed: {'[' * 400}{']' * 400}\n")
 recipe_case("YAML alias bomb", "bad_yaml", f"{bomb}{DATA}")
 recipe_case("YAML alias of itself", "bad_yaml", f"{DATA}seed: &a [*a]\n", where="r.yaml:2")
@@ -260,7 +260,7 @@ recipe_case("key not yet", "not_available", f"{DATA}clean: {{outliers: drop}}\n"
 recipe_case("value not yet", "not_available", f"{DATA}model: {{use: mlp}}\n", where="r.yaml:2")
 recipe_case("unused key", "unused_key", f"{DATA}model: {{use: linear}}\npreset: best\n", where="r.yaml:3")
 recipe_case("override without =", "bad_override", DATA, more=("seed",), where="seed")
-recipe_case("override below a value", "bad_override", DATA, more=("seed.x=1",), where="seed.x=1")
+recipe_case("override below a value", "bad_override", DATA, more=("model.use=linear", "model.use.x=1"), where="model.use.x=1")
 recipe_case("override of an unknown key", "unknown_key", DATA, more=("model.yuse=linear",), where="model.yuse")
 recipe_case("override nested without end", "bad_override", DATA, more=("seed=" + "[" * 30_000,), where="")
 recipe_case("override that is no date", "bad_value", DATA, more=("seed=2020-13-45",), where="seed")
@@ -441,12 +441,12 @@ def _(folder: Path, bundle: Path) -> list[str]:
     return ["verify", str(summed(copied(folder, bundle), "bundle.json", b'{"format": 1}'))]
 
 
-@case("model.onnx of junk, sums to match", 5, "damaged_bundle")
+@case("model.onnx of junk, sums to match", 5, "damaged_model")
 def _(folder: Path, bundle: Path) -> list[str]:
     return ["verify", str(summed(copied(folder, bundle), "model.onnx", b"junk"))]
 
 
-@case("preparation.json of junk, sums to match", 5, "damaged_bundle")
+@case("preparation.json of junk, sums to match", 5, "damaged_preparation")
 def _(folder: Path, bundle: Path) -> list[str]:
     return ["verify", str(summed(copied(folder, bundle), "preparation.json", b'{"rules": 5}'))]
 

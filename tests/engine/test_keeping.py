@@ -45,11 +45,21 @@ def test_a_second_run_makes_nothing_and_is_the_same_folder(mine):
     assert [p.name for p in (mine / "runs/small").iterdir() if p.name.isdigit()] == ["0001"]
 
 
-@pytest.mark.parametrize(("override", "first"), [
-    ("model.params.c=0.3", "train"), ("model.refit=false", "train"), ("clean.missing.numeric=mean", "train"),
-    ("evaluate.primary=log_loss", "evaluate"), ("explain.rows=15", "explain"), ("package.golden=rows", "package"),
-    ("clean.duplicates=drop", "clean"), ("data.split.test=0.25", "split"), ("seed=1", "split"),
-    ("serve.port=8001", "package")])
+@pytest.mark.parametrize(
+    ("override", "first"),
+    [
+        ("model.params.c=0.3", "train"),
+        ("model.refit=false", "train"),
+        ("clean.missing.numeric=mean", "train"),
+        ("evaluate.primary=log_loss", "evaluate"),
+        ("explain.rows=15", "explain"),
+        ("package.golden=rows", "package"),
+        ("clean.duplicates=drop", "clean"),
+        ("data.split.test=0.25", "split"),
+        ("seed=1", "split"),
+        ("serve.port=8001", "package"),
+    ],
+)
 def test_one_changed_field_redoes_only_what_depends_on_it(workspace, override, first):
     from keepfit.engine.plan import plan
     from keepfit.recipe import load
@@ -107,7 +117,9 @@ def test_a_lost_artifact_folder_is_made_again(mine):
     assert statuses(again(mine)) == dict.fromkeys(STAGES, "made")
 
 
-@pytest.mark.parametrize("name", ["bundle.json", "model.onnx", "preparation.json", "golden.jsonl", "SHA256SUMS", "card.md"])
+@pytest.mark.parametrize(
+    "name", ["bundle.json", "model.onnx", "preparation.json", "golden.jsonl", "SHA256SUMS", "card.md"]
+)
 def test_a_tampered_run_bundle_is_not_handed_out(mine, name):
     victim = mine / "runs/small/0001/bundle" / name
     victim.write_bytes(victim.read_bytes()[:-1] + b"!")
@@ -146,7 +158,11 @@ def test_an_interrupted_run_packages_and_is_not_the_finished_step(tmp_path):
     done = dict(kf.api.make_plan(recipe).statuses(Store(tmp_path)))
     assert done == {n: "kept" if n in STAGES[:3] else "to do" for n in STAGES}
     whole = kf.run(recipe, ["budget.time=2s"], workspace=tmp_path)
-    assert not whole.interrupted and statuses(whole)["train"] == "made" and set(SAME) <= {p.name for p in whole.bundle.iterdir()}
+    assert (
+        not whole.interrupted
+        and statuses(whole)["train"] == "made"
+        and set(SAME) <= {p.name for p in whole.bundle.iterdir()}
+    )
 
 
 def test_an_interrupted_run_is_finished_by_the_same_command(tmp_path):
@@ -185,14 +201,17 @@ def test_every_row_is_kept_or_in_the_ledger(tmp_path):
     run = kf.run(recipe, workspace=tmp_path)
     came, kept = row_counts(run.files)
     entries = [e for e in all_entries(run.files) if e.action == "dropped"]
-    rules = {rule: sum(e.rule.startswith(rule) for e in entries) for rule in
-             ("missing target", "unreadable line", "repeats", "more than")}
+    rules = {
+        rule: sum(e.rule.startswith(rule) for e in entries)
+        for rule in ("missing target", "unreadable line", "repeats", "more than")
+    }
     physical = dirty().rstrip("\n").count("\n")
     assert came == physical == 217 and came == kept + len(entries)
     assert rules["missing target"] == 11 and rules["unreadable line"] == 2
     assert rules["repeats"] > 5 and rules["more than"] >= 3 and sum(rules.values()) == len(entries)
     assert len({e.id for e in entries}) == len(entries)
     from keepfit.repeat import ledger
+
     assert len(ledger(run.path, None)) == len(all_entries(run.files))
 
 

@@ -25,8 +25,12 @@ BUNDLE = ("model.onnx", "preparation.json", "profile.json", "golden.jsonl")
 
 
 def start(recipe, workspace, *overrides):
-    return subprocess.Popen([sys.executable, "-c", RUN, str(recipe), str(workspace), *overrides],
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, str(recipe), str(workspace), *overrides],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def recorded(workspace) -> set[str]:
@@ -75,7 +79,9 @@ def test_killed_at_twelve_moments_and_then_finished_with_the_same_bytes(tmp_path
     run = workspace / "runs/small/latest"
     assert bytes_of(run) == bytes_of(undisturbed.path) and len(bytes_of(run)) == 5
     assert json.loads((run / "plan.json").read_bytes())["keys"] and kf.load(run / "bundle")
-    assert sqlite3.connect(workspace / ".keepfit/journal.sqlite").execute("pragma integrity_check").fetchone() == ("ok",)
+    assert sqlite3.connect(workspace / ".keepfit/journal.sqlite").execute("pragma integrity_check").fetchone() == (
+        "ok",
+    )
 
 
 def test_the_last_finished_step_is_kept_after_a_kill(tmp_path):
@@ -91,8 +97,9 @@ def test_the_last_finished_step_is_kept_after_a_kill(tmp_path):
     assert [s["status"] for s in run.stages][:3] == ["kept"] * 3 and run.path.name == "0001"
 
 
-@pytest.mark.parametrize("overrides", [[[], []], [["model.params.c=0.5"], []]],
-                         ids=["the same recipe", "other recipes"])
+@pytest.mark.parametrize(
+    "overrides", [[[], []], [["model.params.c=0.5"], []]], ids=["the same recipe", "other recipes"]
+)
 def test_runs_at_once_in_one_workspace_do_not_harm_each_other(tmp_path, overrides):
     recipe = write_recipe(tmp_path)
     processes = [start(recipe, tmp_path, *said) for said in overrides]
@@ -106,4 +113,4 @@ def test_runs_at_once_in_one_workspace_do_not_harm_each_other(tmp_path, override
         assert (path / "plan.json").is_file() and (path / "report.html").is_file()
     if not overrides[0]:
         assert len({json.dumps({k: v.hex() for k, v in bytes_of(path).items()}) for path in runs}) == 1
-    assert set(s["status"] for s in kf.run(recipe, workspace=tmp_path).stages) == {"kept"}
+    assert {s["status"] for s in kf.run(recipe, workspace=tmp_path).stages} == {"kept"}

@@ -64,7 +64,11 @@ def test_nothing_left_to_learn_from_says_why_for_each_column():
     assert caught.value.code == "no_features"
 
 
-TASKS = {"binary": ("answer", ("no", "yes")), "four classes": ("answer", ("a", "b", "c", "d")), "regression": ("price", ("no", "yes"))}
+TASKS = {
+    "binary": ("answer", ("no", "yes")),
+    "four classes": ("answer", ("a", "b", "c", "d")),
+    "regression": ("price", ("no", "yes")),
+}
 
 
 @pytest.mark.parametrize("task", list(TASKS))
@@ -90,7 +94,10 @@ def test_every_learner_fits_every_task_twice_the_same(tmp_path, learner, task):
 
 def test_another_seed_gives_another_model(tmp_path):
     recipe = write_recipe(tmp_path, mixed(220), learner="gbdt")
-    made = {kf.run(recipe, [f"seed={seed}"], until="train", workspace=tmp_path).files["train"]["model.onnx"] for seed in (0, 1)}
+    made = {
+        kf.run(recipe, [f"seed={seed}"], until="train", workspace=tmp_path).files["train"]["model.onnx"]
+        for seed in (0, 1)
+    }
     assert len(made) == 2
 
 
@@ -116,11 +123,15 @@ def test_auto_writes_the_leaderboard(tmp_path):
     assert json_of(run.files["train"], "trained.json")["tried"]
 
 
-@pytest.mark.parametrize(("numeric", "categorical"), [("mean", "most_frequent"), ("median", "missing"), ("constant", "none"),
-                                                      ("none", "missing"), ("auto", "missing")])
+@pytest.mark.parametrize(
+    ("numeric", "categorical"),
+    [("mean", "most_frequent"), ("median", "missing"), ("constant", "none"), ("none", "missing"), ("auto", "missing")],
+)
 def test_missing_values_are_filled_as_said(tmp_path, numeric, categorical):
     rows = mixed(150)
-    recipe = write_recipe(tmp_path, rows, more=f"clean: {{missing: {{numeric: {numeric}, categorical: {categorical}}}}}\n")
+    recipe = write_recipe(
+        tmp_path, rows, more=f"clean: {{missing: {{numeric: {numeric}, categorical: {categorical}}}}}\n"
+    )
     run = kf.run(recipe, until="package", workspace=tmp_path)
     features = json.loads(run.files["train"]["preparation.json"])["features"]
     fill = next(f for f in features if f["op"] == "number" and f["column"] == "age" and f["block"] == "trees")["fill"]

@@ -28,9 +28,12 @@ MISSPELT = [
     ("serve: {prt: 80}\n", "prt", "did you mean 'port'?", 3),
 ]
 BOMB = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
-DATA = [("tagret: y", "tagret", "did you mean 'target'?"), ("target: y, split: {tset: 0.2}", "tset", "did you mean 'test'?"),
-        ("target: y, read: {delimitr: ';'}", "delimitr", "did you mean 'delimiter'?"),
-        ("target: y, colums: {a: ignore}", "colums", "did you mean 'columns'?")]
+DATA = [
+    ("tagret: y", "tagret", "did you mean 'target'?"),
+    ("target: y, split: {tset: 0.2}", "tset", "did you mean 'test'?"),
+    ("target: y, read: {delimitr: ';'}", "delimitr", "did you mean 'delimiter'?"),
+    ("target: y, colums: {a: ignore}", "colums", "did you mean 'columns'?"),
+]
 
 
 @pytest.mark.parametrize(("text", "key", "hint", "line"), MISSPELT)
@@ -67,19 +70,31 @@ def test_values_to_come_are_refused_by_name(dotted, value):
         parse(BASE, [f"{dotted}={value}"])
 
 
-@pytest.mark.parametrize(("text", "hint"), [
-    ("time: 60s\n", "belongs under 'budget'"), ("target: y\n", "belongs under 'data'"), ("split: {test: 0.1}\n", "belongs under 'data'"),
-    ("clean: {seed: 1}\n", "section of its own"), ("evaluate: {golden: 'off'}\n", "belongs under 'package'")])
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("time: 60s\n", "belongs under 'budget'"),
+        ("target: y\n", "belongs under 'data'"),
+        ("split: {test: 0.1}\n", "belongs under 'data'"),
+        ("clean: {seed: 1}\n", "section of its own"),
+        ("evaluate: {golden: 'off'}\n", "belongs under 'package'"),
+    ],
+)
 def test_a_misplaced_key_is_told_its_home(text, hint):
     with pytest.raises(RecipeError) as caught:
         parse(BASE + text)
     assert caught.value.code == "unknown_key" and hint in caught.value.hint
 
 
-@pytest.mark.parametrize(("text", "key"), [
-    ("model: {use: linear}\nbudget: {time: 60s}\n", "budget"), ("model: {use: gbdt}\npreset: fast\n", "preset"),
-    ("task: regression\ndata: {source: a.csv, target: y, balance: class_weight}\n", "data.balance"),
-    ("data: {train: a.csv, test: b.csv, target: y, split: {test: 0.3}}\n", "data.split.test")])
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("model: {use: linear}\nbudget: {time: 60s}\n", "budget"),
+        ("model: {use: gbdt}\npreset: fast\n", "preset"),
+        ("task: regression\ndata: {source: a.csv, target: y, balance: class_weight}\n", "data.balance"),
+        ("data: {train: a.csv, test: b.csv, target: y, split: {test: 0.3}}\n", "data.split.test"),
+    ],
+)
 def test_a_key_that_nothing_reads_is_an_error(text, key):
     base = "version: 1\n" if "data:" in text else BASE
     with pytest.raises(RecipeError) as caught:
@@ -87,29 +102,61 @@ def test_a_key_that_nothing_reads_is_an_error(text, key):
     assert caught.value.code == "unused_key" and repr(key) in caught.value.what and "r.yaml:" in caught.value.where
 
 
-@pytest.mark.parametrize("text", [
-    "a: [1\n", "- 1\n", "7\n", "", "seed: 1\nseed: 2\n", "data: 7\n", BASE + "seed: x\n", BASE + "seed: -1\n",
-    BASE + "name: 'Not Good'\n", BASE + "model: {use: lineer}\n", BASE + "model: {}\n" * 2, BASE + "budget: {time: soon}\n",
-    BASE + "version: 2\n", "version: 2\ndata: {source: a, target: y}\n", "version: 1\ndata: {source: a, train: b, target: y}\n",
-    "version: 1\ndata: {source: a, target: y, split: {by: group}}\n", "version: 1\ndata: {source: a, target: y, split: {test: 0.9, validation: 0.1}}\n",
-    "version: 1\ndata: {source: a}\n", "version: 1\ndata: {source: a, target: y, columns: {y: numeric}}\n",
-    BASE + "model: [linear]\n", BASE + "clean: no\n", BASE + "evaluate: {slices: sex}\n", "? [a, b]\n: 1\n", BASE + "x: !!python/object:os.system {}\n",
-    "a: &a [*a]\n", "a: " + "[" * 5000, BOMB, BASE + "seed: 2020-99-99\n", BASE + "model:\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [1\n",
+        "- 1\n",
+        "7\n",
+        "",
+        "seed: 1\nseed: 2\n",
+        "data: 7\n",
+        BASE + "seed: x\n",
+        BASE + "seed: -1\n",
+        BASE + "name: 'Not Good'\n",
+        BASE + "model: {use: lineer}\n",
+        BASE + "model: {}\n" * 2,
+        BASE + "budget: {time: soon}\n",
+        BASE + "version: 2\n",
+        "version: 2\ndata: {source: a, target: y}\n",
+        "version: 1\ndata: {source: a, train: b, target: y}\n",
+        "version: 1\ndata: {source: a, target: y, split: {by: group}}\n",
+        "version: 1\ndata: {source: a, target: y, split: {test: 0.9, validation: 0.1}}\n",
+        "version: 1\ndata: {source: a}\n",
+        "version: 1\ndata: {source: a, target: y, columns: {y: numeric}}\n",
+        BASE + "model: [linear]\n",
+        BASE + "clean: no\n",
+        BASE + "evaluate: {slices: sex}\n",
+        "? [a, b]\n: 1\n",
+        BASE + "x: !!python/object:os.system {}\n",
+        "a: &a [*a]\n",
+        "a: " + "[" * 5000,
+        BOMB,
+        BASE + "seed: 2020-99-99\n",
+        BASE + "model:\n",
+    ],
+)
 def test_other_mistakes_are_coded_errors(text):
     with pytest.raises(RecipeError) as caught:
         parse(text, origin="r.yaml")
     assert caught.value.exit_code == 2 and caught.value.code and caught.value.what
 
 
-@pytest.mark.parametrize("override", ["seed", "=1", "data.target.x=1", "seed=one", "modle.use=linear", "budget.tiem=1s"])
+@pytest.mark.parametrize(
+    "override", ["seed", "=1", "data.target.x=1", "seed=one", "modle.use=linear", "budget.tiem=1s"]
+)
 def test_overrides_that_do_not_fit(override):
     with pytest.raises(RecipeError):
         parse(BASE, [override])
 
 
-RECIPES = [BASE, BASE + "model: {use: linear}\nseed: 3\n", BASE + "model: {use: gbdt, params: {rounds: 7}}\nclean: {duplicates: drop}\n",
-           BASE + "budget: {time: 90s}\npreset: best\nserve: {max_body: 2MB}\n",
-           "version: 1\ndata: {source: 'sklearn:diabetes', target: target, split: {by: random}}\ntask: regression\nmodel: {use: forest}\n"]
+RECIPES = [
+    BASE,
+    BASE + "model: {use: linear}\nseed: 3\n",
+    BASE + "model: {use: gbdt, params: {rounds: 7}}\nclean: {duplicates: drop}\n",
+    BASE + "budget: {time: 90s}\npreset: best\nserve: {max_body: 2MB}\n",
+    "version: 1\ndata: {source: 'sklearn:diabetes', target: target, split: {by: random}}\ntask: regression\nmodel: {use: forest}\n",
+]
 
 
 @pytest.mark.parametrize("text", RECIPES)
@@ -125,7 +172,9 @@ def test_variables_stay_unexpanded_and_passwords_are_redacted(monkeypatch, tmp_p
     (tmp_path / "a.csv").write_text("x,y\n1,a\n")
     recipe = parse("version: 1\ndata: {source: '${SECRET_PLACE}/a.csv', target: y}\n")
     made = plan(recipe)
-    assert "${SECRET_PLACE}/a.csv" in fill(recipe) and str(tmp_path) not in fill(recipe) and str(tmp_path) not in made.text
+    assert (
+        "${SECRET_PLACE}/a.csv" in fill(recipe) and str(tmp_path) not in fill(recipe) and str(tmp_path) not in made.text
+    )
     secret = parse("version: 1\ndata: {source: 'postgresql://me:hunter2@host/db', target: y}\n")
     assert "hunter2" not in fill(secret) and "me:***@host" in fill(secret)
 

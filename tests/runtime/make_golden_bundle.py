@@ -25,5 +25,7 @@ if __name__ == "__main__":
         shutil.copytree(run.bundle, GOAL / "golden_bundle")
     asked = [*rows[60:], {**rows[0], "city": "Atlantis"}, dict.fromkeys(rows[0])]
     answers = kf.load(GOAL / "golden_bundle").predict(asked)
-    (GOAL / "golden_bundle_answers.json").write_text(json.dumps(
-        [{"input": row, **answers.row(n)} for n, row in enumerate(asked)], ensure_ascii=False, indent=1), "utf-8")
+    (GOAL / "golden_bundle_answers.json").write_text(
+        json.dumps([{"input": row, **answers.row(n)} for n, row in enumerate(asked)], ensure_ascii=False, indent=1),
+        "utf-8",
+    )

@@ -14,8 +14,16 @@ from keepfit.core import digest
 from keepfit.core.errors import EnvironmentFault, KeepfitError, UsageError
 from keepfit.runtime.table import Table
 
-FILES = ["SHA256SUMS", "bundle.json", "card.md", "golden.jsonl", "model.onnx", "preparation.json", "profile.json",
-         "recipe.yaml"]
+FILES = [
+    "SHA256SUMS",
+    "bundle.json",
+    "card.md",
+    "golden.jsonl",
+    "model.onnx",
+    "preparation.json",
+    "profile.json",
+    "recipe.yaml",
+]
 
 
 @pytest.fixture
@@ -75,7 +83,12 @@ def test_no_folder_can_be_added_and_no_path_listed(bundle):
         kf.load(bundle)
     (bundle / "sub").rmdir()
     sums = (bundle / "SHA256SUMS").read_text()
-    for line in (f"{digest.of_bytes(b'')}  ../../etc/passwd\n", f"{digest.of_bytes(b'')}  /etc/passwd\n", "junk\n", "\n"):
+    for line in (
+        f"{digest.of_bytes(b'')}  ../../etc/passwd\n",
+        f"{digest.of_bytes(b'')}  /etc/passwd\n",
+        "junk\n",
+        "\n",
+    ):
         (bundle / "SHA256SUMS").write_text(sums + line)
         with pytest.raises(EnvironmentFault, match="not there"):
             kf.load(bundle)
@@ -102,13 +115,31 @@ def test_other_answers_than_the_recorded_ones_are_refused(bundle):
 
 HOSTILE = {
     "model.onnx": [b"", b"junk", b"\x08\x09" * 50],
-    "preparation.json": [b"{}", b"[]", b"null", b'{"version": 2}', b'{"version": 1, "columns": [], "features": []}',
-                         b'{"version": 1, "columns": [{}], "features": [{"op": "system"}]}',
-                         b'{"version": 1, "columns": [], "features": [{"op": "number", "column": "nope", "names": ["a"]}]}'],
-    "golden.jsonl": [b"{}\n", b"[]\n", b"junk\n", b'{"input": {}, "scores": [1]}\n', b'{"input": [], "scores": [0.5, 0.5]}\n',
-                     b"\xff\n"],
-    "bundle.json": [b"{}", b"[]", b"null", b'{"format": 1}', b'{"format": "x"}',
-                    b'{"format": 1, "task": "classification", "classes": 3, "inputs": [1], "ignored": [], "target": "y"}'],
+    "preparation.json": [
+        b"{}",
+        b"[]",
+        b"null",
+        b'{"version": 2}',
+        b'{"version": 1, "columns": [], "features": []}',
+        b'{"version": 1, "columns": [{}], "features": [{"op": "system"}]}',
+        b'{"version": 1, "columns": [], "features": [{"op": "number", "column": "nope", "names": ["a"]}]}',
+    ],
+    "golden.jsonl": [
+        b"{}\n",
+        b"[]\n",
+        b"junk\n",
+        b'{"input": {}, "scores": [1]}\n',
+        b'{"input": [], "scores": [0.5, 0.5]}\n',
+        b"\xff\n",
+    ],
+    "bundle.json": [
+        b"{}",
+        b"[]",
+        b"null",
+        b'{"format": 1}',
+        b'{"format": "x"}',
+        b'{"format": 1, "task": "classification", "classes": 3, "inputs": [1], "ignored": [], "target": "y"}',
+    ],
 }
 
 

@@ -67,8 +67,11 @@ def test_no_text_makes_coercion_raise(text):
     assert is_missing(text) in (True, False)
 
 
-@given(st.datetimes(min_value=dt.datetime(1, 1, 3), max_value=dt.datetime(9999, 12, 29),
-                    timezones=st.timezones() | st.none()))
+@given(
+    st.datetimes(
+        min_value=dt.datetime(1, 1, 3), max_value=dt.datetime(9999, 12, 29), timezones=st.timezones() | st.none()
+    )
+)
 @settings(max_examples=200, deadline=None)
 def test_dates_come_back_as_utc(moment):
     found = parse_date(moment.isoformat())
@@ -81,18 +84,51 @@ def test_the_edges_of_the_calendar_are_no_date_in_far_zones():
     assert parse_date("0001-01-01T00:00:00") == dt.datetime(1, 1, 1)
 
 
-@pytest.mark.parametrize(("text", "number"), [
-    (" 12 ", 12.0), ("1,234", 1234.0), ("1,234,567.5", 1234567.5), ("-1,234", -1234.0), ("1e3", 1000.0), ("12,34", None),
-    ("1_000", None), ("inf", None), ("nan", None), ("12 kg", None), ("", None), ("0x10", None), ("1e400", None),
-    ("\u00a012", 12.0), ("+5", 5.0), (",123", None), ("1234,567", None)])
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        (" 12 ", 12.0),
+        ("1,234", 1234.0),
+        ("1,234,567.5", 1234567.5),
+        ("-1,234", -1234.0),
+        ("1e3", 1000.0),
+        ("12,34", None),
+        ("1_000", None),
+        ("inf", None),
+        ("nan", None),
+        ("12 kg", None),
+        ("", None),
+        ("0x10", None),
+        ("1e400", None),
+        ("\u00a012", 12.0),
+        ("+5", 5.0),
+        (",123", None),
+        ("1234,567", None),
+    ],
+)
 def test_what_a_number_is(text, number):
     assert parse_number(text) == number
 
 
-@pytest.mark.parametrize(("value", "text"), [
-    (None, None), (True, "true"), (np.bool_(False), "false"), (1.0, "1"), (1.5, "1.5"), (np.float64(2.0), "2"),
-    (np.int8(3), "3"), (float("nan"), None), (2.0**53, "9007199254740992.0"), (dt.date(2020, 1, 2), "2020-01-02"),
-    (dt.datetime(2020, 1, 2, 3), "2020-01-02 03:00:00"), (np.datetime64("NaT"), None), (-0.0, "0"), ("", "")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, None),
+        (True, "true"),
+        (np.bool_(False), "false"),
+        (1.0, "1"),
+        (1.5, "1.5"),
+        (np.float64(2.0), "2"),
+        (np.int8(3), "3"),
+        (float("nan"), None),
+        (2.0**53, "9007199254740992.0"),
+        (dt.date(2020, 1, 2), "2020-01-02"),
+        (dt.datetime(2020, 1, 2, 3), "2020-01-02 03:00:00"),
+        (np.datetime64("NaT"), None),
+        (-0.0, "0"),
+        ("", ""),
+    ],
+)
 def test_the_text_of_a_cell(value, text):
     assert to_text(value) == text
 

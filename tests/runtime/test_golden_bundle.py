@@ -16,7 +16,9 @@ def test_the_golden_bundle_opens_for_ever():
     model = kf.load(DATA / "golden_bundle")
     recorded = json.loads((DATA / "golden_bundle_answers.json").read_text("utf-8"))
     kinds = {column.name: column.kind for column in model.bundle.inputs}
-    assert set(kinds.values()) == {"numeric", "categorical", "datetime", "text"} and model.bundle.manifest["format"] == 1
+    assert (
+        set(kinds.values()) == {"numeric", "categorical", "datetime", "text"} and model.bundle.manifest["format"] == 1
+    )
     answers = model.predict([line["input"] for line in recorded])
     assert len(recorded) == 12 and answers.errors == [""] * 12 and answers.unseen == {"city": 1}
     for place, line in enumerate(recorded):

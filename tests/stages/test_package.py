@@ -17,15 +17,32 @@ from keepfit.stages.results import as_json, json_of
 
 def packaged(run, trained=None, golden="synthetic"):
     files = run.files
-    return package(PackageOptions(golden=golden), "small", "version: 1\n", "card", {}, files["ingest"], files["split"],
-                   files["clean"], {**files["train"], **(trained or {})})
+    return package(
+        PackageOptions(golden=golden),
+        "small",
+        "version: 1\n",
+        "card",
+        {},
+        files["ingest"],
+        files["split"],
+        files["clean"],
+        {**files["train"], **(trained or {})},
+    )
 
 
 def test_the_gate_refuses_scores_that_differ(finished):
     native = unpack(json_of(finished.files["train"], "native.json"))
     whole = packaged(finished)
-    assert set(whole) == {"bundle.json", "model.onnx", "preparation.json", "profile.json", "recipe.yaml", "card.md",
-                          "golden.jsonl", "SHA256SUMS"}
+    assert set(whole) == {
+        "bundle.json",
+        "model.onnx",
+        "preparation.json",
+        "profile.json",
+        "recipe.yaml",
+        "card.md",
+        "golden.jsonl",
+        "SHA256SUMS",
+    }
     said = json.loads(whole["bundle.json"])["parity"]
     assert said["rows"] == len(native) == 60 and said["labels_equal"] == 1.0 and said["largest_difference"] <= 1e-4
     for row in (0, 11, 30, 59):
@@ -57,17 +74,27 @@ def test_labels_count_apart_from_probabilities():
 
 
 def test_golden_rows_are_nobodys_unless_asked(finished):
-    real = {tuple(sorted((k, str(v)) for k, v in row.items())) for row in
-            (dict(zip(("age", "city"), pair, strict=True)) for pair in zip(
-                *(json.loads(__import__("zlib").decompress(finished.files["ingest"]["table"]))["columns"][c]
-                  for c in ("age", "city")), strict=True))}
+    real = {
+        tuple(sorted((k, str(v)) for k, v in row.items()))
+        for row in (
+            dict(zip(("age", "city"), pair, strict=True))
+            for pair in zip(
+                *(
+                    json.loads(__import__("zlib").decompress(finished.files["ingest"]["table"]))["columns"][c]
+                    for c in ("age", "city")
+                ),
+                strict=True,
+            )
+        )
+    }
     for kind, lines in (("synthetic", 12), ("rows", 20), ("off", 0)):
         files = packaged(finished, golden=kind)
         assert json.loads(files["bundle.json"])["golden"] == kind
         rows = [json.loads(line)["input"] for line in files.get("golden.jsonl", b"").decode().splitlines()]
         assert len(rows) == lines and ("golden.jsonl" in files) == (kind != "off")
-        inside = sum(tuple(sorted((k, str(row[k])) for k in ("age", "city"))) in real for row in rows
-                     if row["age"] is not None)
+        inside = sum(
+            tuple(sorted((k, str(row[k])) for k in ("age", "city"))) in real for row in rows if row["age"] is not None
+        )
         assert inside == 0 if kind == "synthetic" else inside >= 15 or kind == "off"
 
 

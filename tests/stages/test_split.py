@@ -95,19 +95,24 @@ def test_given_parts_stay_and_only_what_is_absent_is_cut_from_train():
 
 
 @pytest.mark.parametrize("by", ["random", "stratified"])
-@pytest.mark.parametrize("rows", [300, 2400])
+@pytest.mark.parametrize("rows", [308, 2401])
 def test_equal_rows_stay_on_one_side(by, rows):
-    values = [n // 3 for n in range(rows)]
+    values = [n // 7 for n in range(rows)]
     found = parts({"x": values, "y": [("a", "b")[v % 2] for v in values]}, by=by)
-    sides = [set(found[n : n + 3]) for n in range(0, rows, 3)]
-    assert len(sides) == rows // 3 and all(len(side) == 1 for side in sides)
-    assert abs((found == "test").mean() - 0.2) < 0.05
+    sides = [set(found[n : n + 7]) for n in range(0, rows, 7)]
+    assert len(sides) == rows // 7 and all(len(side) == 1 for side in sides)
+    assert abs((found == "test").mean() - 0.2) < 0.1
 
 
-@pytest.mark.parametrize(("columns", "code"), [
-    ({"x": range(30), "y": [None] * 30}, "no_answers"), ({"x": range(30), "y": ["a"] * 30}, "one_class"),
-    ({"x": range(5), "y": ["a", "b", "a", "b", "a"]}, "too_few_rows"),
-    ({"x": range(300), "y": [f"name {n}" for n in range(300)]}, "too_many_classes")])
+@pytest.mark.parametrize(
+    ("columns", "code"),
+    [
+        ({"x": range(30), "y": [None] * 30}, "no_answers"),
+        ({"x": range(30), "y": ["a"] * 30}, "one_class"),
+        ({"x": range(5), "y": ["a", "b", "a", "b", "a"]}, "too_few_rows"),
+        ({"x": range(300), "y": [f"name {n}" for n in range(300)]}, "too_many_classes"),
+    ],
+)
 def test_targets_that_cannot_be_learned_are_coded_errors(columns, code):
     with pytest.raises(DataError) as caught:
         parts({name: list(values) for name, values in columns.items()})
@@ -139,7 +144,8 @@ def test_what_is_fitted_is_fitted_on_the_training_rows_only(tmp_path, learner):
         recipe = three_files(tmp_path / name, change)
         recipe.write_text(
             "version: 1\ndata: {train: train.csv, validation: valid.csv, test: test.csv, target: answer, "
-            f"columns: {{price: ignore}}}}\nmodel: {{use: {learner}, refit: false}}\n")
+            f"columns: {{price: ignore}}}}\nmodel: {{use: {learner}, refit: false}}\n"
+        )
         made.append(kf.run(recipe, ["model.params.rounds=10"] if learner == "gbdt" else [], workspace=tmp_path / name))
     names = ["preparation.json", "profile.json"] + (["model.onnx"] if learner == "linear" else [])
     same = [(made[0].bundle / n).read_bytes() == (made[1].bundle / n).read_bytes() for n in names]
@@ -151,8 +157,10 @@ def test_what_is_fitted_is_fitted_on_the_training_rows_only(tmp_path, learner):
 
 def test_a_copy_of_the_target_in_test_rows_only_helps_nobody(tmp_path):
     rng = np.random.default_rng(0)
-    rows = [{"x": float(rng.normal()), "leak": int(rng.integers(2)), "answer": ("no", "yes")[int(rng.integers(2))]}
-            for _ in range(400)]
+    rows = [
+        {"x": float(rng.normal()), "leak": int(rng.integers(2)), "answer": ("no", "yes")[int(rng.integers(2))]}
+        for _ in range(400)
+    ]
     for row in rows[250:]:
         row["leak"] = int(row["answer"] == "yes")
     for name, part in (("train", rows[:250]), ("test", rows[250:])):
@@ -173,8 +181,18 @@ def test_the_order_of_hash_seeds_changes_nothing(tmp_path):
     import sys
 
     recipe = write_recipe(tmp_path, mixed(120))
-    code = ("import sys, keepfit as kf, hashlib; r = kf.run(sys.argv[1], until='clean', workspace=sys.argv[2]);"
-            "print(hashlib.sha256(repr(sorted(r.files['clean'].items())).encode()).hexdigest())")
-    found = {subprocess.run([sys.executable, "-c", code, str(recipe), str(tmp_path / seed)], check=True, text=True,
-                            capture_output=True, env={**os.environ, "PYTHONHASHSEED": seed}).stdout for seed in "12"}
+    code = (
+        "import sys, keepfit as kf, hashlib; r = kf.run(sys.argv[1], until='clean', workspace=sys.argv[2]);"
+        "print(hashlib.sha256(repr(sorted(r.files['clean'].items())).encode()).hexdigest())"
+    )
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code, str(recipe), str(tmp_path / seed)],
+            check=True,
+            text=True,
+            capture_output=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in "12"
+    }
     assert len(found) == 1

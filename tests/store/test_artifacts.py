@@ -64,8 +64,10 @@ def test_damage_is_noticed_and_forgotten(tmp_path, damage):
 
 def test_run_numbers_are_never_given_twice(tmp_path):
     found = []
-    threads = [threading.Thread(target=lambda: found.append(Store(tmp_path).new_run(tmp_path / "runs", "r", ["k"])))
-               for _ in range(12)]
+    threads = [
+        threading.Thread(target=lambda: found.append(Store(tmp_path).new_run(tmp_path / "runs", "r", ["k"])))
+        for _ in range(12)
+    ]
     [t.start() for t in threads]
     [t.join() for t in threads]
     assert len(set(found)) == len(found) == 12
@@ -85,7 +87,11 @@ def entry(name: str, action: str = "dropped") -> Entry:
 
 def test_conservation_counts_each_dropped_sample_once():
     conserve(3, 1, [entry("a"), entry("b"), entry("a", "noted")])
-    for rows_in, kept, entries in [(3, 1, [entry("a")]), (3, 1, [entry("a"), entry("a")]), (2, 2, [entry("a")]),
-                                   (2, 1, [entry("a"), entry("a")])]:
+    for rows_in, kept, entries in [
+        (3, 1, [entry("a")]),
+        (3, 1, [entry("a"), entry("a")]),
+        (2, 2, [entry("a")]),
+        (2, 1, [entry("a"), entry("a")]),
+    ]:
         with pytest.raises(InternalFault, match="does not add up"):
             conserve(rows_in, kept, entries)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import tempfile
@@ -27,6 +28,9 @@ for room in (making, answers, service, tools):
 
 def main() -> None:
     """Run the command line and exit with the documented code."""
+    for stream in (sys.stdout, sys.stderr):  # a file name may hold bytes that are no text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -50,15 +54,15 @@ def run(arguments: list[str]) -> int:
 
         return _refused(EnvironmentFault("memory", "the machine has too little memory for this"), as_json)
     except Exception as error:  # the top border: clicks' own errors are usage, the rest is our fault
-        return _last_resort(error, as_json)
+        return _last_resort(error, arguments, as_json)
 
 
-def _last_resort(error: Exception, as_json: bool) -> int:
+def _last_resort(error: Exception, arguments: list[str], as_json: bool) -> int:
     from keepfit.core.errors import InternalFault, UsageError
 
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):
         message = error.format_message()
-        wrong = next((word for word in sys.argv[1:] if repr(word) in message), "")
+        wrong = next((word for word in arguments if repr(word) in message), "")
         hint = (
             nearest(wrong, [c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands])
             if "No such command" in message

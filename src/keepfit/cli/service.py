@@ -23,6 +23,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="address to bind; 127.0.0.1 unless the recipe says")] = None,
     port: Annotated[int | None, typer.Option(help="port; 8000 unless the recipe says, 0 is any free one")] = None,
     token_env: Annotated[str | None, typer.Option(help="environment variable with the bearer token")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """HTTP service of a bundle."""
     from keepfit.core.errors import UsageError
@@ -41,12 +42,17 @@ def serve(
     settings = ServeSettings(
         host=host or said.host, port=said.port if port is None else port, token=token, max_body_bytes=said.max_body
     )
-    answer(bundle, settings, lambda line: print(line, file=sys.stderr, flush=True))
+
+    def announce(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+        result({"url": line.split()[-1]}, as_json, "")
+
+    answer(bundle, settings, announce)
 
 
 def bench(
     bundle: Annotated[Path, typer.Argument(help="bundle folder", metavar="BUNDLE")],
-    rows: Annotated[int, typer.Option(help="single-row questions to ask")] = 500,
+    rows: Annotated[int, typer.Option(min=1, help="single-row questions to ask")] = 500,
     as_json: AsJson = False,
 ) -> None:
     """Latency percentiles, throughput, memory and size of a bundle, in this process."""

@@ -94,6 +94,10 @@ def from_os_error(error: OSError, doing: str) -> EnvironmentFault:
         errno.EPERM: ("not_permitted", "choose a folder you may write to, or change its permissions"),
         errno.EROFS: ("read_only", "choose a folder on a writable disk, for example --workspace DIR"),
         errno.EDQUOT: ("disk_full", "your quota is used up: free some space"),
+        errno.EFBIG: ("disk_full", "the system lets no file grow so large here: free some space or raise the limit"),
+        errno.ENOTDIR: ("not_a_folder", "a file stands where a folder must be: choose another place"),
+        errno.EEXIST: ("not_a_folder", "a file stands where a folder must be: choose another place"),
+        errno.EISDIR: ("is_a_folder", "a folder stands where a file must be: choose another name"),
         errno.EADDRINUSE: ("port_taken", "choose another --port"),
     }
     code, hint = hints.get(error.errno or 0, ("os_error", "see the message of the operating system"))

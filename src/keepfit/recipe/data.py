@@ -15,10 +15,12 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 class ReadOptions(Options):
     """How text files are read; whatever is not said is sniffed."""
 
-    delimiter: str | None = Field(None, description="field separator of a text file; sniffed when absent", min_length=1)
+    delimiter: str | None = Field(None, description="field separator of a text file, one character; sniffed when absent", min_length=1, max_length=1)
     header: bool = Field(True, description="whether the first line names the columns")
     names: list[str] | None = Field(None, description="column names, for files without a header")
-    quote: str | None = Field(None, description="quote character, or none for no quoting; sniffed when absent")
+    quote: str | None = Field(
+        None, pattern=r"^(.|none)$", description="quote character, or none for no quoting; sniffed when absent"
+    )
     missing: list[str] = Field(default_factory=list, description="more spellings of a missing value")
     encoding: str | None = Field(None, description="text encoding such as utf-8, latin-1, gb18030; sniffed when absent")
 

@@ -90,7 +90,7 @@ def _value(node: yaml.Node, path: tuple[str, ...], lines: Lines, origin: str) ->
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_object(node, deep=True)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError) as error:  # a tag whose text does not fit it
         raise RecipeError(
             "bad_yaml", "a value cannot be read", where=f"{origin}:{lines[path]}", seen=str(error)
         ) from None
@@ -109,7 +109,9 @@ def _override(given: dict[str, Any], override: str) -> None:
         place = below
     try:
         place[last] = yaml.safe_load(text) if text else ""
-    except yaml.YAMLError:
+    except RecursionError:
+        raise RecipeError("bad_override", "an override is nested too deep", where=key) from None
+    except (yaml.YAMLError, ValueError, KeyError, AttributeError):
         place[last] = text
 
 
@@ -165,7 +167,7 @@ def _explained(error: ValidationError, given: Mapping[str, Any], lines: Lines, o
         if not (place == 1 and first["loc"][0] == "model" and part == learner)
     )
     known = path if path in lines else path[:-1]
-    where = _where(path if path in lines or not lines else known, lines, origin) if path else origin
+    where = _where(known or path, lines, origin) if path else origin
     if first["type"] == "extra_forbidden":
         fields = _fields_at(path[:-1], str(learner))
         return RecipeError(
@@ -175,7 +177,7 @@ def _explained(error: ValidationError, given: Mapping[str, Any], lines: Lines, o
             hint=_homes(path[-1], fields),
         )
     if first["type"] == "missing":
-        return RecipeError("key_missing", f"the key {'.'.join(path)!r} is needed", where=where)
+        return RecipeError("key_missing", f"the key {'.'.join(path)!r} is needed", where=where if known else origin)
     if first["type"] == "union_tag_invalid":
         return RecipeError(
             "bad_value",

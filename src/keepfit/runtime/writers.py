@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from keepfit.core import atomic
-from keepfit.core.errors import DataError
+from keepfit.core.errors import DataError, EnvironmentFault
 
 Row = Sequence[Any]
 
@@ -74,12 +74,21 @@ def _parquet(lines: Path, names: Sequence[str], kinds: Sequence[str]) -> bytes:
 
     goal = lines.with_name("out.parquet")
     columns = ", ".join(f"{_quoted(name)}: '{kind}'" for name, kind in zip(names, kinds, strict=True))
-    with duckdb.connect(":memory:") as connection:
-        connection.execute("set threads=1")
-        connection.execute(
-            f"copy (select * from read_json('{lines}', format='newline_delimited', columns={{{columns}}},"
-            f" maximum_object_size=67108864)) to '{goal}' (format parquet)"
-        )
+    try:
+        with duckdb.connect(":memory:") as connection:
+            connection.execute("set threads=1")
+            connection.execute(
+                f"copy (select * from read_json('{lines}', format='newline_delimited', columns={{{columns}}},"
+                f" maximum_object_size=67108864)) to '{goal}' (format parquet)"
+            )
+    except duckdb.IOException as error:
+        raise EnvironmentFault(
+            "disk_full",
+            "a Parquet file cannot be written",
+            where=str(goal.parent),
+            seen=str(error)[:200],
+            hint="free some space in the temporary folder, or set TMPDIR to another one",
+        ) from None
     return goal.read_bytes()
 
 

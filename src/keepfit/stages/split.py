@@ -49,7 +49,7 @@ def split(section: DataOptions, asked: str, seed: int, ingested: Files) -> Files
                 "empty_split",
                 f"the {name} split has no rows",
                 seen=f"{len(kept)} rows",
-                hint="change data.split, or give more rows",
+                hint="change data.split, or give more rows; equal rows stay in one split",
             )
     learned = {label_text(text, task) for text in column[part == "train"]}
     if task.kind == "classification" and len(learned) < 2:

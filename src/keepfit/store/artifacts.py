@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from keepfit.core import atomic, digest
@@ -34,24 +34,23 @@ class Store:
                 )
         except OSError as error:
             raise from_os_error(error, "opening the workspace") from None
-        except sqlite3.Error as error:
-            raise EnvironmentFault(
-                "workspace",
-                "the workspace's journal cannot be opened",
-                where=str(self.folder),
-                seen=str(error),
-                hint="choose another --workspace DIR",
-            ) from None
 
     @contextmanager
     def _journal(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self.folder / "journal.sqlite", timeout=60)
         try:
-            connection.execute("pragma synchronous=full")
-            with connection:
-                yield connection
-        finally:
-            connection.close()
+            with closing(sqlite3.connect(self.folder / "journal.sqlite", timeout=60)) as connection:
+                connection.execute("pragma synchronous=full")
+                with connection:
+                    yield connection
+        except sqlite3.Error as error:
+            full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+            raise EnvironmentFault(
+                "disk_full" if full else "workspace",
+                "the workspace's journal cannot be used",
+                where=str(self.folder),
+                seen=str(error),
+                hint="free some space or choose another --workspace DIR",
+            ) from None
 
     def put(self, files: Mapping[str, bytes]) -> str:
         """Keep files; the name of the artifact is the digest of its listing."""

@@ -119,6 +119,7 @@ def fit(
 def _need_the_extra() -> None:
     try:
         import lightgbm  # noqa: F401
+        import matplotlib  # noqa: F401  the report needs it: said before hours of training
         import onnxmltools  # noqa: F401
         import sklearn  # noqa: F401
     except ModuleNotFoundError as error:
