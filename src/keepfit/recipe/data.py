@@ -15,7 +15,9 @@ Share = Annotated[float, Field(ge=0.0, lt=1.0)]
 class ReadOptions(Options):
     """How text files are read; whatever is not said is sniffed."""
 
-    delimiter: str | None = Field(None, description="field separator of a text file, one character; sniffed when absent", min_length=1, max_length=1)
+    delimiter: str | None = Field(
+        None, description="field separator of a text file; sniffed when absent", min_length=1, max_length=1
+    )
     header: bool = Field(True, description="whether the first line names the columns")
     names: list[str] | None = Field(None, description="column names, for files without a header")
     quote: str | None = Field(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -69,7 +68,7 @@ def fit(
     from keepfit.modalities.tabular.learners.data import Fold, Settings
     from keepfit.modalities.tabular.learners.graph import joined
 
-    start = time.monotonic()
+    limits = _limits(options, way, say)
     weigh = _class_weights(train.truth, classes) if way.balance == "class_weight" and classes else None
     encoded = np.eye(classes)[train.truth] if classes > 2 else train.truth.astype(float)[:, None]
     pool = np.concatenate([train.truth, valid.truth]) if getattr(options, "refit", True) else train.truth
@@ -86,14 +85,6 @@ def fit(
     )
     seen = fitted.preparation.apply(coerced(valid.table, rules))
     settings = Settings(classes, way.seed, way.threads, fitted.plain, fitted.linear, fitted.pairs)
-    limits = auto.Limits(
-        way.budget_s,
-        blend=getattr(options, "use", "") in ("auto", "ensemble"),
-        refit=getattr(options, "refit", True),
-        stopped=way.stopped,
-        say=say,
-        start=start,
-    )
     found = auto.search(
         _candidates(options, len(train.truth), way.preset),
         Fold(fitted.matrix, train.truth, _weights(train.truth, weigh)),
@@ -114,6 +105,19 @@ def fit(
     }
     scored = np.stack([*(t.scores for t in found.trials), found.blend])
     return Trained(fitted.preparation.to_bytes(), onnx, files, native, facts, [str(i) for i in ids[found.held]], scored)
+
+
+def _limits(options: Options, way: Way, say: Callable[[str, dict[str, Any]], None]) -> Any:
+    """What bounds the search; its clock starts at this moment."""
+    from keepfit.modalities.tabular.learners.auto import Limits
+
+    return Limits(
+        way.budget_s,
+        blend=getattr(options, "use", "") in ("auto", "ensemble"),
+        refit=getattr(options, "refit", True),
+        stopped=way.stopped,
+        say=say,
+    )
 
 
 def _need_the_extra() -> None:
