@@ -128,7 +128,7 @@ def test_auto_writes_the_leaderboard(tmp_path):
     [("mean", "most_frequent"), ("median", "missing"), ("constant", "none"), ("none", "missing"), ("auto", "missing")],
 )
 def test_missing_values_are_filled_as_said(tmp_path, numeric, categorical):
-    rows = mixed(150)
+    rows = mixed(300)
     recipe = write_recipe(
         tmp_path, rows, more=f"clean: {{missing: {{numeric: {numeric}, categorical: {categorical}}}}}\n"
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from keepfit.cli.output import HERE, AsJson, Workspace, result
+from keepfit.cli.output import HERE, AsJson, Quiet, Verb, Workspace, result
 
 BundlePath = Annotated[Path, typer.Argument(help="bundle folder, or a run folder that holds one", metavar="BUNDLE")]
 DataPath = Annotated[str, typer.Argument(help="file or glob of raw rows", metavar="DATA")]
@@ -17,7 +17,7 @@ DataPath = Annotated[str, typer.Argument(help="file or glob of raw rows", metava
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
     for verb in (predict, evaluate, verify, models, ledger):
-        app.command()(verb)
+        app.command(cls=Verb)(verb)
 
 
 def predict(
@@ -27,6 +27,7 @@ def predict(
         Path | None, typer.Option("-o", "--output", help="csv, parquet or jsonl; csv on stdout otherwise")
     ] = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Answers for raw data, one row per input row, in order."""
     from keepfit import api
@@ -34,7 +35,8 @@ def predict(
     write = None if as_json and output is None else sys.stdout.write
     counts = api.predict(bundle, data, output, write)
     unseen = "".join(f"\n{times} unseen values in column {name}" for name, times in counts["unseen"].items())
-    print(f"{counts['rows']} rows answered, {counts['errors']} of them with an error{unseen}", file=sys.stderr)
+    if not quiet:
+        print(f"{counts['rows']} rows answered, {counts['errors']} of them with an error{unseen}", file=sys.stderr)
     result({**counts, "output": str(output.resolve()) if output else None}, as_json, "")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from keepfit.cli.output import HERE, AsJson, Overrides, Quiet, Workspace, interruptible, progress, result
+from keepfit.cli.output import HERE, AsJson, Overrides, Quiet, Verb, Workspace, interruptible, progress, result
 
 if TYPE_CHECKING:
     from keepfit.engine.run import Run
@@ -18,7 +18,7 @@ RecipePath = Annotated[Path, typer.Argument(help="the recipe file", metavar="REC
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
     for verb in (init, check, run, fit, render):
-        app.command()(verb)
+        app.command(cls=Verb)(verb)
 
 
 def init(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from keepfit.core.events import Emit, Event
@@ -21,6 +23,24 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(help="key.path=value overrides of recipe keys", metavar="[KEY=VALUE]...")
 ]
 HERE = Path(".")
+_EVERYWHERE = {"--json": 0, "--quiet": 0, "-q": 0, "--workspace": 1}
+
+
+class Verb(TyperCommand):
+    """A verb that takes the options every verb takes, also where it has no use for them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Drop the common options that this verb does not declare, with their values."""
+        own = {option for parameter in self.params for option in parameter.opts}
+        kept, skip = [], 0
+        for word in args:
+            if skip:
+                skip -= 1
+            elif word.partition("=")[0] in _EVERYWHERE and word.partition("=")[0] not in own:
+                skip = 0 if "=" in word else _EVERYWHERE[word]
+            else:
+                kept.append(word)
+        return super().parse_args(ctx, kept)
 
 
 def result(value: Mapping[str, Any], as_json: bool, text: str) -> None:
@@ -82,15 +102,16 @@ def _line(event: Event) -> str:
 
 @contextmanager
 def interruptible() -> Iterator[Any]:
-    """A function that says whether Ctrl-C was pressed; the second Ctrl-C raises KeyboardInterrupt."""
+    """A function that says whether Ctrl-C was pressed; the second Ctrl-C ends the process with 130."""
     import signal
     import threading
 
     pressed = threading.Event()
 
     def on_signal(number: int, frame: object) -> None:
-        if pressed.is_set():
-            raise KeyboardInterrupt
+        if pressed.is_set():  # at once, even inside native code: every write is whole or absent
+            print("interrupted", file=sys.stderr, flush=True)
+            os._exit(130)
         pressed.set()
         print("stopping: packaging the best so far (Ctrl-C again ends at once)", file=sys.stderr, flush=True)
 

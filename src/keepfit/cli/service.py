@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
-from keepfit.cli.output import AsJson, result
+from keepfit.cli.output import AsJson, Verb, result
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    app.command()(serve)
-    app.command()(bench)
+    app.command(cls=Verb)(serve)
+    app.command(cls=Verb)(bench)
 
 
 def serve(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from keepfit.cli.output import AsJson, result
+from keepfit.cli.output import AsJson, Verb, result
 
 NOT_YET = {
     "explain": "why the model answered so",
@@ -25,7 +25,7 @@ NOT_YET = {
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
     for verb in (schema, parts, doctor):
-        app.command()(verb)
+        app.command(cls=Verb)(verb)
     for name, purpose in NOT_YET.items():
         app.command(
             name,

@@ -17,7 +17,7 @@ Scores = NDArray[np.float64]
 class Member:
     """A fitted learner. `onnx()` makes a model with one input [n, len(columns)] whose last output holds [n, k] scores.
 
-    `predict` is the learner's own code; `files` keeps the weights as text or safetensors, never a pickle.
+    `predict` is the learner's own code; `files` keeps the weights as text, never a pickle.
     """
 
     name: str
