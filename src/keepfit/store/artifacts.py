@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 import sqlite3
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -57,18 +58,24 @@ class Store:
         sums = {name: digest.of_bytes(data) for name, data in sorted(files.items())}
         name = digest.of_json(sums)
         place = self._place(name)
-        if place.exists() and self._read(name) is not None:
-            return name
-        try:
-            with atomic.new_folder(place) as scratch:
-                for file, data in files.items():
-                    (scratch / file).parent.mkdir(parents=True, exist_ok=True)
-                    (scratch / file).write_bytes(data)
-                (scratch / "files.json").write_bytes(digest.canonical(sums))
-        except OSError:
-            if self._read(name) is None:  # else another process kept the same files at this moment
-                raise
+        with self._writing():
+            if self._read(name) is None:
+                with atomic.new_folder(place) as scratch:
+                    for file, data in files.items():
+                        (scratch / file).parent.mkdir(parents=True, exist_ok=True)
+                        (scratch / file).write_bytes(data)
+                    (scratch / "files.json").write_bytes(digest.canonical(sums))
         return name
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One writer at a time; the lock goes with its process, however that ends."""
+        handle = os.open(self.folder / "objects" / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
     def get(self, artifact: str) -> Files | None:
         """The files of an artifact, or None when it is absent or any byte of it is not what was kept."""
@@ -141,11 +148,3 @@ class Store:
             return None
         whole = all(digest.of_bytes(files[name]) == wanted for name, wanted in sums.items())
         return files if whole and digest.of_json(sums) == artifact else None
-
-
-def sweep(folder: Path, age_s: float = 86_400) -> int:
-    """Remove scratch folders that killed writers left behind; returns how many."""
-    old = [p for p in folder.rglob(".*.part") if p.stat().st_mtime < time.time() - age_s]
-    for path in old:
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-    return len(old)
