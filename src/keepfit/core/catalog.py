@@ -13,6 +13,7 @@ from keepfit.core.errors import RecipeError, nearest
 from keepfit.core.options import Options
 
 _ROOM = "keepfit.modalities.tabular.options"
+_TRAINING = "keepfit.training.options"
 
 TABLE: dict[str, dict[str, str]] = {
     "tabular": {
@@ -21,6 +22,18 @@ TABLE: dict[str, dict[str, str]] = {
         "gbdt": f"{_ROOM}:GbdtOptions",
         "forest": f"{_ROOM}:ForestOptions",
         "ensemble": f"{_ROOM}:EnsembleOptions",
+    },
+    "optimizer": {
+        "adam": f"{_TRAINING}:AdamOptions",
+        "adamw": f"{_TRAINING}:AdamWOptions",
+        "sgd": f"{_TRAINING}:SgdOptions",
+    },
+    "schedule": {
+        "plateau": f"{_TRAINING}:PlateauOptions",
+        "cosine": f"{_TRAINING}:CosineOptions",
+        "onecycle": f"{_TRAINING}:OneCycleOptions",
+        "step": f"{_TRAINING}:StepOptions",
+        "constant": f"{_TRAINING}:ConstantOptions",
     },
 }
 

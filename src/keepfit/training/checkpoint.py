@@ -1,0 +1,163 @@
+"""Checkpoints: safetensors and JSON in a folder made by one rename; a damaged one is passed over for the one before."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from keepfit.core import atomic, digest
+from keepfit.core.errors import RecipeError, from_os_error
+
+FORMAT = 1
+_PREFIX = "step-"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint read back: groups of tensors by name, and the JSON state."""
+
+    tensors: dict[str, dict[str, Tensor]]
+    state: dict[str, Any]
+
+
+def save(
+    folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: dict[str, Any], keep: int
+) -> None:
+    """Write `step-N` and remove all but the last `keep`. Raises EnvironmentFault when the disk is full; what was there stays."""
+    goal = folder / f"{_PREFIX}{step:010d}"
+    try:
+        with atomic.new_folder(goal) as scratch:
+            sums = {}
+            for group, named in tensors.items():
+                data = save_tensors(_apart(named))
+                sums[group] = digest.of_bytes(data)
+                (scratch / f"{group}.safetensors").write_bytes(data)
+            text = json.dumps({"format": FORMAT, "sums": sums, **state}, sort_keys=True)
+            (scratch / "state.json").write_text(text)
+        for old in _all(folder)[:-keep]:
+            shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise from_os_error(error, "writing a checkpoint") from None
+
+
+def latest(folder: Path, identity: Mapping[str, Any]) -> Saved | None:
+    """The last whole checkpoint, None where there is none. Raises RecipeError when it belongs to another job."""
+    for place in reversed(_all(folder)):
+        found = _read(place)
+        if found is None:
+            continue
+        other = found.state["identity"]
+        differing = differences(json.loads(json.dumps(identity)), other)
+        if differing:
+            raise RecipeError(
+                "checkpoint_other_recipe",
+                "the checkpoint belongs to another recipe, other data or other library versions",
+                where=str(place),
+                seen="; ".join(differing[:8]),
+                hint="use --fresh to begin again, or put these keys back",
+            )
+        return found
+    return None
+
+
+def differences(one: Any, other: Any, path: str = "") -> list[str]:
+    """Dotted keys in which two JSON values differ, with both values."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        found = []
+        for key in sorted(set(one) | set(other)):
+            found += differences(one.get(key), other.get(key), f"{path}.{key}" if path else key)
+        return found
+    return [] if one == other else [f"{path}: {str(other)[:40]} in the checkpoint, {str(one)[:40]} here"]
+
+
+def clear(folder: Path) -> None:
+    """Remove all checkpoints."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _all(folder: Path) -> list[Path]:
+    """Checkpoints from old to new; scratch folders of killed writers are swept on the way."""
+    if not folder.is_dir():
+        return []
+    found = []
+    for name in sorted(os.listdir(folder)):
+        if name.startswith(_PREFIX):
+            found.append(folder / name)
+        elif name.startswith(f".{_PREFIX}"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+    return found
+
+
+def _read(place: Path) -> Saved | None:
+    try:
+        state = json.loads((place / "state.json").read_bytes())
+        tensors = {}
+        for group, wanted in state["sums"].items():
+            data = (place / f"{group}.safetensors").read_bytes()
+            if digest.of_bytes(data) != wanted:
+                return None
+            tensors[group] = load_tensors(data)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+        return None
+    return Saved(tensors, state) if state.get("format") == FORMAT else None
+
+
+def _apart(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, contiguous, and none sharing memory with another (safetensors refuses that)."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in named.items():
+        plain = tensor.detach().cpu().contiguous()
+        if plain.numel() and plain.data_ptr() in seen:
+            plain = plain.clone()
+        seen.add(plain.data_ptr())
+        found[name] = plain
+    return found
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The state of an optimizer as named tensors: `parameter number.name`."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{number}.{name}": value
+        for number, values in state.items()
+        for name, value in values.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Inverse of `optimizer_tensors`; the groups stay as they were made."""
+    whole = optimizer.state_dict()
+    whole["state"] = {}
+    for key, value in tensors.items():
+        number, _, name = key.partition(".")
+        whole["state"].setdefault(int(number), {})[name] = value
+    optimizer.load_state_dict(whole)
+
+
+def rng_tensors() -> dict[str, Tensor]:
+    """torch's random state, of every device."""
+    found = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        found |= {f"cuda{n}": state for n, state in enumerate(torch.cuda.get_rng_state_all())}
+    return found
+
+
+def load_rng(tensors: Mapping[str, Tensor]) -> None:
+    """Inverse of `rng_tensors`."""
+    torch.set_rng_state(tensors["cpu"])
+    for name, state in tensors.items():
+        if name.startswith("cuda"):
+            torch.cuda.set_rng_state(state, int(name.removeprefix("cuda")))

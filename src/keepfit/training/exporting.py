@@ -1,0 +1,61 @@
+"""A torch network as ONNX bytes: no paths, traces or names of the machine inside, any number of rows."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def to_onnx(network: nn.Module, example: torch.Tensor, *, name: str = "keepfit") -> Any:
+    """An ONNX model (opset 18) with one input `x` [n, ...] and one output; `example` has two rows. torch's exporter (dynamo)."""
+    network = network.eval()
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                network,
+                (example,),
+                dynamo=True,
+                opset_version=18,
+                input_names=["x"],
+                output_names=["out"],
+                dynamic_shapes=({0: torch.export.Dim("n", min=1)},),
+                external_data=False,
+                verbose=False,
+            )
+    finally:
+        logger.setLevel(level)
+    assert program is not None
+    model = program.model_proto
+    _bare(model.graph)
+    del model.metadata_props[:]
+    model.producer_name, model.producer_version, model.doc_string = "keepfit", "", ""
+    model.graph.name = name
+    return model
+
+
+def _bare(graph: Any) -> None:
+    """Take away stack traces, source paths and other notes."""
+    graph.doc_string = ""
+    del graph.metadata_props[:]
+    for value in [*graph.input, *graph.output, *graph.value_info]:
+        value.doc_string = ""
+        del value.metadata_props[:]
+    for constant in graph.initializer:
+        constant.doc_string = ""
+        del constant.metadata_props[:]
+    for node in graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _bare(attribute.g)

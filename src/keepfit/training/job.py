@@ -1,0 +1,53 @@
+"""What the trainer is given and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from keepfit.recipe.train import TrainFields
+from keepfit.training.loading import Examples
+
+Say = Callable[[str, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A network, the rows it learns from and those it is judged on, and everything else that the result depends on.
+
+    `classes` is 0 for numbers. `identity` is what the caller adds to tell two jobs apart (digests of the data, the
+    learner's parameters). `folder` keeps checkpoints; None keeps none. `budget_s` ends the run after the epoch in which
+    it is used up.
+    """
+
+    network: nn.Module
+    train: Examples
+    valid: Examples
+    options: TrainFields
+    classes: int
+    seed: int
+    threads: int = 2
+    identity: dict[str, Any] = field(default_factory=dict)
+    class_weights: Tensor | None = None
+    folder: Path | None = None
+    budget_s: float | None = None
+    device: str = "auto"
+    stopped: Callable[[], bool] = lambda: False
+    say: Say = lambda what, data: None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The network with its best weights, on the CPU and in evaluation mode, and how it came about."""
+
+    network: nn.Module
+    history: list[dict[str, Any]]
+    best_epoch: int
+    precision: str
+    lr: float
+    resumed_at: int | None
+    stopped_by: str  # epochs, early_stop, budget or interrupt

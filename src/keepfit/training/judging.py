@@ -1,0 +1,61 @@
+"""How good a network is on rows it does not learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from keepfit.training import precision
+from keepfit.training.loading import Examples, plain
+
+
+def judge(
+    network: nn.Module,
+    examples: Examples,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    size: int,
+    classes: int,
+    number_format: str,
+    device: str,
+) -> tuple[dict[str, float], NDArray[np.int64], NDArray[np.float64]]:
+    """Figures (`loss`, and `accuracy` for classes), the classes answered [n], and the class shares of the answers [k]."""
+    network.eval()
+    total, rows, right = 0.0, 0, 0
+    answered, counts = [], np.zeros(max(classes, 1))
+    with torch.no_grad():
+        for inputs, answers in plain(examples, max(size, 128)):
+            with precision.context(number_format, device):
+                scores = network(inputs.to(device)).float()
+            truth = answers.to(device)
+            total += float(loss(scores, truth)) * len(inputs)
+            rows += len(inputs)
+            if classes:
+                codes = truth if truth.ndim == 1 else truth.argmax(1)
+                best = scores.argmax(1)
+                right += int((best == codes).sum())
+                answered.append(best.cpu().numpy())
+                counts += np.bincount(codes.cpu().numpy(), minlength=classes)
+    found = {"loss": total / max(rows, 1)}
+    if not classes:
+        return found, np.empty(0, np.int64), counts
+    found["accuracy"] = right / max(rows, 1)
+    return found, np.concatenate(answered), counts / max(rows, 1)
+
+
+def rank(found: dict[str, float], classes: int) -> tuple[float, ...]:
+    """What the best epoch is chosen by: accuracy, then loss; loss alone for numbers."""
+    return (found["accuracy"], -found["loss"]) if classes else (-found["loss"],)
+
+
+def scores_of(network: nn.Module, examples: Examples, classes: int, size: int = 128) -> NDArray[np.float64]:
+    """Probabilities [n, k] in fp32, or numbers [n, 1] as the network gives them."""
+    found = []
+    with torch.no_grad():
+        for inputs, _ in plain(examples, size):
+            scores = network(inputs)
+            found.append((scores.softmax(1) if classes else scores).double().numpy())
+    return np.concatenate(found)

@@ -1,0 +1,91 @@
+"""What a recipe may say about optimizers and schedules; cheap to import."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from keepfit.core.options import Options
+
+Rate = float | Literal["auto"]
+
+
+class AdamOptions(Options):
+    """Adam (Kingma and Ba 2015); the penalty is added to the gradient."""
+
+    impl: ClassVar[str] = "keepfit.training.optimizers:adam"
+    use: Literal["adam"] = "adam"
+    lr: Rate = Field(1e-3, description="learning rate; auto runs the finder (Smith 2017)")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty; norms and biases are spared")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="decay of the two moments")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="rate of each layer is this times that of the one above")
+
+
+class AdamWOptions(Options):
+    """AdamW (Loshchilov and Hutter 2019); decay apart from the gradient."""
+
+    impl: ClassVar[str] = "keepfit.training.optimizers:adamw"
+    use: Literal["adamw"] = "adamw"
+    lr: Rate = Field(1e-3, description="learning rate; auto runs the finder (Smith 2017)")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled decay; norms and biases are spared")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="decay of the two moments")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="rate of each layer is this times that of the one above")
+
+
+class SgdOptions(Options):
+    """Stochastic gradient descent with momentum."""
+
+    impl: ClassVar[str] = "keepfit.training.optimizers:sgd"
+    use: Literal["sgd"] = "sgd"
+    lr: Rate = Field(0.05, description="learning rate; auto runs the finder (Smith 2017)")
+    weight_decay: float = Field(5e-4, ge=0, description="L2 penalty; norms and biases are spared")
+    momentum: float = Field(0.9, ge=0, lt=1, description="share of the last step that is kept")
+    nesterov: bool = Field(True, description="look ahead (Nesterov); needs momentum")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="rate of each layer is this times that of the one above")
+
+
+class PlateauOptions(Options):
+    """Lower the rate when the validation loss stands still."""
+
+    impl: ClassVar[str] = "keepfit.training.schedules:plateau"
+    use: Literal["plateau"] = "plateau"
+    factor: float = Field(0.5, gt=0, lt=1, description="what the rate is multiplied by")
+    patience: int = Field(2, ge=0, description="epochs without a better validation loss before that")
+    warmup: float = Field(0.0, ge=0, description="epochs of linear warm-up")
+
+
+class CosineOptions(Options):
+    """Half a cosine from the full rate down to `floor` (Loshchilov and Hutter 2017)."""
+
+    impl: ClassVar[str] = "keepfit.training.schedules:cosine"
+    use: Literal["cosine"] = "cosine"
+    floor: float = Field(0.0, ge=0, lt=1, description="last rate as a share of the full one")
+    warmup: float = Field(0.0, ge=0, description="epochs of linear warm-up")
+
+
+class OneCycleOptions(Options):
+    """Up by a cosine to the full rate, then down to nearly nothing (Smith 2018)."""
+
+    impl: ClassVar[str] = "keepfit.training.schedules:onecycle"
+    use: Literal["onecycle"] = "onecycle"
+    up: float = Field(0.3, gt=0, lt=1, description="share of the steps on the way up")
+    start: float = Field(0.04, gt=0, le=1, description="first rate as a share of the full one")
+
+
+class StepOptions(Options):
+    """Multiply the rate every few epochs."""
+
+    impl: ClassVar[str] = "keepfit.training.schedules:step"
+    use: Literal["step"] = "step"
+    every: int = Field(10, ge=1, description="epochs between two steps")
+    factor: float = Field(0.1, gt=0, lt=1, description="what the rate is multiplied by")
+    warmup: float = Field(0.0, ge=0, description="epochs of linear warm-up")
+
+
+class ConstantOptions(Options):
+    """The full rate throughout."""
+
+    impl: ClassVar[str] = "keepfit.training.schedules:constant"
+    use: Literal["constant"] = "constant"
+    warmup: float = Field(0.0, ge=0, description="epochs of linear warm-up")

@@ -1,0 +1,309 @@
+"""The loop: epochs and steps on plain torch; killed at any moment it goes on and ends with the same bytes.
+
+What the next step depends on is weights, optimizer, average, random state and place in the epoch: all are in a
+checkpoint. Batches are pure functions of (seed, epoch, index), so that nothing else has to be.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from keepfit.core import atomic, digest
+from keepfit.training import checkpoint, finder, losses, optimizers, precision, schedules
+from keepfit.training.diagnosis import Watch, nothing_learned
+from keepfit.training.job import Fitted, Job
+from keepfit.training.judging import judge, rank
+from keepfit.training.loading import batches, stream
+from keepfit.training.memory import recompute
+
+
+def train(job: Job) -> Fitted:
+    """Train to the end, from the last checkpoint where there is one.
+
+    Raises DataError with a diagnosis for numerical trouble, RecipeError for a checkpoint of another job,
+    EnvironmentFault where a checkpoint cannot be written.
+    """
+    with _quiet(job.threads):
+        return _Training(job).run()
+
+
+@contextmanager
+def _quiet(threads: int) -> Iterator[None]:
+    """Deterministic kernels and a number of threads, put back afterwards; the caller's random state is not touched."""
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng():
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before[0])
+            torch.use_deterministic_algorithms(before[1])
+
+
+class _Training:
+    """One run: the objects that change from step to step."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, said = job, job.options
+        torch.manual_seed(job.seed)
+        self.device = _device(job.device)
+        self.network = job.network.to(self.device)
+        if said.channels_last:
+            self.network = self.network.to(memory_format=torch.channels_last)
+        if said.gradient_checkpointing:
+            recompute(self.network)
+        self.loss = losses.make(
+            said.loss, classes=job.classes, weights=job.class_weights, smoothing=said.label_smoothing
+        )
+        self.epoch_batches = len(batches(job.seed, 0, len(job.train), said.batch_size))
+        self.epoch_steps = math.ceil(self.epoch_batches / said.accumulate)
+        self.lr, self.precision = self._choices()
+        self.forward = torch.compile(self.network) if said.compile else self.network
+        self.optimizer = optimizers.make(said.optimizer, self.network, self.lr)
+        self.share = schedules.share_of(said.schedule, self.epoch_steps, said.epochs)
+        self.scaler = torch.amp.GradScaler(self.device.split(":")[0], enabled=self.precision == "fp16")
+        self.average = copy.deepcopy(self.network) if said.ema else None
+        self.watch = Watch()
+        self.epoch = self.place = self.step = self.bad = 0
+        self.history: list[dict[str, Any]] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_rank: tuple[float, ...] = ()
+        self.best_epoch = 0
+        self.total = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.resumed_at: int | None = None
+        self.stopped_by = "epochs"
+
+    def run(self) -> Fitted:
+        """All epochs that are left."""
+        start = time.monotonic()
+        self._resume()
+        while self.epoch < self.job.options.epochs and not self._has_stood_still():
+            if not self._one_epoch():
+                self.stopped_by = "interrupt"
+                break
+            if self.job.budget_s is not None and time.monotonic() - start > self.job.budget_s:
+                self.stopped_by = "budget"
+                break
+        if self.best:
+            self.network.load_state_dict(self.best)
+        elif self.average is not None:
+            self.network.load_state_dict(self.average.state_dict())
+        network = self.network.to("cpu", memory_format=torch.contiguous_format).eval()
+        return Fitted(network, self.history, self.best_epoch, self.precision, self.lr, self.resumed_at, self.stopped_by)
+
+    def _has_stood_still(self) -> bool:
+        said = self.job.options.early_stop
+        if said == "off" or self.bad < said.patience:
+            return False
+        self.stopped_by = "early_stop"
+        return True
+
+    def _one_epoch(self) -> bool:
+        """The batches that are left of this epoch, then its judgement. False when it was interrupted."""
+        job, said = self.job, self.job.options
+        rows = batches(job.seed, self.epoch, len(job.train), said.batch_size)
+        self.forward.train()
+        found = stream(job.train, rows, self.epoch, start=self.place, workers=said.workers)
+        for inputs, answers in found:
+            self._learn(inputs, answers, last=self.place + 1 == len(rows))
+            self.place += 1
+            if said.checkpoint.every and self.step % said.checkpoint.every == 0 and self._is_between_steps():
+                self._save()
+            if job.stopped() and self.place < len(rows):
+                return False
+        self._judge(len(rows))
+        self.epoch, self.place = self.epoch + 1, 0
+        self.total.zero_()
+        if self.epoch < said.epochs:
+            self._save()
+        return True
+
+    def _is_between_steps(self) -> bool:
+        """Whether no gradient is half gathered: only then a checkpoint is the whole state."""
+        return self.place % self.job.options.accumulate == 0 and self.place < self.epoch_batches
+
+    def _learn(self, inputs: Tensor, answers: Tensor, *, last: bool) -> None:
+        """Forward, backward and, every `accumulate` batches, a step."""
+        said = self.job.options
+        inputs, answers = self._placed(inputs), answers.to(self.device, non_blocking=True)
+        with precision.context(self.precision, self.device):
+            scores = self.forward(inputs)
+        loss = self.loss(scores.float(), answers)
+        self.scaler.scale(loss / said.accumulate).backward()
+        self.total += loss.detach()
+        if self.device == "cpu" or self.step % 20 == 0:  # reading a value from an accelerator waits for it
+            self.watch.loss(float(loss.detach()), self.step, self._rate(), self.network, inputs)
+        if last or (self.place + 1) % said.accumulate == 0:
+            self._step()
+
+    def _placed(self, inputs: Tensor) -> Tensor:
+        moved = inputs.to(self.device, non_blocking=True)
+        if self.job.options.channels_last and moved.ndim == 4:
+            return moved.contiguous(memory_format=torch.channels_last)
+        return moved
+
+    def _rate(self) -> float:
+        return self.lr * self.share(self.step, [entry["loss"] for entry in self.history])
+
+    def _step(self) -> None:
+        said, rate = self.job.options, self._rate()
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["scale"]
+        if said.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            norm = nn.utils.clip_grad_norm_(self.network.parameters(), said.clip_norm)
+            if not self.scaler.is_enabled() and (self.device == "cpu" or self.step % 20 == 0):
+                self.watch.norm(float(norm), self.step, rate)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        if self.average is not None:
+            self._follow()
+
+    def _follow(self) -> None:
+        """The running average of the weights; buffers are copied."""
+        assert self.average is not None
+        decay = min(self.job.options.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
+            for kept, seen in zip(self.average.buffers(), self.network.buffers(), strict=True):
+                kept.copy_(seen)
+
+    def _judge(self, count: int) -> None:
+        """The validation figures of this epoch; keeps the weights when they are the best so far."""
+        job = self.job
+        judged = self.average if self.average is not None else self.network
+        found, answered, shares = judge(
+            judged, job.valid, self.loss, job.options.batch_size, job.classes, self.precision, self.device
+        )
+        entry = {"epoch": self.epoch + 1, "train_loss": float(self.total) / count, **found, "lr": self._rate()}
+        self.history.append(entry)
+        job.say("epoch", {**entry, "of": job.options.epochs})
+        if not math.isfinite(found["loss"]):
+            self.watch.loss(found["loss"], self.step, self._rate(), self.network, torch.zeros(1))
+        ranked = rank(found, job.classes)
+        if not self.best_rank or ranked > self.best_rank:
+            self.best_rank, self.best_epoch, self.bad = ranked, self.epoch + 1, 0
+            self.best = {name: value.detach().clone() for name, value in judged.state_dict().items()}
+        else:
+            self.bad += 1
+        if job.classes:
+            nothing_learned(self.history, shares, answered, job.options.epochs, self.lr)
+
+    def _identity(self) -> dict[str, Any]:
+        said = self.job.options.model_dump(mode="json", exclude={"workers", "checkpoint"})
+        shapes = {name: list(value.shape) for name, value in self.network.state_dict().items()}
+        return {
+            "train": said,
+            "seed": self.job.seed,
+            "classes": self.job.classes,
+            "rows": [len(self.job.train), len(self.job.valid)],
+            "network": digest.of_json(shapes),
+            "learns": sum(p.requires_grad for p in self.network.parameters()),
+            "threads": self.job.threads,
+            "device": self.device.split(":")[0],
+            "torch": torch.__version__,
+            **self.job.identity,
+        }
+
+    def _save(self) -> None:
+        job = self.job
+        if job.folder is None:
+            return
+        tensors = {
+            "model": self.network.state_dict(),
+            "optimizer": checkpoint.optimizer_tensors(self.optimizer),
+            "random": checkpoint.rng_tensors(),
+        }
+        if self.average is not None:
+            tensors["average"] = self.average.state_dict()
+        if self.best:
+            tensors["best"] = self.best
+        state = {
+            "identity": self._identity(),
+            "epoch": self.epoch,
+            "place": self.place,
+            "step": self.step,
+            "bad": self.bad,
+            "best": [list(self.best_rank), self.best_epoch],
+            "history": self.history,
+            "total": float(self.total),
+            "scaler": self.scaler.state_dict(),
+            "norms": [list(self.watch.norms), self.watch.wild],
+        }
+        checkpoint.save(job.folder, self.step, tensors, state, job.options.checkpoint.keep)
+
+    def _resume(self) -> None:
+        job = self.job
+        saved = checkpoint.latest(job.folder, self._identity()) if job.folder is not None else None
+        if saved is None:
+            return
+        state, tensors = saved.state, saved.tensors
+        self.network.load_state_dict(tensors["model"])
+        checkpoint.load_optimizer(self.optimizer, tensors["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(tensors["average"])
+        self.best = {name: value.to(self.device) for name, value in tensors.get("best", {}).items()}
+        self.epoch, self.place, self.step, self.bad = (state[key] for key in ("epoch", "place", "step", "bad"))
+        self.best_rank, self.best_epoch = tuple(state["best"][0]), state["best"][1]
+        self.history, self.resumed_at = state["history"], state["step"]
+        self.total.fill_(state["total"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+        self.watch.norms.extend(state["norms"][0])
+        self.watch.wild = state["norms"][1]
+        checkpoint.load_rng(tensors["random"])
+        job.say("resumed", {"epoch": self.epoch + 1, "step": self.step})
+
+    def _choices(self) -> tuple[float, str]:
+        """Learning rate and precision; what was measured is kept beside the checkpoints, for it may come out otherwise."""
+        job, said = self.job, self.job.options
+        kept = job.folder / "choices.json" if job.folder is not None else None
+        if kept is not None and kept.exists():
+            found = json.loads(kept.read_bytes())
+            if (found["asked"], found["identity"]) == ([said.optimizer.lr, said.precision], job.identity):
+                return found["lr"], found["precision"]
+        rows = np.arange(min(said.batch_size, len(job.train)), dtype=np.int64)
+        inputs, answers = job.train.batch(rows, 0)
+        batch = self._placed(inputs), answers.to(self.device)
+        steps = self.epoch_batches * said.epochs
+        taken, seconds = precision.choose(said.precision, self.network, batch, self.loss, self.device, steps)
+        if seconds:
+            job.say("precision", {"chosen": taken, "step_ms": {k: round(1000 * v, 2) for k, v in seconds.items()}})
+        lr = said.optimizer.lr
+        if lr == "auto":
+            lr, curve = finder.find(
+                self.network,
+                said.optimizer,
+                job.train,
+                self.loss,
+                seed=job.seed,
+                batch_size=said.batch_size,
+                device=self.device,
+            )
+            job.say("found_lr", {"lr": lr, "steps": len(curve)})
+        if kept is not None:
+            asked = [said.optimizer.lr, said.precision]
+            value = {"asked": asked, "identity": job.identity, "lr": lr, "precision": taken}
+            atomic.write_text(kept, json.dumps(value, sort_keys=True))
+        return float(lr), taken
+
+
+def _device(asked: str) -> str:
+    if asked != "auto":
+        return asked
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
