@@ -12,6 +12,19 @@ import torch
 from torch import nn
 
 
+class Answering(nn.Module):
+    """A network with what turns its scores into answers: softmax, or the target's own scale."""
+
+    def __init__(self, network: nn.Module, classes: int, mean: float, scale: float) -> None:
+        super().__init__()
+        self.network, self.classes, self.mean, self.scale = network, classes, mean, scale
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Probabilities [n, k], or numbers [n, 1]."""
+        scores: torch.Tensor = self.network(x)
+        return scores.softmax(1) if self.classes else scores * self.scale + self.mean
+
+
 def to_onnx(network: nn.Module, example: torch.Tensor, *, name: str = "keepfit") -> Any:
     """An ONNX model (opset 18) with one input `x` [n, ...] and one output; `example` has two rows. torch's exporter (dynamo)."""
     network = network.eval()

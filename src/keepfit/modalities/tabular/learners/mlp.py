@@ -18,7 +18,7 @@ from keepfit.core import digest
 from keepfit.modalities.tabular.learners.data import Fold, NetworkWay, Settings
 from keepfit.modalities.tabular.learners.graph import Member, Scores
 from keepfit.modalities.tabular.options import MlpParams
-from keepfit.training.exporting import to_onnx
+from keepfit.training.exporting import Answering, to_onnx
 from keepfit.training.job import Job
 from keepfit.training.judging import scores_of
 from keepfit.training.loading import Batch
@@ -63,18 +63,6 @@ class TableNetwork(nn.Module):
             parts.append(table(known.clamp(0, count + 1).long()))
         scores: Tensor = self.head(self.trunk(torch.cat(parts, 1)))
         return scores
-
-
-class _Answering(nn.Module):
-    """The network with what turns its scores into answers: softmax, or the target's own scale."""
-
-    def __init__(self, network: nn.Module, classes: int, mean: float, scale: float) -> None:
-        super().__init__()
-        self.network, self.classes, self.mean, self.scale = network, classes, mean, scale
-
-    def forward(self, x: Tensor) -> Tensor:
-        scores: Tensor = self.network(x)
-        return scores.softmax(1) if self.classes else scores * self.scale + self.mean
 
 
 class _Rows:
@@ -130,7 +118,7 @@ def fit(params: MlpParams, train: Fold, valid: Fold | None, settings: Settings) 
             say=way.say,
         )
     )
-    answering = _Answering(fitted.network, settings.classes, mean, scale).eval()
+    answering = Answering(fitted.network, settings.classes, mean, scale).eval()
     example = rows[0].batch(np.array([0, len(rows[0]) - 1]), None)[0]
 
     def predict(features: Any) -> Scores:

@@ -1,0 +1,1 @@
+"""One file per learner for pictures; the only place with heavy imports."""
