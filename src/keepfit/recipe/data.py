@@ -49,11 +49,12 @@ class SplitOptions(Options):
 class DataOptions(Options):
     """Sources, target, column kinds, reading, splitting and balance."""
 
-    source: str | None = Field(None, description="file, glob, sklearn:NAME; .csv .tsv .parquet .jsonl .json, gz too")
+    source: str | None = Field(None, description="file, glob, sklearn:NAME; .csv .tsv .parquet .jsonl .json, gz too; a folder or .zip per class")
     train: str | None = Field(None, description="training source, where the splits are given")
     validation: str | None = Field(None, description="validation source; cut from train when absent")
     test: str | None = Field(None, description="test source; with it no other test split is made")
-    target: str = Field(description="the column to predict")
+    target: str = Field(description="the column to predict; not needed for a folder per class")
+    image: str | None = Field(None, description="the column of picture paths, where a table lists pictures")
     columns: dict[str, Kind] = Field(default_factory=dict, description="column kinds that override what is inferred")
     read: ReadOptions = Field(
         default_factory=lambda: ReadOptions.model_validate({}), description="how text files are read"

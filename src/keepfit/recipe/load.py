@@ -12,7 +12,15 @@ from pydantic import BaseModel, ValidationError
 
 from keepfit.core import catalog
 from keepfit.core.errors import RecipeError, from_os_error, nearest
-from keepfit.recipe.model import NOT_YET, NOT_YET_VALUES, RecipeFields, recipe_class, unused_keys
+from keepfit.recipe.model import (
+    MODALITIES,
+    NOT_YET,
+    NOT_YET_VALUES,
+    RecipeFields,
+    learns_by_network,
+    recipe_class,
+    unused_keys,
+)
 
 Lines = dict[tuple[str, ...], int]
 _DEEPEST, _MOST_KEYS = 20, 20_000
@@ -62,13 +70,61 @@ def parse(
     _refuse_not_yet(given, lines, origin)
     if isinstance(given.get("model"), dict):
         given["model"] = {"use": "auto", **given["model"]}
+    modality = _modality(given, folder or Path.cwd())
+    filled = _with_defaults(given, modality)
     try:
-        recipe = recipe_class().model_validate(given)
+        recipe = recipe_class(modality).model_validate(filled)
     except ValidationError as error:
         raise _explained(error, given, lines, origin) from None
     recipe._folder = folder or Path.cwd()
     _refuse_unused(recipe, given, lines, origin)
     return recipe
+
+
+def _modality(given: Mapping[str, Any], folder: Path) -> str:
+    """What the recipe says; else image where it names a column of pictures or its source looks like pictures."""
+    said = given.get("modality")
+    if isinstance(said, str):
+        return said if said in MODALITIES else "tabular"
+    data = given.get("data")
+    if not isinstance(data, Mapping):
+        return "tabular"
+    if data.get("image") is not None:
+        return "image"
+    source = data.get("source", data.get("train"))
+    if not isinstance(source, str) or ":" in source.partition("/")[0]:
+        return "tabular"
+    looks: Any = catalog.load("keepfit.modalities.image.read:looks_like_pictures")
+    return "image" if looks(source, folder) else "tabular"
+
+
+def _with_defaults(given: Mapping[str, Any], modality: str) -> dict[str, Any]:
+    """The recipe over what its modality and its learner prefer; what the recipe says stands."""
+    filled = dict(given)
+    if modality == "image":
+        filled["modality"] = modality
+        if isinstance(given.get("data"), Mapping):
+            filled["data"] = {"target": "label", **given["data"]}
+    model = given.get("model")
+    use = model.get("use", "auto") if isinstance(model, Mapping) else "auto"
+    train = given.get("train", {})
+    if isinstance(use, str) and learns_by_network(modality, use) and isinstance(train, Mapping):
+        preset = given.get("preset", "balanced")
+        prefers = catalog.options_of(modality, use).train_defaults(  # type: ignore[attr-defined]
+            preset if preset in ("fast", "balanced", "best") else "balanced"
+        )
+        filled["train"] = _over(prefers, train)
+    return filled
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` laid over `below`; another `use` starts from nothing, a bare name is a `use`."""
+    found = dict(below)
+    for key, value in above.items():
+        under, said = below.get(key), {"use": value} if key in ("optimizer", "schedule") and isinstance(value, str) else value
+        same = isinstance(said, Mapping) and isinstance(under, Mapping) and said.get("use", under.get("use")) == under.get("use")
+        found[key] = {**under, **said} if same and isinstance(under, Mapping) and isinstance(said, Mapping) else value
+    return found
 
 
 def _value(node: yaml.Node, path: tuple[str, ...], lines: Lines, origin: str) -> Any:

@@ -7,26 +7,28 @@ from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PrivateAttr, create_model
+from pydantic import BeforeValidator, Field, PrivateAttr, create_model
 
 from keepfit.core import catalog
 from keepfit.core.options import Options
 from keepfit.recipe.clean import CleanOptions
 from keepfit.recipe.data import DataOptions
 from keepfit.recipe.outcome import BudgetOptions, EvaluateOptions, ExplainOptions, PackageOptions, ServeOptions
+from keepfit.recipe.train import train_class
 
 NOT_YET = {
-    "": {"augment", "train", "tune", "compress", "export", "monitor", "retrain"},
-    "data": {"text", "image"},
+    "": {"tune", "compress", "export", "monitor", "retrain"},
+    "data": {"text"},
+    "train": {"distributed"},
     "budget": {"memory", "disk"},
     "clean": {"near_duplicates", "outliers", "labels", "leaks"},
-    "model": {"pretrained", "adapter", "custom"},
+    "model": {"adapter"},
     "serve": {"record", "batch"},
 }
 NOT_YET_VALUES = {
     "task": {"detection", "generation"},
-    "modality": {"image", "text"},
-    "model.use": {"mlp", "cnn", "pretrained", "tfidf", "custom"},
+    "modality": {"text"},
+    "model.use": {"tfidf"},
     "data.balance": {"oversample", "undersample", "smote"},
 }
 
@@ -38,7 +40,9 @@ class RecipeFields(Options):
     name: str = Field("model", pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="name of runs and bundle")
     seed: int = Field(0, ge=0, lt=2**31, description="every random choice follows from it")
     task: Literal["auto", "classification", "regression"] = Field("auto", description="auto: from the target")
-    modality: Literal["tabular"] = Field("tabular", description="kind of input")
+    modality: Literal["tabular", "image"] = Field(
+        "tabular", description="kind of input; follows from the source when absent"
+    )
     preset: Literal["fast", "balanced", "best"] = Field("balanced", description="how hard auto tries")
     budget: BudgetOptions = Field(default_factory=lambda: BudgetOptions.model_validate({}), description="limits")
     data: DataOptions = Field(description="sources, target, columns, split")
@@ -54,6 +58,8 @@ class RecipeFields(Options):
     package: PackageOptions = Field(default_factory=lambda: PackageOptions.model_validate({}), description="the bundle")
     serve: ServeOptions = Field(default_factory=lambda: ServeOptions.model_validate({}), description="the service")
     model: Any = None
+    train: Any = None
+    augment: Any = None
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
 
     @property
@@ -62,16 +68,38 @@ class RecipeFields(Options):
         return self._folder
 
 
+MODALITIES = ("tabular", "image")
+
+
 @cache
-def recipe_class() -> type[RecipeFields]:
-    """The closed model with the learners of the catalog in its `model` section."""
-    parts = [catalog.options_of("tabular", name) for name in catalog.TABLE["tabular"]]
+def recipe_class(modality: str = "tabular") -> type[RecipeFields]:
+    """The closed model with the learners of a modality in its `model` section."""
+    parts = [catalog.options_of(modality, name) for name in catalog.TABLE[modality]]
     union: Any = Annotated[reduce(or_, parts), Field(discriminator="use")]
-    default = catalog.options_of("tabular", "auto")
+    default = catalog.options_of(modality, "auto")
     made: type[RecipeFields] = create_model(
-        "Recipe", __base__=RecipeFields, model=(union, Field(default_factory=default, description="the learner"))
+        "Recipe",
+        __base__=RecipeFields,
+        model=(union, Field(default_factory=default, description="the learner")),
+        train=(
+            train_class(),
+            Field(default_factory=lambda: train_class().model_validate({}), description="how networks learn"),
+        ),
+        augment=(list[_augmentation()], Field(default_factory=list, description="of training pictures")),  # type: ignore[misc]
     )
     return made
+
+
+def _augmentation() -> Any:
+    """One step of augmentation; a bare name is read too."""
+    parts = [catalog.options_of("augment", name) for name in catalog.TABLE["augment"]]
+    union: Any = Annotated[reduce(or_, parts), Field(discriminator="use")]
+    return Annotated[union, BeforeValidator(lambda value: {"use": value} if isinstance(value, str) else value)]
+
+
+def learns_by_network(modality: str, use: str) -> bool:
+    """Whether a learner is a network, so that the `train` section is read."""
+    return use in catalog.TABLE[modality] and hasattr(catalog.options_of(modality, use), "train_defaults")
 
 
 Recipe = RecipeFields
@@ -81,8 +109,17 @@ def unused_keys(recipe: RecipeFields) -> set[str]:
     """Dotted keys that no stage of this recipe's plan reads."""
     learner = recipe.model.use
     unused = set()
-    if learner not in ("auto", "ensemble"):
-        unused |= {"budget", "preset"}
+    network = learns_by_network(recipe.modality, learner)
+    if not network:
+        unused |= {"train"}
+        if learner not in ("auto", "ensemble"):
+            unused |= {"budget", "preset"}
+    elif "time" not in recipe.budget.model_fields_set:
+        unused |= {"budget"}
+    if recipe.modality != "image":
+        unused |= {"augment", "data.image"}
+    else:
+        unused |= {"clean.missing", "clean.drop_rows_missing_over", "data.columns", "explain"}
     if recipe.data.train is not None:
         if recipe.data.test is not None:
             unused |= {"data.split.test"}
