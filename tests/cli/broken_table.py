@@ -79,7 +79,8 @@ data_case("header only", "no_rows", "age,city,answer\n")
 data_case("one-class target", "one_class", table("age,answer", lambda n: f"{n * 7 % 31},yes"))
 data_case("all features missing", "no_features", table("id,a,b,answer", lambda n: f"K{n:05d},,?,{'ny'[n % 2]}"))
 data_case("all features constant", "no_features", table("id,a,b,answer", lambda n: f"K{n:05d},1,x,{'ny'[n % 2]}"))
-data_case("the target is the only column", "empty_split", table("answer", lambda n: "ny"[n % 2]))
+data_case("equal rows but for the target", "no_features", table("a,b,answer", lambda n: f"1,x,{'ny'[n % 2]}"))
+data_case("the target is the only column", "no_features", table("answer", lambda n: "ny"[n % 2]))
 data_case("duplicate column names", "duplicate_columns", ages.replace("city", "age", 1))
 data_case("binary junk named .csv", "binary_file", bytes(range(256)) * 40)
 data_case("a picture named .csv", "binary_file", b"\x89PNG\r\n\x1a\n" + bytes(range(200)) * 9)
@@ -122,6 +123,16 @@ def _(folder: Path, bundle: Path) -> list[str]:
     return ["run", str(recipe(folder, source="gone.csv"))]
 
 
+@case("source of a kind to come", 3, "not_available")
+def _(folder: Path, bundle: Path) -> list[str]:
+    return ["run", str(recipe(folder, source="postgresql://me:secret@host/db"))]
+
+
+@case("prediction for a source of a kind to come", 3, "not_available")
+def _(folder: Path, bundle: Path) -> list[str]:
+    return ["predict", str(bundle), "https://example.org/a.csv"]
+
+
 @case("missing file of fit", 3, "no_file")
 def _(folder: Path, bundle: Path) -> list[str]:
     return ["fit", str(folder / "gone.csv"), "--target", "answer"]
@@ -149,7 +160,7 @@ def _(folder: Path, bundle: Path) -> list[str]:
     return ["run", str(recipe(folder, source="part-*.csv"))]
 
 
-@case("train and test with other columns", 3, "columns_differ")
+@case("train and test with other columns", 3, "columns_differ", "a.csv")
 def _(folder: Path, bundle: Path) -> list[str]:
     (folder / "a.csv").write_text(ages)
     (folder / "b.csv").write_text(ages.replace("city", "town", 1))
@@ -158,7 +169,7 @@ def _(folder: Path, bundle: Path) -> list[str]:
     return ["run", str(path)]
 
 
-@case("test file without the target", 3, "columns_differ")
+@case("test file without the target", 3, "columns_differ", "b.csv")
 def _(folder: Path, bundle: Path) -> list[str]:
     (folder / "a.csv").write_text(ages)
     (folder / "b.csv").write_text(ages.replace("answer", "reply", 1))

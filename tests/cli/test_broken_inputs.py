@@ -149,6 +149,21 @@ def test_predict_to_a_full_disk(limit: int, finished: Any, tmp_path: Path) -> No
         assert {path.name for path in tmp_path.iterdir()} == {"t.csv"}
 
 
+def test_predict_prints_nothing_before_it_refuses(finished: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    assert main.run(["predict", str(finished.bundle), str(tmp_path / "t.csv")]) == 3
+    out, err = capsys.readouterr()
+    assert out == "" and "data error [column_missing]" in err and "where:" in err and "try:" in err
+
+
+def test_a_test_file_without_the_target_is_told_which_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.csv").write_text(ages)
+    (tmp_path / "b.csv").write_text("\n".join(line.rpartition(",")[0] for line in ages.splitlines()))
+    (tmp_path / "r.yaml").write_text("data: {train: a.csv, test: b.csv, target: answer}\nmodel: {use: linear}\n")
+    assert main.run(["run", str(tmp_path / "r.yaml"), "--workspace", str(tmp_path)]) == 3
+    assert "the target column 'answer' is absent from data.test" in capsys.readouterr().err
+
+
 def test_a_name_that_is_no_text(tmp_path: Path) -> None:
     command = [sys.executable.encode(), b"-m", b"keepfit", b"check", b"\xff\xfe.yaml", b"--json"]
     done = subprocess.run(command, capture_output=True, timeout=60, check=False, cwd=tmp_path)

@@ -29,7 +29,7 @@ sys.meta_path.insert(0, Wall())
 import json, keepfit as kf
 model = kf.load(sys.argv[1])
 answers = model.predict(json.load(open(sys.argv[2])))
-print(json.dumps([answers.row(n) for n in range(len(answers))]))
+print(json.dumps(answers.rows()))
 assert not BLOCKED & {name.partition(".")[0] for name in sys.modules}
 """
 

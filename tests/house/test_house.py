@@ -39,6 +39,8 @@ BROAD = {  # where a broad except may stand, and why
     "core/atomic.py": "removes the scratch file or folder and raises again",
     "engine/run.py": "marks the run as failed and raises again",
 }
+ERRORS = {node.name for node in TREES["core/errors.py"].body if isinstance(node, ast.ClassDef)}
+TERSE = ("runtime/network.py:", "runtime/preparation.py:")  # what is wrong inside a model: Bundle says where it lies
 
 
 def nodes(*kinds):
@@ -96,6 +98,16 @@ def test_broad_excepts_stand_at_the_borders_only():
         if node.type is None or ast.unparse(node.type) in ("Exception", "BaseException")
     ]
     assert set(broad) <= set(BROAD) and all(BROAD.values()) and "runtime/network.py" in broad
+
+
+def test_errors_say_where_and_what_to_try():
+    said = {
+        f"{name}:{node.lineno}": {key.arg for key in node.keywords if ast.unparse(key.value) not in ("''", '""')}
+        for name, node in nodes(ast.Call)
+        if name.startswith(("serve/", "runtime/", "store/", "core/")) and ast.unparse(node.func) in ERRORS
+    }
+    silent = [place for place, keys in said.items() if not keys >= {"where", "hint"}]
+    assert [place for place in silent if not place.startswith(TERSE)] == [] and len(said) >= 90
 
 
 def test_public_things_have_docstrings():

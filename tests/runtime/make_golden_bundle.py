@@ -24,8 +24,10 @@ if __name__ == "__main__":
         run = made_run(Path(scratch), rows=rows[:60])
         shutil.copytree(run.bundle, GOAL / "golden_bundle")
     asked = [*rows[60:], {**rows[0], "city": "Atlantis"}, dict.fromkeys(rows[0])]
-    answers = kf.load(GOAL / "golden_bundle").predict(asked)
+    found = kf.load(GOAL / "golden_bundle").predict(asked).rows()
     (GOAL / "golden_bundle_answers.json").write_text(
-        json.dumps([{"input": row, **answers.row(n)} for n, row in enumerate(asked)], ensure_ascii=False, indent=1),
+        json.dumps(
+            [{"input": row, **answer} for row, answer in zip(asked, found, strict=True)], ensure_ascii=False, indent=1
+        ),
         "utf-8",
     )

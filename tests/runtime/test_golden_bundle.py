@@ -21,7 +21,7 @@ def test_the_golden_bundle_opens_for_ever():
     )
     answers = model.predict([line["input"] for line in recorded])
     assert len(recorded) == 12 and answers.errors == [""] * 12 and answers.unseen == {"city": 1}
-    for place, line in enumerate(recorded):
-        assert answers.row(place)["prediction"] == line["prediction"]
-        assert answers.row(place)["probabilities"] == pytest.approx(line["probabilities"], abs=1e-4)
+    for found, line in zip(answers.rows(), recorded, strict=True):
+        assert found["prediction"] == line["prediction"]
+        assert found["probabilities"] == pytest.approx(line["probabilities"], abs=1e-4)
     assert {line["prediction"] for line in recorded} == {"no", "yes"}

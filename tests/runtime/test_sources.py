@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -175,6 +176,86 @@ def test_an_open_quote_is_told_of_for_every_line_that_it_swallows(tmp_path):
     (tmp_path / "a.csv").write_text('a,b\n1,2\n3,"open\n5,6\n7,8\n')
     rows, _, rejects = rows_of(tmp_path / "a.csv")
     assert len(rows) + len(rejects) == 4 and rows == [("1", "2")]
+
+
+@pytest.mark.parametrize("quoted", [False, True])
+def test_a_header_of_any_length_is_read_whole(tmp_path, quoted):
+    names = [f"a column whose name is quite long{chr(10) if quoted else ' '}{n}" for n in range(2000)]
+    lines = [names, *[[str(n)] * 2000 for n in range(3)]]
+    text = "\n".join(",".join(f'"{cell}"' if quoted else cell for cell in line) for line in lines)
+    (tmp_path / "a.csv").write_text(text)
+    rows, found, rejects = rows_of(tmp_path / "a.csv")
+    assert len(",".join(names)) > 70_000 and found == names and rejects == []
+    assert [row[0] for row in rows] == ["0", "1", "2"] and len(rows[0]) == 2000
+
+
+def test_a_header_without_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "LONGEST_LINE", 100_000)
+    for text in ("a," * 60_000 + "\n1\n", '"a,\n' + "1,2\n" * 30_000):
+        (tmp_path / "a.csv").write_text(text)
+        with pytest.raises(DataError, match="not complete") as caught:
+            rows_of(tmp_path / "a.csv")
+        assert caught.value.code == "line_too_long" and caught.value.hint
+    (tmp_path / "a.csv").write_text("a" * 200_000 + ",b\n1,2\n")
+    monkeypatch.undo()
+    with pytest.raises(DataError) as caught:
+        rows_of(tmp_path / "a.csv")
+    assert caught.value.code == "unreadable"
+
+
+@pytest.mark.parametrize("blank", ["\n", "\r\n", " \n\t\n", "\n" * 100_000])
+def test_blank_lines_above_the_header_are_skipped_and_counted(tmp_path, blank):
+    above = blank.count("\n")
+    (tmp_path / "a.csv").write_bytes(f"{blank}a,b\n1,2\n3\n4,5\n".encode())
+    rows, names, rejects = rows_of(tmp_path / "a.csv")
+    assert names == ["a", "b"] and rows == [("1", "2"), ("4", "5")]
+    assert [line[1] for line in rejects] == [above + 3]
+    for read in (Read(names=("x", "y")), Read(header=False), Read(header=False, names=("x", "y"))):
+        rows, names, rejects = rows_of(tmp_path / "a.csv", read)
+        assert rows == [*([] if read.header else [("a", "b")]), ("1", "2"), ("4", "5")], read
+        assert [line[1] for line in rejects] == [above + 3] and len(names) == 2
+
+
+def test_a_blank_cell_of_one_column_without_a_header_is_a_row(tmp_path):
+    (tmp_path / "a.csv").write_text("\n1\n\n2\n")
+    assert rows_of(tmp_path / "a.csv", Read(header=False))[0] == [(None,), ("1",), (None,), ("2",)]
+
+
+def test_names_that_are_said_need_no_readable_first_line(tmp_path):
+    (tmp_path / "a.csv").write_text("x" * 200_000 + ",1\n")
+    assert rows_of(tmp_path / "a.csv", Read(delimiter=",", header=False, names=("text", "n")))[0][0][1] == "1"
+
+
+TO_COME = [
+    ("sqlite:///shop.db", "sqlite:"),
+    ("postgresql+psycopg://me:pa@ss@host/db", "postgresql+psycopg://"),
+    ("mysql://host/db", "mysql://"),
+    ("voc:photos", "voc:"),
+    ("yolo:photos", "yolo:"),
+    ("coco:photos.json", "coco:"),
+    ("hf:imdb", "hf:"),
+    ("s3://bucket/a.csv", "s3://"),
+    ("gs://bucket/a.csv", "gs://"),
+    ("https://example.org/a.csv", "https://"),
+    ("HTTP://example.org/a.csv", "http://"),
+    ("book.xlsx", ".xlsx"),
+    ("book.XLSX.gz", ".xlsx"),
+]
+
+
+@pytest.mark.parametrize(("source", "kind"), TO_COME)
+def test_sources_that_are_to_come_are_refused_by_name(tmp_path, source, kind):
+    with pytest.raises(DataError, match=f"sources of the kind {re.escape(kind)} are not available yet") as caught:
+        sources.files_of(source, tmp_path)
+    error = caught.value
+    assert error.code == "not_available" and error.where and error.hint and len(TO_COME) == 13
+    assert "pa@ss" not in str(error)
+
+
+def test_a_glob_that_finds_a_sheet_is_refused_by_name(tmp_path):
+    (tmp_path / "a.xlsx").write_text("x")
+    with pytest.raises(DataError, match="not available yet"):
+        sources.files_of("*", tmp_path)
 
 
 def test_globs_are_sorted_and_names_come_near(tmp_path):

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.testclient import TestClient
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from inprocess import Client
 from serve_fake import Bundle
 
 from keepfit.serve.app import create_app
 from keepfit.serve.settings import ServeSettings
 
 ROW = {"age": 31.5, "hours": 40, "married": True, "city": "Köln", "since": "2020-01-31"}
-Client = Callable[..., TestClient]
 
 
 @pytest.fixture
@@ -28,13 +27,13 @@ def row() -> dict[str, Any]:
 
 
 @pytest.fixture
-def client() -> Iterator[Client]:
+def client() -> Iterator[Callable[..., Client]]:
     """`client(bundle=Bundle(...), max_rows=3)` is a client of a running application."""
-    opened: list[TestClient] = []
+    opened: list[Client] = []
 
-    def make(bundle: Any = None, **settings: Any) -> TestClient:
+    def make(bundle: Any = None, **settings: Any) -> Client:
         bundle = bundle or Bundle()
-        made = TestClient(create_app(bundle, bundle.predictor(), ServeSettings(**settings)))
+        made = Client(create_app(bundle, bundle.predictor(), ServeSettings(**settings)))
         opened.append(made.__enter__())
         return opened[-1]
 

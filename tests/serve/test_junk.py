@@ -7,8 +7,8 @@ import random
 import struct
 from collections import Counter
 
+from inprocess import Client
 from serve_real import DATATYPES, GOLDEN, write_bundle
-from starlette.testclient import TestClient
 
 from keepfit.runtime.bundle import Bundle
 from keepfit.serve.app import create_app
@@ -45,7 +45,7 @@ def test_junk_is_never_our_fault(tmp_path):
     chance = random.Random(7)
     bundle = Bundle.open(write_bundle(tmp_path / "bundle"))
     statuses: Counter[int] = Counter()
-    with TestClient(create_app(bundle, bundle.predictor(), ServeSettings()), raise_server_exceptions=False) as ask:
+    with Client(create_app(bundle, bundle.predictor(), ServeSettings())) as ask:
         good = json.dumps({"input": GOLDEN[0]}).encode()
         head, tail = _binary()
         length = {"Inference-Header-Content-Length": str(len(head))}
@@ -69,7 +69,7 @@ def test_junk_is_never_our_fault(tmp_path):
 def test_dates_at_the_ends_of_the_calendar(tmp_path):
     bundle = Bundle.open(write_bundle(tmp_path / "bundle"))
     dates = ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "0001-01-01", "9999-12-31")
-    with TestClient(create_app(bundle, bundle.predictor(), ServeSettings()), raise_server_exceptions=False) as ask:
+    with Client(create_app(bundle, bundle.predictor(), ServeSettings())) as ask:
         statuses = [ask.post("/predict", json={"input": {**GOLDEN[0], "since": date}}).status_code for date in dates]
     assert len(statuses) == 4
     assert set(statuses) <= {200, 422}

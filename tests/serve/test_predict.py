@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import tracemalloc
+import zlib
+from time import perf_counter
 
 import pytest
 from serve_fake import Bundle
@@ -127,9 +129,29 @@ def test_compressed_bodies_and_their_bombs(client, row):
     ask = client(max_body_bytes=5_000)
     good = json.dumps({"input": row}).encode()
     cases = [(gzip.compress(good), "gzip", 200), (gzip.compress(b" " * 10_000_000)[:4_900], "gzip", 413),
-             (gzip.compress(good)[:-9], "gzip", 422), (good, "gzip", 422), (good, "br", 415), (good, "identity", 200)]
+             (gzip.compress(good)[:-9], "gzip", 422), (good, "gzip", 422), (good, "br", 415), (good, "identity", 200),
+             (zlib.compress(good), "deflate", 200), (zlib.compress(good) + b"x", "deflate", 422), (b"", "gzip", 422)]
     seen = [ask.post("/predict", content=body, headers={"Content-Encoding": how}).status_code for body, how, _ in cases]
     assert seen == [status for _, _, status in cases]
+
+
+def test_every_member_of_a_gzip_body_is_read(client, row):
+    ask = client(max_body_bytes=5_000)
+    good = json.dumps({"input": row}).encode()
+    first, second = gzip.compress(good[:20]), gzip.compress(good[20:])
+    blank = gzip.compress(b" " * 3_000)
+    cases = [(first + second, 200), (first, 422), (first + second + b"junk", 422), (first + second + b"\0", 422),
+             (first + second[:-1], 422), (first + zlib.compress(good[20:]), 422), (blank + blank, 413)]
+    seen = [ask.post("/predict", content=body, headers={"Content-Encoding": "gzip"}) for body, _ in cases]
+    assert [answer.status_code for answer in seen] == [status for _, status in cases]
+    assert [answer.json()["error"]["code"] for answer in seen[2:6]] == ["body_damaged"] * 4
+
+
+def test_a_body_of_tiny_members_takes_no_time():
+    many = gzip.compress(b"") * 100_000
+    start = perf_counter()
+    assert unpack(many + gzip.compress(b"{}"), "gzip", 4_000_000) == b"{}"
+    assert perf_counter() - start < 5.0  # about 0.2 s; copying the rest of the body for every member takes minutes
 
 
 def test_a_compressed_bomb_is_never_held_whole():
@@ -153,6 +175,8 @@ def test_routes_and_methods_that_are_not_there(client):
         assert answer.status_code == status, path
         error = answer.json()["error"]
         assert isinstance(error, str) if path.startswith("/v2") else set(error) == PARTS
+        if path == "/feedback":
+            assert error["code"] == "not_available" and "not available yet" in error["message"]
 
 
 def test_our_own_fault_is_500_without_a_trace(client, row, caplog):

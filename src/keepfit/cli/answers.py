@@ -77,9 +77,19 @@ def models(
     from keepfit.core.errors import UsageError, nearest
 
     if action in ("show", "promote", "rollback"):
-        raise UsageError("not_available", f"models {action} is not available yet", hint="known: list, verify")
+        raise UsageError(
+            "not_available",
+            f"models {action} is not available yet",
+            where=f"keepfit models {action}",
+            hint="known: list, verify",
+        )
     if action not in ("list", "verify"):
-        raise UsageError("usage", f"there is no models {action}", hint=nearest(action, ["list", "verify"]))
+        raise UsageError(
+            "usage",
+            f"there is no models {action}",
+            where=f"keepfit models {action}",
+            hint=nearest(action, ["list", "verify"]),
+        )
     found = repeat.models(workspace, name, verified=action == "verify")
     lines = [f"{m['name']:24} {m['sha256'][:12]} {m['bundle']}" for m in found]
     result({"models": found}, as_json, "\n".join(lines) or "no models here yet")

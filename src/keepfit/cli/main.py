@@ -52,7 +52,13 @@ def run(arguments: list[str]) -> int:
     except MemoryError:
         from keepfit.core.errors import EnvironmentFault
 
-        return _refused(EnvironmentFault("memory", "the machine has too little memory for this"), as_json)
+        fault = EnvironmentFault(
+            "memory",
+            "the machine has too little memory for this",
+            where=f"keepfit {arguments[0] if arguments else ''}".strip(),
+            hint="close other programs, leave columns out (data.columns: {NAME: ignore}) or use fewer rows",
+        )
+        return _refused(fault, as_json)
     except Exception as error:  # the top border: clicks' own errors are usage, the rest is our fault
         return _last_resort(error, arguments, as_json)
 
@@ -68,7 +74,7 @@ def _last_resort(error: Exception, arguments: list[str], as_json: bool) -> int:
             if "No such command" in message
             else "keepfit --help"
         )
-        return _refused(UsageError("usage", message, hint=hint), as_json)
+        return _refused(UsageError("usage", message, where=f"keepfit {' '.join(arguments)}"[:200], hint=hint), as_json)
     if type(error).__name__ in ("Abort", "Exit"):
         return int(getattr(error, "exit_code", 130))
     with tempfile.NamedTemporaryFile("w", prefix="keepfit-trace-", suffix=".txt", delete=False) as file:

@@ -95,7 +95,7 @@ def fit(
     from keepfit.core.errors import UsageError
 
     if not target:
-        raise UsageError("no_target", "say which column to predict", hint="--target COLUMN")
+        raise UsageError("no_target", "say which column to predict", where="keepfit fit", hint="--target COLUMN")
     with progress(quiet) as emit, interruptible() as stopped:
         made = api.fit(
             data,

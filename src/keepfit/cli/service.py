@@ -37,7 +37,10 @@ def serve(
     token = os.environ.get(variable) if variable else None
     if variable and not token:
         raise UsageError(
-            "token_missing", f"the environment variable {variable} holds no token", hint=f"export {variable}=..."
+            "token_missing",
+            f"the environment variable {variable} holds no token",
+            where="serve.token_env",
+            hint=f"export {variable}=...",
         )
     settings = ServeSettings(
         host=host or said.host, port=said.port if port is None else port, token=token, max_body_bytes=said.max_body

@@ -38,7 +38,12 @@ def _refusal(name: str) -> Callable[[], None]:
     def refuse() -> None:
         from keepfit.core.errors import UsageError
 
-        raise UsageError("not_available", f"keepfit {name} is not available yet", hint="keepfit --help lists what is")
+        raise UsageError(
+            "not_available",
+            f"keepfit {name} is not available yet",
+            where=f"keepfit {name}",
+            hint="keepfit --help lists what is",
+        )
 
     return refuse
 

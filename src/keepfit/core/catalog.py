@@ -60,9 +60,16 @@ def load(reference: str) -> Any:
 def options_of(kind: str, name: str) -> type[Options]:
     """The options class of a part. Raises RecipeError with the nearest name."""
     if kind not in TABLE:
-        raise RecipeError("unknown_kind", f"there is no kind of part {kind!r}", hint=nearest(kind, TABLE))
+        raise RecipeError(
+            "unknown_kind", f"there is no kind of part {kind!r}", where=f"part {kind}", hint=nearest(kind, TABLE)
+        )
     if name not in TABLE[kind]:
-        raise RecipeError("unknown_part", f"there is no {kind} part {name!r}", hint=nearest(name, TABLE[kind]))
+        raise RecipeError(
+            "unknown_part",
+            f"there is no {kind} part {name!r}",
+            where=f"part {kind}.{name}",
+            hint=nearest(name, TABLE[kind]),
+        )
     found: type[Options] = load(TABLE[kind][name])
     return found
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import sys
 from collections.abc import Iterable
 
 
@@ -111,6 +112,7 @@ def missing_extra(extra: str, module: str) -> EnvironmentFault:
     return EnvironmentFault(
         "missing_extra",
         f"this needs the extra {extra!r}",
+        where=f"Python {sys.executable}",
         seen=f"module {module!r} is not installed",
         hint=f"pip install 'keepfit[{extra}]'",
     )

@@ -22,13 +22,15 @@ class Answers:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def row(self, place: int) -> dict[str, Any]:
-        """`prediction` and, for classes, `probabilities` keyed by `str(class)`."""
-        answer: dict[str, Any] = {"prediction": self.labels[place]}
-        if self.probabilities is not None:
-            names = [class_name(label) for label in self.classes]
-            answer["probabilities"] = dict(zip(names, map(float, self.probabilities[place]), strict=True))
-        return answer
+    def rows(self) -> list[dict[str, Any]]:
+        """`prediction` and, for classes, `probabilities` keyed by the class's name, of every row."""
+        if self.probabilities is None:
+            return [{"prediction": label} for label in self.labels]
+        names = [class_name(label) for label in self.classes]
+        return [
+            {"prediction": label, "probabilities": dict(zip(names, shares, strict=True))}
+            for label, shares in zip(self.labels, self.probabilities.tolist(), strict=True)
+        ]
 
 
 def class_name(label: Any) -> str:

@@ -17,6 +17,7 @@ from keepfit.runtime.preparation import Preparation
 from keepfit.runtime.table import from_rows
 
 FORMAT = 1
+_AGAIN = "take the bundle from its source again, or package the run again; keepfit verify BUNDLE checks it"
 REQUIRED = ("bundle.json", "model.onnx", "preparation.json", "profile.json", "recipe.yaml", "card.md")
 
 
@@ -57,7 +58,7 @@ class Bundle:
             version = int(manifest["format"])
         except (ValueError, KeyError, TypeError) as error:
             raise EnvironmentFault(
-                "damaged_bundle", "bundle.json cannot be read", where=str(path), seen=repr(error)
+                "damaged_bundle", "bundle.json cannot be read", where=str(path), seen=repr(error), hint=_AGAIN
             ) from None
         if version != FORMAT:
             raise EnvironmentFault(
@@ -124,6 +125,7 @@ class Bundle:
                 "the files of the bundle do not fit together",
                 where=str(self.path),
                 seen=repr(error)[:300],
+                hint=_AGAIN,
             ) from None
         return predictor
 
@@ -149,7 +151,7 @@ class Bundle:
 def _verified(path: Path) -> tuple[dict[str, bytes], str]:
     sums_path = path / "SHA256SUMS"
     if not sums_path.is_file():
-        raise EnvironmentFault("damaged_bundle", "the bundle has no SHA256SUMS", where=str(path))
+        raise EnvironmentFault("damaged_bundle", "the bundle has no SHA256SUMS", where=str(path), hint=_AGAIN)
     raw = sums_path.read_bytes()
     files: dict[str, bytes] = {}
     for line in raw.decode(errors="replace").splitlines():
@@ -157,7 +159,7 @@ def _verified(path: Path) -> tuple[dict[str, bytes], str]:
         file = path / name
         if not name or "/" in name or "\\" in name or name.startswith(".") or file.is_symlink() or not file.is_file():
             raise EnvironmentFault(
-                "damaged_bundle", "SHA256SUMS names a file that is not there", where=str(path), seen=name
+                "damaged_bundle", "SHA256SUMS names a file that is not there", where=str(path), seen=name, hint=_AGAIN
             )
         files[name] = file.read_bytes()
         if digest.of_bytes(files[name]) != wanted:
@@ -176,5 +178,6 @@ def _verified(path: Path) -> tuple[dict[str, bytes], str]:
             "the bundle's files are not those of SHA256SUMS",
             where=str(path),
             seen=f"absent {absent}, not listed {extra}",
+            hint="keep no other files in the folder; or package the run again, or take the bundle from its source",
         )
     return files, digest.of_bytes(raw)

@@ -17,13 +17,13 @@ from typing import IO
 from keepfit.core.errors import DataError, from_os_error
 
 _BLOCK = 1 << 20
-_HEAD = 65_536
+HEAD = 65_536
 _TRIED = ("utf-8-sig", "gb18030", "cp1252", "latin-1")
 
 
 @contextmanager
 def as_utf8(path: Path, encoding: str | None) -> Iterator[tuple[Path, str]]:
-    """A temporary UTF-8 copy with `\\n` line ends, and its first 64 KiB as text. Memory does not grow with the file.
+    """A temporary UTF-8 copy with `\\n` line ends, and 64 KiB of it as text. Memory does not grow with the file.
 
     The encoding is sniffed over the whole file when it is not said. Raises DataError.
     """
@@ -47,11 +47,22 @@ def _decoded(path: Path, encoding: str | None, goal: Path) -> str:
             hint="say data.read.encoding, for example latin-1 or gb18030",
         ) from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError("damaged_gzip", "the file is not a whole gzip file", where=str(path), seen=str(error)) from None
+        raise damaged_gzip(path, error) from None
     except OSError as error:
         raise from_os_error(error, "reading the data") from None
     _refuse_binary(head, path)
     return head
+
+
+def damaged_gzip(path: Path, error: Exception) -> DataError:
+    """The refusal of a gzip file that is none, or not whole."""
+    return DataError(
+        "damaged_gzip",
+        "the file is not a whole gzip file",
+        where=str(path),
+        seen=str(error),
+        hint=f"copy or download it again; gzip -t {path.name} tests it; a plain file must not end in .gz",
+    )
 
 
 @contextmanager
@@ -65,11 +76,14 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _copied(path: Path, encoding: str, goal: Path) -> str:
-    """Decode `path` into `goal`; returns the first 64 KiB. A byte order mark is left out."""
+    """Decode `path` into `goal`; returns its first 64 KiB or so after leading blanks. A byte order mark is left out."""
     with _opened(path) as raw, goal.open("w", encoding="utf-8", newline="") as file:
         text = io.TextIOWrapper(raw, encoding=encoding)
-        head = text.read(_HEAD).removeprefix("\ufeff")
+        head = text.read(HEAD).removeprefix("\ufeff")
         file.write(head)
+        while len(head.lstrip()) < HEAD and (more := text.read(HEAD)):
+            file.write(more)
+            head = head.lstrip() + more
         shutil.copyfileobj(text, file, _BLOCK)
         text.detach()
     return head
@@ -120,4 +134,9 @@ def _refuse_binary(head: str, path: Path) -> None:
             hint="export the table as CSV, Parquet or JSON lines",
         )
     if not head.strip():
-        raise DataError("empty_file", "the file holds no rows", where=str(path))
+        raise DataError(
+            "empty_file",
+            "the file holds no rows",
+            where=str(path),
+            hint="write one line of column names, then the rows",
+        )

@@ -17,6 +17,7 @@ from keepfit.runtime.preparation import Preparation, coerced
 from keepfit.runtime.table import Table, from_rows
 
 _EXPECTED = {"numeric": "a number", "datetime": "a date", "categorical": "text, a number or a boolean", "text": "text"}
+_EXAMPLES = {"numeric": "3.5", "datetime": '"2024-01-31"', "categorical": '"a"', "text": '"some words"'}
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Predictor:
             raise DataError(
                 "column_missing",
                 f"the data has no column {absent[0]!r}",
+                where="the columns of the data",
                 seen=", ".join(table.names)[:300],
                 hint=nearest(absent[0], table.names),
             )
@@ -109,6 +111,7 @@ class Predictor:
                 f"column {rule.name!r} must be {expected} or null",
                 where=where,
                 seen=f"{type(value).__name__} {str(value)[:60]!r}",
+                hint=f"for example {_EXAMPLES[rule.kind]}; null where the value is not known",
             )
 
 

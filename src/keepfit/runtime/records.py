@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from keepfit.core.errors import DataError, from_os_error
+from keepfit.runtime.decoding import damaged_gzip
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def records(path: Path, encoding: str | None = None) -> Iterator[Record]:
             with io.TextIOWrapper(plain, encoding=encoding or "utf-8-sig") as text:
                 yield from _records(text, path)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError("damaged_gzip", "the file is not a whole gzip file", where=str(path), seen=str(error)) from None
+        raise damaged_gzip(path, error) from None
     except (UnicodeError, LookupError) as error:
         raise DataError(
             "bad_encoding",
@@ -72,5 +73,11 @@ def _array(text: str, path: Path) -> Iterator[Record]:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError("unreadable", "the file is not JSON", where=str(path), seen=str(error)[:200]) from None
+        raise DataError(
+            "unreadable",
+            "the file is not JSON",
+            where=str(path),
+            seen=str(error)[:200],
+            hint='write an array of objects, [{"a": 1}, ...], or one object per line in a .jsonl file',
+        ) from None
     yield from (_checked(place, value) for place, value in enumerate(values, 1))

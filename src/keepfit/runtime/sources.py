@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 
 from keepfit.core.errors import DataError, from_os_error, nearest
-from keepfit.runtime.decoding import as_utf8
+from keepfit.runtime.decoding import HEAD, as_utf8
 from keepfit.runtime.records import records
 from keepfit.runtime.table import Table, text_column
 
@@ -32,7 +32,21 @@ FORMATS = {
     ".ndjson": "json",
     ".json": "json",
 }
+NOT_YET = {  # what begins or ends a source that is to come -> what to do until then
+    "sqlite:": "export the query as CSV or Parquet",
+    "voc:": "tables are read: .csv .tsv .parquet .jsonl .json",
+    "yolo:": "tables are read: .csv .tsv .parquet .jsonl .json",
+    "coco:": "tables are read: .csv .tsv .parquet .jsonl .json",
+    "hf:": "download the set and name its .parquet, .csv or .jsonl files",
+    "s3://": "download the file first, for example aws s3 cp SOURCE .",
+    "gs://": "download the file first, for example gcloud storage cp SOURCE .",
+    "https://": "download the file first, for example curl -LO SOURCE",
+    "http://": "download the file first, for example curl -LO SOURCE",
+    "://": "export the query as CSV or Parquet",  # any SQLAlchemy URL
+    ".xlsx": "save the sheet as CSV",
+}
 CHUNK = 50_000
+LONGEST_LINE = 16_000_000
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,7 @@ def expand(text: str) -> str:
 
 def files_of(source: str, folder: Path) -> list[Path]:
     """The files that a path or glob names, sorted. Raises DataError with the nearest name in the folder."""
+    refuse_not_yet(expand(source), source)
     pattern = str(folder / expand(source))
     found = [Path(pattern)] if Path(pattern).exists() else [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]
     if not found:
@@ -85,7 +100,25 @@ def files_of(source: str, folder: Path) -> list[Path]:
                 where=str(source),
                 hint="name a file, or a glob such as folder/*.csv",
             )
+        refuse_not_yet(path.name, source)
     return found
+
+
+def refuse_not_yet(text: str, source: str) -> None:
+    """Raises DataError `not_available` for a source of a kind that is to come; `source` is how the user spelt it."""
+    low = text.lower()
+    kind = next(
+        (k for k in NOT_YET if low.startswith(k) or (k == "://" and re.match(r"[a-z][a-z0-9+.-]*://", low))), ""
+    )
+    if low.removesuffix(".gz").endswith(".xlsx"):
+        kind = ".xlsx"
+    if kind:
+        raise DataError(
+            "not_available",
+            f"sources of the kind {text.partition('://')[0] + kind if kind == '://' else kind} are not available yet",
+            where=re.sub(r"(?<=://)[^/]*@", "***@", source),
+            hint=NOT_YET[kind],
+        )
 
 
 def chunks(path: Path, read: Read, rejects: Rejects | None = None, size: int = CHUNK) -> Iterator[Table]:
@@ -102,7 +135,12 @@ def chunks(path: Path, read: Read, rejects: Rejects | None = None, size: int = C
         )
     try:
         if path.stat().st_size == 0:
-            raise DataError("empty_file", "the file is empty", where=str(path))
+            raise DataError(
+                "empty_file",
+                "the file is empty",
+                where=str(path),
+                hint="copy or export it again; a table has a line of column names, then rows",
+            )
     except OSError as error:
         raise from_os_error(error, "reading the data") from None
     if FORMATS[ending] == "csv":
@@ -124,7 +162,13 @@ def _json(path: Path, read: Read, rejects: Rejects | None, size: int) -> Iterato
             names.update(dict.fromkeys(record.value))
     if not names:
         seen = f"line {bad[0][1]}: {bad[0][2]}" if bad else "no object"
-        raise DataError("unreadable", "the file holds no JSON objects with keys", where=str(path), seen=seen)
+        raise DataError(
+            "unreadable",
+            "the file holds no JSON objects with keys",
+            where=str(path),
+            seen=seen,
+            hint='one object per line, for example {"age": 31, "city": "Paris"}',
+        )
     if rejects is not None:
         rejects.lines += bad
     found = (record.value for record in records(path, read.encoding) if record.value is not None)
@@ -173,7 +217,9 @@ def _cells(values: list[Any], name: str, path: Path) -> Any:
     try:
         return text_column(values)
     except DataError as error:
-        raise DataError(error.code, error.what, where=f"{path}, column {name!r}", seen=error.seen) from None
+        raise DataError(
+            error.code, error.what, where=f"{path}, column {name!r}", seen=error.seen, hint=error.hint
+        ) from None
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
@@ -203,13 +249,14 @@ def _csv(path: Path, read: Read, rejects: Rejects | None, size: int) -> Iterator
 
     with as_utf8(path, read.encoding) as (plain, head):
         delimiter = read.delimiter or ("\t" if ".tsv" in path.suffixes else _sniff(head, read))
-        names = list(read.names) if read.names else _header(head, delimiter, read, path)
-        if not read.header and not read.names:
-            names = [f"column_{place}" for place in range(len(names))]
+        first, blank = _top(plain, delimiter, read, path)
+        names = _names(first, read, path)
+        # Blank lines are skipped; but where one column has no header, they are its missing cells.
+        skip = blank + 1 if read.header else blank if len(names) > 1 else 0
         options = {
             "delim": delimiter,
             "header": "false",
-            "skip": "1" if read.header else "0",
+            "skip": str(skip),
             "all_varchar": "true",
             "store_rejects": "true",
             "rejects_limit": "100000",
@@ -217,7 +264,7 @@ def _csv(path: Path, read: Read, rejects: Rejects | None, size: int) -> Iterator
             "strict_mode": "true",
             "quote": "" if read.quote == "none" else (read.quote or '"'),
             "escape": "" if read.quote == "none" else (read.quote or '"'),
-            "max_line_size": "16000000",
+            "max_line_size": str(LONGEST_LINE),
         }
         said = ", ".join(f"{key}={_literal(value)}" for key, value in options.items())
         columns = "{" + ", ".join(f"{_literal(f'c{n}')}: 'VARCHAR'" for n in range(len(names))) + "}"
@@ -250,8 +297,8 @@ def _literal(text: str) -> str:
 
 def _sniff(head: str, read: Read) -> str:
     """The delimiter that splits the first lines most evenly, outside quotes."""
-    lines = [re.sub(r'"[^"]*"', '""', line) for line in head.splitlines()[:50] if line.strip()]
-    lines = lines[:-1] if len(lines) > 2 else lines
+    lines = [re.sub(r'"[^"]*"', '""', line) for line in head.splitlines() if line.strip()][:50]
+    lines = lines[:-1] if len(lines) > 2 or (len(lines) == 2 and len(head) >= HEAD) else lines  # the last may be cut
 
     def evenness(mark: str) -> tuple[float, float]:
         counts = [line.count(mark) for line in lines]
@@ -261,13 +308,46 @@ def _sniff(head: str, read: Read) -> str:
     return max((",", "\t", ";", "|"), key=evenness)
 
 
-def _header(head: str, delimiter: str, read: Read, path: Path) -> list[str]:
+def _top(plain: Path, delimiter: str, read: Read, path: Path) -> tuple[list[str], int]:
+    """The cells of the first record (none where the names are said), and how many blank lines stand above it."""
     import csv
 
     quoting: Literal[0, 3] = csv.QUOTE_NONE if read.quote == "none" else csv.QUOTE_MINIMAL
     quote = read.quote if read.quote and read.quote != "none" else '"'
-    first = next(csv.reader(head.splitlines(keepends=True), delimiter=delimiter, quoting=quoting, quotechar=quote), [])
+    with plain.open(encoding="utf-8", newline="\n") as file:
+        lines = _bounded_lines(file, path)
+        blank, line = 0, next(lines, "")
+        while line and not line.strip():
+            blank, line = blank + 1, next(lines, "")
+        if read.names:
+            return [], blank
+        try:
+            whole = itertools.chain([line], lines)
+            return next(csv.reader(whole, delimiter=delimiter, quoting=quoting, quotechar=quote), []), blank
+        except csv.Error as error:
+            raise _unreadable(path, error) from None
+
+
+def _bounded_lines(file: IO[str], path: Path) -> Iterator[str]:
+    left = LONGEST_LINE
+    while line := file.readline(left):
+        left -= len(line)
+        if left <= 0:
+            raise DataError(
+                "line_too_long",
+                "the first line with cells is not complete after 16 MB",
+                where=str(path),
+                seen=repr(line[:40]),
+                hint="is a quote left open, or is this no table? say data.read.quote: none where quotes mean nothing",
+            )
+        yield line
+
+
+def _names(first: Sequence[str], read: Read, path: Path) -> list[str]:
+    if read.names:
+        return list(read.names)
+    if not read.header:
+        return [f"column_{place}" for place in range(len(first))]
     names = [name.strip() or f"column_{place}" for place, name in enumerate(first)]
-    if read.header:
-        _check_names(names, path)
+    _check_names(names, path)
     return names

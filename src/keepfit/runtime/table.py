@@ -41,7 +41,13 @@ def to_text(value: Any) -> str | None:
         return None if np.isnat(value) else str(value).replace("T", " ")
     if type(value).__name__ in ("NAType", "NaTType"):
         return None
-    raise DataError("cell_type", "a cell must be text, a number, a boolean, a date or null", seen=type(value).__name__)
+    raise DataError(
+        "cell_type",
+        "a cell must be text, a number, a boolean, a date or null",
+        where="a cell of the data",
+        seen=type(value).__name__,
+        hint="spread a list or an object over columns of its own, or leave the column out",
+    )
 
 
 @dataclass(frozen=True)
@@ -93,19 +99,32 @@ def from_frame(frame: Any) -> Table:
         raise DataError(
             "frame_type",
             "this is not a table",
+            where="the frame",
             seen=type(frame).__name__,
             hint="give a path, a pandas or polars frame, a mapping of columns, or a list of mappings",
         )
     names = [str(name) for name in (frame if isinstance(frame, Mapping) else frame.columns)]
     if len(set(names)) != len(names):
-        raise DataError("duplicate_columns", "two columns have the same name", seen=", ".join(names))
+        raise DataError(
+            "duplicate_columns",
+            "two columns have the same name",
+            where="the columns of the frame",
+            seen=", ".join(sorted({name for name in names if names.count(name) > 1})[:5]),
+            hint="rename one, for example frame.columns = [...]; names count as text, so 1 and '1' are the same",
+        )
     raw = list(frame if isinstance(frame, Mapping) else frame.columns)
     columns = {}
     for name, key in zip(names, raw, strict=True):
         values = frame[key]
         columns[name] = text_column(values.to_list() if hasattr(values, "to_list") else list(values))
     if len({len(column) for column in columns.values()}) > 1:
-        raise DataError("ragged_frame", "the columns have different lengths")
+        raise DataError(
+            "ragged_frame",
+            "the columns have different lengths",
+            where="the columns of the frame",
+            seen=", ".join(f"{name}: {len(column)}" for name, column in columns.items())[:300],
+            hint="give every column one value per row, None where it is missing",
+        )
     return Table(columns)
 
 
@@ -115,6 +134,12 @@ def concat(tables: Sequence[Table]) -> Table:
     for table in tables[1:]:
         if set(table.names) != set(names):
             odd = sorted(set(table.names) ^ set(names))
-            raise DataError("columns_differ", "the parts of the source have different columns", seen=", ".join(odd))
+            raise DataError(
+                "columns_differ",
+                "the parts of the source have different columns",
+                where="the header of one of the files",
+                seen=", ".join(odd[:8]),
+                hint="give every file the same columns, or a glob that names files of one kind only",
+            )
     ids = np.concatenate([table.ids for table in tables]) if all(len(t.ids) for t in tables) else np.empty(0, object)
     return Table({name: np.concatenate([table.columns[name] for table in tables]) for name in names}, ids)

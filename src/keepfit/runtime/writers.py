@@ -30,8 +30,12 @@ def csv_lines(names: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
 
 
 def _chain(names: Sequence[str], rows: Iterable[Row]) -> Iterator[Row]:
+    found = iter(rows)
+    first = next(found, None)  # what is wrong with the whole source shows here, before a line is out
     yield names
-    yield from rows
+    if first is not None:
+        yield first
+    yield from found
 
 
 def write(path: Path, names: Sequence[str], kinds: Sequence[str], rows: Iterable[Row]) -> None:

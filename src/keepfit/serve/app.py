@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from keepfit.runtime.bundle import Bundle
     from keepfit.runtime.predictor import Predictor
 
+NOT_YET = {"/feedback": "feedback is not available yet: this release answers, it does not record"}
+
 
 def create_app(bundle: Bundle, predictor: Predictor, settings: ServeSettings) -> FastAPI:
     """An ASGI application that answers for one bundle."""
@@ -92,14 +94,17 @@ def _plain_routes(service: Service) -> list[tuple[str, str, protocol.Endpoint]]:
 
 async def _unrouted(request: Request, error: Exception) -> Response:
     """404 and 405 in four parts."""
+    path = request.url.path
+    if path in NOT_YET:
+        return refuse(
+            DataError("not_available", NOT_YET[path], where=path[:200], hint="GET /docs lists the routes"), path, 404
+        )
     status = error.status_code if isinstance(error, HTTPException) else 500
     code, what = {
         404: ("route_unknown", "there is no such route"),
         405: ("method_wrong", f"this route does not answer {request.method[:20]}"),
     }.get(status, ("http", "the request cannot be answered"))
-    response = refuse(
-        DataError(code, what, where=request.url.path[:200], hint="GET /docs lists the routes"), request.url.path, status
-    )
+    response = refuse(DataError(code, what, where=path[:200], hint="GET /docs lists the routes"), path, status)
     for name, value in (getattr(error, "headers", None) or {}).items():
         response.headers[name] = value
     return response

@@ -13,6 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 from keepfit.core.errors import DataError
 from keepfit.serve.settings import ServeSettings
 
+_EITHER, _GZIP = 47, 31  # window bits: gzip or zlib by the first bytes; gzip only
+_SLICE = 4096  # zlib copies what follows a member: small slices keep a body of tiny members linear
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -40,6 +42,7 @@ async def read_body(request: Request, settings: ServeSettings) -> bytes:
             f"the body did not arrive within {settings.body_timeout_s:g} s",
             where="body",
             seen=f"{size} bytes",
+            hint="send fewer rows per request, or ask from nearer by",
         ) from None
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -57,16 +60,37 @@ def unpack(body: bytes, encoding: str, limit: int) -> bytes:
             seen=encoding[:40],
             hint="send gzip, deflate or plain bytes",
         )
-    opener = zlib.decompressobj(47)  # 32 + 15: gzip or zlib, found from the first bytes
     try:
-        plain = opener.decompress(body, limit + 1)
-    except zlib.error as error:
-        raise DataError("body_damaged", f"the body is not {encoding}", where="body", seen=str(error)) from None
-    if len(plain) > limit:
-        raise _too_large(limit)
+        return _inflated(body, limit)
+    except (zlib.error, EOFError) as error:
+        raise DataError(
+            "body_damaged",
+            f"the body is not whole {encoding}",
+            where="body",
+            seen=str(error),
+            hint=f"compress the whole body as {encoding} and add nothing after it, or send it plain",
+        ) from None
+
+
+def _inflated(body: bytes, limit: int) -> bytes:
+    """All members of a gzip body, or the one zlib stream. Raises zlib.error, EOFError where the body ends too early."""
+    is_gzip = body.startswith(b"\x1f\x8b")
+    opener = zlib.decompressobj(_EITHER)
+    pieces, size, at = [], 0, 0
+    while at < len(body):
+        if opener.eof:
+            if not is_gzip:
+                raise zlib.error(f"{len(body) - at} bytes follow its end")
+            opener = zlib.decompressobj(_GZIP)
+        piece = body[at : at + _SLICE]
+        pieces.append(opener.decompress(piece, limit + 1 - size))
+        size += len(pieces[-1])
+        if size > limit:
+            raise _too_large(limit)
+        at += len(piece) - len(opener.unused_data)
     if not opener.eof:
-        raise DataError("body_damaged", f"the {encoding} body ends too early", where="body")
-    return plain
+        raise EOFError("it ends too early")
+    return b"".join(pieces)
 
 
 def parse_json(body: bytes, max_depth: int, *, nan_is_missing: bool = False) -> Any:
@@ -123,7 +147,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise DataError("key_twice", f"the key {twice[:80]!r} is given twice", where="body")
+        raise DataError(
+            "key_twice", f"the key {twice[:80]!r} is given twice", where="body", hint="give every key of an object once"
+        )
     return found
 
 
@@ -139,14 +165,24 @@ def _nan_only(name: str) -> None:
 def _finite(text: str) -> float:
     value = float(text)
     if value - value != 0.0:
-        raise DataError("not_finite", "a number is too large", where="body", seen=text[:40])
+        raise _too_long(text[:40])
     return value
 
 
 def _whole(text: str) -> int:
     if len(text) > 308:  # the digits of the largest float64
-        raise DataError("not_finite", "a number is too large", where="body", seen=text[:40] + "...")
+        raise _too_long(text[:40] + "...")
     return int(text)
+
+
+def _too_long(seen: str) -> DataError:
+    return DataError(
+        "not_finite",
+        "a number is too large",
+        where="body",
+        seen=seen,
+        hint="at most 1.7e308; send null for a missing value, a string for an identifier",
+    )
 
 
 def _too_large(limit: int) -> DataError:
@@ -159,7 +195,12 @@ def _too_large(limit: int) -> DataError:
 
 
 def _too_deep(max_depth: int) -> DataError:
-    return DataError("too_deep", f"the JSON is nested over {max_depth} levels", where="body")
+    return DataError(
+        "too_deep",
+        f"the JSON is nested over {max_depth} levels",
+        where="body",
+        hint='a row is flat: {"input": {"COLUMN": VALUE, ...}}',
+    )
 
 
 def _not_json(seen: str) -> DataError:

@@ -87,7 +87,7 @@ class Gate:
             log.exception("%s failed", route)
             if exchange.status:
                 raise
-            await exchange.refuse(refuse(InternalFault("internal", "the service failed; its log says why"), path))
+            await exchange.refuse(refuse(_failed(route), path))
         finally:
             self.meters.in_flight.dec()
             self.meters.answered(route, exchange.status or 500, perf_counter() - start)
@@ -117,10 +117,22 @@ class Gate:
     def _slot(self) -> Iterator[None]:
         if self.asking >= self.settings.concurrency:
             raise EnvironmentFault(
-                "overloaded", f"{self.asking} questions are being answered already", hint="ask again after a second"
+                "overloaded",
+                f"{self.asking} questions are being answered already",
+                where="the service",
+                hint="ask again after a second",
             )
         self.asking += 1
         try:
             yield
         finally:
             self.asking -= 1
+
+
+def _failed(route: str) -> InternalFault:
+    return InternalFault(
+        "internal",
+        "the service failed; its log says why",
+        where=route,
+        hint="not your fault: ask the operator to report the trace in the log",
+    )

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from keepfit.runtime.answers import Answers
 
 PREDICTION, PROBABILITIES = "prediction", "probabilities"
+_TENSOR = 'for example {"name": "COLUMN", "datatype": "FP64", "shape": [2], "data": [1.5, 2]}'
+_BINARY = 'send the values as "data", or as binary data after the JSON with binary_data_size in "parameters"'
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,15 @@ def infer(service: Service, body: bytes, header_length: str | None) -> Reply:
     head, tail = _cut(body, header_length)
     request = parse_json(head, service.settings.max_depth, nan_is_missing=True)
     if not isinstance(request, dict):
-        raise DataError("body_type", "the request must be a JSON object", where="body", seen=type(request).__name__)
+        raise DataError(
+            "body_type",
+            "the request must be a JSON object",
+            where="body",
+            seen=type(request).__name__,
+            hint='{"inputs": [...]}, ' + _TENSOR,
+        )
     if not isinstance(request.get("id", ""), str):
-        raise DataError("id_type", '"id" must be a string', where="id")
+        raise DataError("id_type", '"id" must be a string', where="id", hint="quote it, or leave it out")
     outputs = _wanted_outputs(request, service)
     table = _table(_read_inputs(request, tail), service)
     return _write(request, outputs, service.predict(table), service)
@@ -64,13 +72,20 @@ def _cut(body: bytes, header_length: str | None) -> tuple[bytes, bytes]:
 def _read_inputs(request: dict[str, Any], tail: bytes) -> dict[str, Given]:
     inputs = request.get("inputs")
     if not isinstance(inputs, list) or not inputs:
-        raise DataError("inputs_type", '"inputs" must be a list of tensors', where="inputs")
+        raise DataError(
+            "inputs_type", '"inputs" must be a list of tensors, one per column', where="inputs", hint=_TENSOR
+        )
     found: dict[str, Given] = {}
     at = 0
     for tensor in inputs:
         given, at = _read_input(tensor, tail, at)
         if given.name in found:
-            raise DataError("input_twice", f"the input {given.name!r} is given twice", where="inputs")
+            raise DataError(
+                "input_twice",
+                f"the input {given.name!r} is given twice",
+                where="inputs",
+                hint="give every column once; several rows are several values of one tensor",
+            )
         found[given.name] = given
     if at != len(tail):
         raise DataError(
@@ -78,24 +93,30 @@ def _read_inputs(request: dict[str, Any], tail: bytes) -> dict[str, Given]:
             "the binary data is longer than its tensors",
             where="body",
             seen=f"{len(tail) - at} bytes left over",
+            hint="binary_data_size of all inputs together is the length of what follows the JSON",
         )
     return found
 
 
 def _read_input(tensor: Any, tail: bytes, at: int) -> tuple[Given, int]:
     if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
-        raise DataError("tensor_type", "an input must be an object with a name", where="inputs")
+        raise DataError("tensor_type", "an input must be an object with a name", where="inputs", hint=_TENSOR)
     name, datatype = tensor["name"], tensor.get("datatype")
     where = f"input {name!r}"
     if not isinstance(datatype, str):
-        raise DataError("tensor_datatype", '"datatype" must be a string', where=where)
+        raise DataError(
+            "tensor_datatype",
+            '"datatype" must be a string',
+            where=where,
+            hint="GET /v2/models/NAME lists the datatype of every input",
+        )
     rows, parameters = _rows(tensor.get("shape"), where), _parameters(tensor, where)
     if "shared_memory_region" in parameters:
-        raise DataError("not_available", "shared memory is not available", where=where)
+        raise DataError("not_available", "shared memory is not available", where=where, hint=_BINARY)
     size, data = parameters.get("binary_data_size"), tensor.get("data")
     if size is None:
         if not isinstance(data, list):
-            raise DataError("tensor_type", '"data" must be a list', where=where, seen=type(data).__name__)
+            raise DataError("tensor_type", '"data" must be a list', where=where, seen=type(data).__name__, hint=_TENSOR)
         return Given(name, datatype, rows, data, None), at
     if not isinstance(size, int) or isinstance(size, bool) or size < 0 or at + size > len(tail):
         raise DataError(
@@ -106,23 +127,36 @@ def _read_input(tensor: Any, tail: bytes, at: int) -> tuple[Given, int]:
             hint="set Inference-Header-Content-Length too",
         )
     if data is not None:
-        raise DataError("tensor_type", 'an input has either "data" or binary_data_size', where=where)
+        raise DataError("tensor_type", 'an input has either "data" or binary_data_size', where=where, hint=_BINARY)
     return Given(name, datatype, rows, None, tail[at : at + size]), at + size
 
 
 def _rows(shape: Any, where: str) -> int:
     whole = isinstance(shape, list) and all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape)
     if not whole or len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] != 1):
-        raise DataError("tensor_shape", "the shape must be [n] or [n,1]", where=where, seen=str(shape)[:40])
+        raise DataError(
+            "tensor_shape",
+            "the shape must be [n] or [n,1]",
+            where=where,
+            seen=str(shape)[:40],
+            hint='n is the number of rows, for example "shape": [2]',
+        )
     if shape[0] == 0:
-        raise DataError("tensor_shape", "there are no rows", where=where, seen=str(shape))
+        raise DataError(
+            "tensor_shape", "there are no rows", where=where, seen=str(shape)[:40], hint="ask about one row at least"
+        )
     return int(shape[0])
 
 
 def _parameters(owner: dict[str, Any], where: str) -> dict[str, Any]:
     parameters = owner.get("parameters") or {}
     if not isinstance(parameters, dict):
-        raise DataError("parameters_type", '"parameters" must be an object', where=where)
+        raise DataError(
+            "parameters_type",
+            '"parameters" must be an object',
+            where=where,
+            hint='for example {"binary_data": false}, or leave it out',
+        )
     return parameters
 
 
@@ -148,7 +182,11 @@ def _table(given: dict[str, Given], service: Service) -> Table:
     counts = {tensor.rows for tensor in given.values()}
     if len(counts) != 1:
         raise DataError(
-            "tensor_shape", "the inputs have different numbers of rows", where="inputs", seen=str(sorted(counts)[:5])
+            "tensor_shape",
+            "the inputs have different numbers of rows",
+            where="inputs",
+            seen=str(sorted(counts)[:5])[:80],
+            hint="every column needs one value per row; a missing one is null, NaN or an empty string",
         )
     service.check_count(counts.pop())
     return Table({column.name: decode(given[column.name], column.datatype) for column in columns.values()})
@@ -160,7 +198,12 @@ def _wanted_outputs(request: dict[str, Any], service: Service) -> dict[str, bool
     default = _flag(_parameters(request, "parameters"), "binary_data_output", False)
     asked = request.get("outputs") or [{"name": name} for name in known]
     if not isinstance(asked, list):
-        raise DataError("outputs_type", '"outputs" must be a list', where="outputs")
+        raise DataError(
+            "outputs_type",
+            '"outputs" must be a list',
+            where="outputs",
+            hint='for example [{"name": "prediction"}], or leave it out for all',
+        )
     wanted: dict[str, bool] = {}
     for output in asked:
         name = output.get("name") if isinstance(output, dict) else None
@@ -172,11 +215,18 @@ def _wanted_outputs(request: dict[str, Any], service: Service) -> dict[str, bool
                 hint=f"known: {', '.join(known)}",
             )
         if name in wanted:
-            raise DataError("output_twice", f"the output {name!r} is asked for twice", where="outputs")
+            raise DataError(
+                "output_twice", f"the output {name!r} is asked for twice", where="outputs", hint="ask for it once"
+            )
         parameters = _parameters(output, f"output {name!r}")
         odd = {"classification", "shared_memory_region"} & set(parameters)
         if odd:
-            raise DataError("not_available", f"{odd.pop()} is not available", where=f"output {name!r}")
+            raise DataError(
+                "not_available",
+                f"{min(odd)} is not available",
+                where=f"output {name!r}",
+                hint="take it out; probabilities come in the order of the classes that GET /v2/models/NAME lists",
+            )
         wanted[name] = _flag(parameters, "binary_data", default)
     return wanted
 
@@ -184,7 +234,13 @@ def _wanted_outputs(request: dict[str, Any], service: Service) -> dict[str, bool
 def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
     value = parameters.get(name, default)
     if not isinstance(value, bool):
-        raise DataError("parameters_type", f"{name} must be true or false", where="parameters", seen=str(value)[:40])
+        raise DataError(
+            "parameters_type",
+            f"{name} must be true or false",
+            where="parameters",
+            seen=str(value)[:40],
+            hint="true or false without quotes, or leave it out",
+        )
     return value
 
 

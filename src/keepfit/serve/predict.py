@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from keepfit.core.errors import DataError, nearest
-from keepfit.runtime.answers import Answers, class_name
 from keepfit.serve.body import parse_json
 from keepfit.serve.replies import to_json
 from keepfit.serve.service import Service
@@ -48,18 +47,7 @@ class PredictRoute:
     def _predict(self, rows: list[Any]) -> list[dict[str, Any]]:
         if not rows:
             return []
-        return one_by_one(self.service.predict(self.service.predictor.check_rows(rows)))
-
-
-def one_by_one(answers: Answers) -> list[dict[str, Any]]:
-    """`prediction` and `probabilities` (keyed by the class's name; absent for regression) of every row."""
-    if answers.probabilities is None:
-        return [{"prediction": label} for label in answers.labels]
-    names = [class_name(item) for item in answers.classes]
-    return [
-        {"prediction": label, "probabilities": dict(zip(names, row, strict=True))}
-        for label, row in zip(answers.labels, answers.probabilities.tolist(), strict=True)
-    ]
+        return self.service.predict(self.service.predictor.check_rows(rows)).rows()
 
 
 def _check_keys(value: Any) -> str:

@@ -63,6 +63,7 @@ def routes(service: Service) -> list[tuple[str, str, Endpoint]]:
             raise DataError(
                 "model_unknown",
                 "there is no such model here",
+                where=request.url.path[:200],
                 hint=f"this service answers as {bundle.name!r}, version {bundle.version!r}",
             )
 

@@ -59,7 +59,12 @@ def take_socket(settings: ServeSettings) -> socket.socket:
     """A listening socket, taken before the slow work so that a mistake shows at once."""
     family, where = _resolve(settings)
     if settings.token is not None and not settings.token.strip():
-        raise UsageError("token_empty", "the token is empty", hint="set the token's variable, or remove token_env")
+        raise UsageError(
+            "token_empty",
+            "the token is empty",
+            where="serve.token_env",
+            hint="set the token's variable, or remove token_env",
+        )
     if settings.token is None and not ipaddress.ip_address(where[0].partition("%")[0]).is_loopback:
         raise UsageError(
             "token_needed",
@@ -88,7 +93,13 @@ def address(listener: socket.socket) -> str:
 
 def _resolve(settings: ServeSettings) -> tuple[socket.AddressFamily, tuple[str, int]]:
     if not 0 <= settings.port <= 65535:
-        raise UsageError("port_wrong", "a port is a number from 0 to 65535", seen=str(settings.port))
+        raise UsageError(
+            "port_wrong",
+            "a port is a number from 0 to 65535",
+            where="--port",
+            seen=str(settings.port),
+            hint="for example --port 8000; 0 takes any free one",
+        )
     try:
         found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:

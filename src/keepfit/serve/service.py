@@ -57,6 +57,11 @@ class Service:
         answers = self.predictor.predict(table)
         for row, error in enumerate(answers.errors):
             if error:
-                raise DataError("row_unanswered", error, where=f"row {row}")
+                raise DataError(
+                    "row_unanswered",
+                    error,
+                    where=f"row {row}",
+                    hint="mend this row or leave it out; null where a value is not known",
+                )
         self.meters.predicted(answers)
         return answers

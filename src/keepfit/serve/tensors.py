@@ -61,7 +61,11 @@ def decode(given: Given, wanted: str) -> Column:
     cells = _from_raw(given, where) if given.raw is not None else _from_json(given, where)
     if len(cells) != given.rows:
         raise DataError(
-            "tensor_length", f"the shape says {given.rows} values", where=where, seen=f"{len(cells)} values"
+            "tensor_length",
+            f"the shape says {given.rows} values",
+            where=where,
+            seen=f"{len(cells)} values",
+            hint='make "shape" the number of values, or give all of them',
         )
     return text_column(cells)
 
@@ -78,6 +82,7 @@ def _from_raw(given: Given, where: str) -> list[Any]:
             f"{given.rows} values of {given.datatype} take {size} bytes",
             where=where,
             seen=f"{len(raw)} bytes",
+            hint=f"little-endian, {dtype.itemsize} per value; binary_data_size says how many bytes",
         )
     values = np.frombuffer(raw, dtype)
     if dtype.kind == "f" and np.isinf(values).any():
@@ -92,7 +97,12 @@ def _texts(raw: bytes, where: str) -> list[str | None]:
         start = at + _LENGTH.size
         end = start + (_LENGTH.unpack_from(raw, at)[0] if start <= len(raw) else 0)
         if start > len(raw) or end > len(raw):
-            raise DataError("tensor_length", "the BYTES data ends within a value", where=f"{where}, row {len(cells)}")
+            raise DataError(
+                "tensor_length",
+                "the BYTES data ends within a value",
+                where=f"{where}, row {len(cells)}",
+                hint="every value is its length in bytes (4 bytes, little-endian), then its UTF-8 text",
+            )
         cells.append(_text(raw[start:end], where, len(cells)))
         at = end
     return cells
@@ -102,7 +112,13 @@ def _text(piece: bytes, where: str, row: int) -> str | None:
     try:
         return piece.decode("utf-8") or None
     except UnicodeDecodeError as error:
-        raise DataError("not_text", "the value is not UTF-8", where=f"{where}, row {row}", seen=error.reason) from None
+        raise DataError(
+            "not_text",
+            "the value is not UTF-8",
+            where=f"{where}, row {row}",
+            seen=error.reason,
+            hint="encode the text as UTF-8",
+        ) from None
 
 
 def _from_json(given: Given, where: str) -> list[Any]:
@@ -112,7 +128,11 @@ def _from_json(given: Given, where: str) -> list[Any]:
     for row, value in enumerate(flat):
         if value is not None and not check(value):
             raise DataError(
-                "tensor_value", f"the value is not {given.datatype}", where=f"{where}, row {row}", seen=repr(value)[:40]
+                "tensor_value",
+                f"the value is not {given.datatype[:40]}",
+                where=f"{where}, row {row}",
+                seen=repr(value)[:40],
+                hint=f"for example {_EXAMPLES.get(given.datatype[:2], '1')}; null where it is missing",
             )
     return [value or None for value in flat] if given.datatype == "BYTES" else flat
 
@@ -133,6 +153,7 @@ def _is_float(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+_EXAMPLES = {"BY": '"a"', "BO": "true", "FP": "1.5"}
 _CHECKS = {"BY": _is_text, "BO": _is_bool, "FP": _is_float}
 
 

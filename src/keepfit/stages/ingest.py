@@ -17,21 +17,27 @@ from keepfit.stages.results import as_json, pack_table
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
 
-VERSION = 1
+VERSION = 2
 
 
 def ingest(section: DataOptions, folder: Path, frame: Table | None) -> Files:
     """`table`, `given.json` (the split each row was given with, or empty) and `ledger.json`."""
     rejects = sources.Rejects()
-    tables, given = [], []
+    tables, places, given = [], [], []
     used: Counter[str] = Counter()
     for part, source in _sources(section):
         for name, table in _tables(source, section, folder, frame if part == "" else None, rejects, used):
             tables.append(_named(table, name, section))
+            places.append((part, name))
             given += [part] * len(table)
     if not tables or not sum(len(table) for table in tables):
-        raise DataError("no_rows", "the source has no rows", where=str(section.source or section.train))
-    _check_test_labels(tables, section)
+        raise DataError(
+            "no_rows",
+            "the source has no rows",
+            where=str(section.source or section.train),
+            hint="a table has a line of column names, then rows; for a file without names say data.read.header: false",
+        )
+    _check_columns(tables, places, section.target)
     table = concat(tables)
     if section.target not in table.columns:
         raise DataError(
@@ -53,6 +59,7 @@ def ingest(section: DataOptions, folder: Path, frame: Table | None) -> Files:
             seen=f"{len(entries)} of {len(entries) + len(table)} lines; line {entries[0].row}: {entries[0].rule}",
             hint="say data.read.delimiter, quote or encoding",
         )
+    _check_features(table, section.target)
     return {
         "table": pack_table(table),
         "given.json": as_json(given),
@@ -110,12 +117,38 @@ def _named(table: Table, source: str, section: DataOptions) -> Table:
     return Table(table.columns, ids)
 
 
-def _check_test_labels(tables: list[Table], section: DataOptions) -> None:
+def _check_columns(tables: list[Table], places: list[tuple[str, str]], target: str) -> None:
     names = {name for table in tables for name in table.names}
-    for table in tables:
-        absent = sorted(names - set(table.names))
-        if absent and section.target not in absent:
-            raise DataError("columns_differ", "the given files have different columns", seen=", ".join(absent[:8]))
+    for (part, source), table in zip(places, tables, strict=True):
+        if target in names and target not in table.columns:
+            raise DataError(
+                "columns_differ",
+                f"the target column {target!r} is absent from {f'data.{part}' if part else 'one of the files'}",
+                where=source,
+                seen=", ".join(table.names)[:300],
+                hint=f"{nearest(target, table.names)}; to answer rows without a target, use keepfit predict",
+            )
+    for (_, source), table in zip(places, tables, strict=True):
+        if absent := sorted(names - set(table.names)):
+            raise DataError(
+                "columns_differ",
+                "the given files have different columns",
+                where=source,
+                seen=f"without {', '.join(absent[:8])}",
+                hint="give every file the same columns, or take the columns that not all have out of the others",
+            )
+
+
+def _check_features(table: Table, target: str) -> None:
+    varied = {name for name, column in table.columns.items() if len(set(column)) > 1}
+    if varied == {target}:
+        raise DataError(
+            "no_features",
+            f"there is nothing to learn {target!r} from",
+            where="data.columns",
+            seen="every other column is constant" if len(table.names) > 1 else "no other column",
+            hint="give columns that vary from row to row",
+        )
 
 
 def from_sklearn(name: str, target: str) -> Table:

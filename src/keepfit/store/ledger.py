@@ -38,5 +38,7 @@ def conserve(rows_in: int, rows_kept: int, entries: Sequence[Entry]) -> None:
         raise InternalFault(
             "rows_lost",
             "the account of rows does not add up",
+            where="the row ledger",
             seen=f"{rows_in} in, {rows_kept} kept, {len(dropped)} dropped",
+            hint="this is a fault of keepfit, not yours: please report it; keepfit run --fresh makes every stage again",
         )
