@@ -13,13 +13,9 @@ from keepfit.runtime.predictor import Predictor
 from keepfit.runtime.table import Table, from_frame
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from keepfit.engine.plan import Plan
     from keepfit.engine.run import Run
     from keepfit.runtime.answers import Answers
-    from keepfit.tasks.task import Task
 
 Stopped = Callable[[], bool]
 
@@ -178,6 +174,7 @@ def evaluate(bundle: str | Path, data: str | Path) -> dict[str, Any]:
     """Metrics on labelled raw data: `metrics`, `rows`, `label_matches`, `errors`."""
     import numpy as np
 
+    from keepfit.stages.results import matched_truth
     from keepfit.tasks.metrics import METRICS, score
     from keepfit.tasks.task import Task
 
@@ -202,7 +199,7 @@ def evaluate(bundle: str | Path, data: str | Path) -> dict[str, Any]:
         answers.append(model.predict(table))
         truths.append(table.columns[task.target])
     labels = np.concatenate(truths)
-    truth, matches, known = _truth(labels, task)
+    truth, matches, known = matched_truth(labels, task)
     good = known & np.array([not error for part in answers for error in part.errors])
     if not good.any():
         raise DataError("no_rows", "no row has both an answer and a label", where=str(data))
@@ -216,39 +213,6 @@ def evaluate(bundle: str | Path, data: str | Path) -> dict[str, Any]:
         "label_matches": matches,
         "errors": int((~good).sum()),
     }
-
-
-def _truth(labels: NDArray[np.object_], task: Task) -> tuple[NDArray[Any], dict[str, str], NDArray[np.bool_]]:
-    """Answers, the spellings of classes that were matched, and which rows have a label."""
-    import numpy as np
-
-    from keepfit.runtime.coerce import is_missing
-    from keepfit.stages.results import class_text, label_text, truth_of
-
-    known = np.array([not is_missing(text) for text in labels], bool)
-    if task.kind == "regression":
-        values = truth_of(labels, task)
-        return values, {}, known & ~np.isnan(values)
-    classes = [class_text(label) for label in task.classes]
-    bare = {name: [c for c in classes if _bare(c) == name] for name in {_bare(c) for c in classes}}
-    matches = {}
-    for text in sorted({label_text(text, task) for text in labels[known]} - set(classes)):
-        found = bare.get(_bare(text), [])
-        if len(found) != 1:
-            raise DataError(
-                "unknown_label",
-                "labels of the data are not classes of the model",
-                seen=f"{text!r}; in the data: {sorted({label_text(t, task) for t in labels[known]})[:20]}",
-                hint=f"classes: {classes[:20]}",
-            )
-        matches[text] = found[0]
-    filled = labels.copy()
-    filled[~known] = classes[0]
-    return truth_of(filled, task, matches), matches, known
-
-
-def _bare(text: str) -> str:
-    return text.strip().removesuffix(".").strip()
 
 
 def verify(bundle: str | Path) -> dict[str, Any]:

@@ -14,7 +14,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from keepfit.core.errors import DataError
-from keepfit.runtime.coerce import ColumnRule, categories, dates, is_missing, numbers, parse_date, parse_number
+from keepfit.runtime.coerce import (
+    ColumnRule,
+    categories,
+    dates,
+    is_missing,
+    is_month_first,
+    numbers,
+    parse_date,
+    parse_number,
+)
 from keepfit.runtime.table import text_column, to_text
 
 NUMERIC = ColumnRule("x", "numeric", boolean=True)
@@ -145,3 +154,26 @@ def test_spellings_of_missing():
     assert all(map(is_missing, usual)) and len(usual) == 13
     assert not any(is_missing(text) for text in ["0", "no", "-", "unknown", "Nan cy"])
     assert is_missing(" Unknown ", frozenset({"unknown"}))
+
+
+@pytest.mark.parametrize(
+    ("cells", "month_first"),
+    [
+        (["03/04/2020", "01/25/2020", None], True),
+        (["03/04/2020", "25/01/2020 10:30"], False),
+        (["03/04/2020", "04/05/2020"], False),
+        (["01/25/2020", "25/01/2020", "26/01/2020"], False),
+        (["2020-25-01", "soon"], False),
+    ],
+)
+def test_one_order_of_day_and_month_for_a_column(cells, month_first):
+    assert is_month_first(cells) == month_first
+    rule = ColumnRule("x", "datetime", month_first=is_month_first(cells))
+    assert ColumnRule.from_json(json.loads(json.dumps(rule.as_json()))) == rule
+    found, bad = dates(text_column(["03/04/2020", "03/04/2020 10:30", "01/25/2020", "25/01/2020"]), rule)
+    assert found[:, 2].tolist() == ([3, 3, 1, 1] if month_first else [4, 4, 1, 1]) and not bad.any()
+
+
+def test_a_rule_of_an_older_bundle_opens():
+    raw = {"name": "x", "kind": "datetime", "why": "", "missing": [], "number_like": False, "integer": True}
+    assert ColumnRule.from_json({**raw, "boolean": False}) == ColumnRule("x", "datetime")

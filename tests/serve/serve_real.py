@@ -17,7 +17,7 @@ from keepfit.runtime.predictor import Predictor
 from keepfit.runtime.preparation import opened
 from keepfit.runtime.table import from_rows
 
-RULES = [ColumnRule("age", "numeric"), ColumnRule("hours", "numeric", integer=True),
+RULES = [ColumnRule("age", "numeric"), ColumnRule("hours", "numeric"),
          ColumnRule("married", "categorical", boolean=True), ColumnRule("city", "categorical"),
          ColumnRule("since", "datetime"), ColumnRule("id", "ignore")]
 DATATYPES = {"age": "FP64", "hours": "INT64", "married": "BOOL", "city": "BYTES", "since": "BYTES"}

@@ -41,7 +41,7 @@ def facts_of(kind, names=()):
         name="sample", task=task, modality="tabular", recipe=f"# {NASTY}\nversion: 1\n", primary=primary,
         evaluation=seen, metrics={"validation": seen["metrics"], "test": seen["metrics"]}, columns=columns,
         target_summary=summary,
-        validation_curve={"metric": NASTY, "train": [3.0, 2.0, 1.0], "validation": [3.0, 2.5, 2.6], "best": 2},
+        validation_curve={"metric": NASTY, "validation": [3.0, 2.5, 2.6], "best": 2},
         splits={"train": 1000, "validation": 100, "test": rows}, rows_in=1512, rows_kept=1500, notes=[NASTY],
         ledger=[{"rule": "exact_duplicate", "stage": "clean", "count": 12, "sentence": NASTY}],
         leaderboard=[{"name": NASTY, "validation": 0.8, "seconds": 1.0, "chosen": True, "note": NASTY},

@@ -204,7 +204,7 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
     if stage == "clean":
         return clean.clean(recipe.clean, recipe.data, recipe.seed, *earlier("ingest", "split"))
     if stage in ("train", "evaluate"):
-        evaluate.refuse_early(recipe.evaluate, files["ingest"], files["split"])
+        evaluate.refuse_early(recipe.evaluate, recipe.data.balance, files["ingest"], files["split"])
     if stage == "train":
         return train.train(
             recipe.model,

@@ -39,7 +39,9 @@ class BudgetOptions(Options):
 class EvaluateOptions(Options):
     """Figures on the held-out rows."""
 
-    primary: Metric | Literal["auto"] = Field("auto", description="the metric that chooses; accuracy or rmse when auto")
+    primary: Metric | Literal["auto"] = Field(
+        "auto", description="the metric that leads report and leaderboard; accuracy or rmse when auto"
+    )
     metrics: list[Metric] = Field(default_factory=list, description="which metrics; all that fit the task when empty")
     slices: list[str] = Field(default_factory=list, description="columns whose groups are compared")
 
@@ -47,7 +49,7 @@ class EvaluateOptions(Options):
 class ExplainOptions(Options):
     """Which columns matter."""
 
-    rows: int = Field(1000, ge=10, le=100_000, description="held-out rows used for permutation importance")
+    rows: int = Field(1000, ge=10, le=100_000, description="test rows used for permutation importance")
 
 
 class PackageOptions(Options):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +18,18 @@ ALWAYS_MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "?", "#n/a",
 
 @dataclass(frozen=True)
 class ColumnRule:
-    """How one column is read. `missing` holds extra spellings of a missing value (folded, stripped)."""
+    """How one column is read. `missing` holds extra spellings of a missing value (folded, stripped).
+
+    `month_first`: 03/04/2020 is the fourth of March in this column.
+    """
 
     name: str
     kind: str
     why: str = ""
     missing: frozenset[str] = frozenset()
     number_like: bool = False
-    integer: bool = False
     boolean: bool = False
+    month_first: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """JSON form for preparation.json."""
@@ -35,8 +39,8 @@ class ColumnRule:
             "why": self.why,
             "missing": sorted(self.missing),
             "number_like": self.number_like,
-            "integer": self.integer,
             "boolean": self.boolean,
+            "month_first": self.month_first,
         }
 
     @classmethod
@@ -48,8 +52,8 @@ class ColumnRule:
             str(raw["why"]),
             frozenset(raw["missing"]),
             bool(raw["number_like"]),
-            bool(raw["integer"]),
             bool(raw["boolean"]),
+            bool(raw.get("month_first", False)),
         )
 
 
@@ -96,15 +100,29 @@ _FORMATS = (
 )
 
 
-def parse_date(text: str) -> dt.datetime | None:
-    """ISO 8601 or one of a few unambiguous-in-a-column spellings, as a naive UTC datetime; None when it is none."""
+_MONTH_FIRST = tuple(sorted(_FORMATS, key=lambda form: not form.startswith("%m/")))
+_SLASHED = re.compile(r"\s*(\d{1,2})/(\d{1,2})/\d{4}\b")
+
+
+def is_month_first(column: Iterable[str | None]) -> bool:
+    """Whether a column writes 03/25/2020: more of its cells can only be read so than the other way."""
+    found = [match for text in column if text is not None and (match := _SLASHED.match(text))]
+    days, months = (sum(int(match[part]) > 12 for match in found) for part in (1, 2))
+    return months > days
+
+
+def parse_date(text: str, month_first: bool = False) -> dt.datetime | None:
+    """ISO 8601 or one of a few other spellings, as a naive UTC datetime; None when it is none.
+
+    `month_first` is the column's: it decides where a cell such as 03/04/2020 could be read both ways.
+    """
     cleaned = text.strip()
     if len(cleaned) < 8 or not any(mark in cleaned for mark in "-/.:, "):
         return None
     try:
         moment = dt.datetime.fromisoformat(cleaned)
     except ValueError:
-        for form in _FORMATS:
+        for form in _MONTH_FIRST if month_first else _FORMATS:
             try:
                 return dt.datetime.strptime(cleaned, form)
             except ValueError:
@@ -175,7 +193,7 @@ def dates(column: Column, rule: ColumnRule) -> tuple[NDArray[np.float64], NDArra
     for row, text in enumerate(column):
         if text is None or is_missing(text, rule.missing):
             continue
-        moment = parse_date(text)
+        moment = parse_date(text, rule.month_first)
         if moment is None:
             bad[row] = True
             continue

@@ -19,7 +19,7 @@ from keepfit.stages.results import as_json, json_of, unpack_table
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
 
-VERSION = 1
+VERSION = 2
 _GOLDEN = 12
 
 
@@ -31,7 +31,9 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
         table.take(part == "train"), data.target, data.columns, data.read.missing
     )
     rules = [finding.rule for finding in findings]
-    entries = [*_duplicates(section, table, part), *_sparse(section, table, part, rules)]
+    repeated = _duplicates(section, table, part)
+    already = {entry.id for entry in repeated if entry.action == "dropped"}
+    entries = repeated + [entry for entry in _sparse(section, table, part, rules) if entry.id not in already]
     dropped = {entry.id for entry in entries if entry.action == "dropped"}
     part = np.array(["" if sample in dropped else p for sample, p in zip(table.ids, part, strict=True)], object)
     if (part == "train").sum() < 5:
@@ -81,11 +83,9 @@ def _sparse(section: CleanOptions, table: Table, part: Any, rules: list[ColumnRu
     used = [rule for rule in rules if rule.kind != "ignore"]
     gaps = np.mean([[is_missing(text, rule.missing) for text in table.columns[rule.name]] for rule in used], axis=0)
     rows = np.flatnonzero((part == "train") & (gaps > most))
-    already = {e.id for e in _duplicates(section, table, part) if e.action == "dropped"}
     return [
         _entry(table, int(row), f"more than {most:g} of its cells are missing", "dropped", f"{gaps[row]:.3f}")
         for row in rows
-        if str(table.ids[row]) not in already
     ]
 
 

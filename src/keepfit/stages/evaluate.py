@@ -17,12 +17,12 @@ from keepfit.runtime.preparation import Preparation
 from keepfit.runtime.table import Table
 from keepfit.runtime.writers import parquet_bytes
 from keepfit.stages.evaluation import evaluation
-from keepfit.stages.results import as_json, json_of, task_of, truth_of, unpack_table
+from keepfit.stages.results import as_json, json_of, label_text, task_of, truth_of, unpack_table
 from keepfit.store.artifacts import Files
 from keepfit.tasks.metrics import METRICS, default_primary, score
 from keepfit.tasks.task import Task
 
-VERSION = 1
+VERSION = 2
 
 
 def predictor_of(trained: Files, task: Task) -> Predictor:
@@ -73,6 +73,7 @@ def evaluate(
     board, validation = _validation(trained, table, task, primary, metrics)
     facts = {
         "primary": primary,
+        "label_matches": dict(task.aliases),
         "validation": validation,
         "test": found["metrics"],
         "unseen": unseen,
@@ -86,9 +87,19 @@ def evaluate(
     }
 
 
-def refuse_early(section: EvaluateOptions, ingested: Files, parted: Files) -> None:
-    """What would fail after training is refused before: metrics of another task, slices of absent columns."""
-    wanted(section, task_of(json_of(parted, "task.json")))
+def refuse_early(section: EvaluateOptions, balance: str, ingested: Files, parted: Files) -> None:
+    """What would fail after training, or be of no effect, is refused before: metrics and balance of another task,
+    slices of absent columns."""
+    task = task_of(json_of(parted, "task.json"))
+    wanted(section, task)
+    if balance != "none" and task.kind == "regression":
+        raise RecipeError(
+            "unused_key",
+            f"data.balance: {balance} is for classes, and this is a regression",
+            where="data.balance",
+            seen=f"the target {task.target!r} is a number",
+            hint="leave it out, or say task: classification",
+        )
     names = unpack_table(ingested["table"]).names if section.slices else []
     for name in section.slices:
         if name not in names:
@@ -129,6 +140,10 @@ def _validation(
         }
         for trial in facts["trials"]
     ]
+    board += [
+        {"name": trial["name"], "validation": None, "seconds": None, "chosen": False, "note": trial["why"]}
+        for trial in facts["ended"]
+    ]
     blend = score(task, truth, shaped[-1], metrics)
     if chosen == "ensemble":
         note = ", ".join(f"{name} {weight:.2f}" for name, weight in facts["weights"].items())
@@ -150,12 +165,12 @@ def _predictions(test: Table, task: Task, scores: NDArray[Any], errors: list[str
         actual: list[Any] = [float(value) for value in truth_of(test.columns[task.target], task)]
         columns = [list(test.ids), actual, answers]
     else:
-        labels = [class_name(label) for label in task.classes]
+        labels, aliases = [class_name(label) for label in task.classes], dict(task.aliases)
         names += [f"probability_{label}" for label in labels]
         kinds += ["FLOAT"] * len(labels)
         columns = [
             list(test.ids),
-            list(test.columns[task.target]),
+            [aliases.get(label_text(text, task), text) for text in test.columns[task.target]],
             [labels[n] for n in best],
             *[[float(v) for v in scores[:, n]] for n in range(len(labels))],
         ]

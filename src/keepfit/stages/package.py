@@ -15,10 +15,10 @@ from keepfit.recipe.outcome import PackageOptions
 from keepfit.runtime.arrays import unpack
 from keepfit.runtime.bundle import FORMAT
 from keepfit.runtime.coerce import ColumnRule
-from keepfit.runtime.table import Table, concat, from_rows
+from keepfit.runtime.table import Table
 from keepfit.stages.evaluate import predictor_of
 from keepfit.stages.results import json_of, task_json, task_of, truth_of, unpack_table
-from keepfit.stages.train import PROBES
+from keepfit.stages.train import probe_of
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import Task
 
@@ -42,11 +42,8 @@ def package(
     part = np.array(json_of(cleaned, "part.json"), object)
     rules = [ColumnRule.from_json(rule) for rule in json_of(cleaned, "rules.json")]
     used = [rule for rule in rules if rule.kind != "ignore"]
-    names = [rule.name for rule in used]
     made_up = json_of(cleaned, "golden.json")
-    test = table.take(part == "test")
-    some = test.take(np.arange(min(len(test), PROBES)))
-    probe = concat([from_rows(made_up, names), Table({n: some.columns[n] for n in names})])
+    probe = probe_of(table.take(part == "test"), made_up, rules)
     native = unpack(json_of(trained, "native.json"))
     scores, _, _ = predictor_of(trained, task).scores(probe)
     scale = _scale(table.take(part == "train"), task)

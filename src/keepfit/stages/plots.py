@@ -334,18 +334,18 @@ def bars(
 
 
 def training_curve(facts: dict[str, Any]) -> Picture:
-    """The metric per round on the training and the validation split."""
+    """The metric per round on rows held out while boosting."""
 
     def draw(axes: Any) -> None:
-        for key, colour in (("train", MUTED), ("validation", MAIN)):
-            axes.plot(range(1, len(facts[key]) + 1), facts[key], color=colour, label=key)
+        values = facts["validation"]
+        axes.plot(range(1, len(values) + 1), values, color=MAIN, label="validation")
         axes.axvline(facts["best"], color=OTHER, linewidth=1, linestyle="--", label=f"best: {facts['best']}")
         axes.set(xlabel="round", ylabel=facts["metric"])
         axes.grid(True)
         axes.legend(fontsize=8)
 
     alt = (
-        f"{facts['metric']} on training and validation rows per round; "
+        f"{facts['metric']} on validation rows per round; "
         f"the best of {len(facts['validation'])} rounds is {facts['best']}."
     )
     return Picture("training_curve", "How it learned", alt, draw, 3.0, HALF)

@@ -152,7 +152,8 @@ def _good(facts: ReportFacts, figures: dict[str, str]) -> str:
     )
     text += _words(
         "The interval says how far the value could move with as many other test rows (bootstrap). "
-        "Models are chosen by the highlighted metric, on the validation split and never on the test split."
+        f"Models are chosen and blended by {_chosen_by(facts)}, on rows that the scored model had not seen and never on "
+        "the test split; the highlighted metric is the one to read first."
     )
     if "calibration" in seen:
         found = seen["calibration"]
@@ -161,6 +162,10 @@ def _good(facts: ReportFacts, figures: dict[str, str]) -> str:
             f"(expected calibration error); the Brier score is {number(found['brier'], 3)}."
         )
     return text + _side_by_side(figures, "roc", "precision_recall", "calibration", "predicted_and_actual")
+
+
+def _chosen_by(facts: ReportFacts) -> str:
+    return "log loss" if facts.task.kind == "classification" else "root mean squared error"
 
 
 def _errs(facts: ReportFacts, figures: dict[str, str]) -> str:
@@ -279,8 +284,9 @@ def _looks(facts: ReportFacts, figures: dict[str, str]) -> str:
         _words(f"{said}{idle} of {len(facts.importance)} columns could be shuffled without a clear loss.")
         + _side_by_side(figures, "importance")
         + _words(
-            f"Each column is shuffled in turn to see how much worse {metric} gets; the thin line is the "
-            "spread. Columns that carry the same knowledge hide each other, and importance is not a cause."
+            f"Each column is shuffled in turn in test rows, which the model never saw, to see how much worse {metric} "
+            "gets; the thin line is the spread. Nothing is chosen by it. Columns that carry the same knowledge hide "
+            "each other, and importance is not a cause."
         )
     )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -50,19 +50,6 @@ def as_json(value: Any) -> bytes:
     return digest.canonical(value)
 
 
-@dataclass(frozen=True)
-class Rows:
-    """All rows with their split (`train`, `validation`, `test`, or empty for a dropped row) and the task."""
-
-    table: Table
-    part: NDArray[np.object_]
-    task: Task
-
-    def of(self, name: str) -> Table:
-        """The rows of a split."""
-        return self.table.take(self.part == name)
-
-
 def ledger_of(files: Files) -> list[Entry]:
     """The ledger entries that a stage made."""
     return [Entry(**entry) for entry in json.loads(files.get("ledger.json", b"[]"))]
@@ -70,21 +57,28 @@ def ledger_of(files: Files) -> list[Entry]:
 
 def task_of(value: Mapping[str, Any]) -> Task:
     """A task from JSON."""
-    return Task(value["kind"], value["target"], tuple(value["classes"]))
+    matches = value.get("label_matches", {})
+    return Task(value["kind"], value["target"], tuple(value["classes"]), tuple(sorted(matches.items())))
 
 
 def task_json(task: Task) -> dict[str, Any]:
     """A task as JSON; classes keep their JSON type."""
-    return {"kind": task.kind, "target": task.target, "classes": list(task.classes)}
+    return {
+        "kind": task.kind,
+        "target": task.target,
+        "classes": list(task.classes),
+        "label_matches": dict(task.aliases),
+    }
 
 
-def truth_of(column: Column, task: Task, aliases: Mapping[str, str] | None = None) -> NDArray[Any]:
+def truth_of(column: Column, task: Task) -> NDArray[Any]:
     """Class codes int64 [n], or values float64 [n]. Raises DataError for a label that is no class."""
     if task.kind == "regression":
         numbers = [None if text is None else parse_number(text) for text in column]
         return np.array([np.nan if n is None else n for n in numbers])
     codes = {class_text(label): place for place, label in enumerate(task.classes)}
-    spelled = {text: (aliases or {}).get(text, text) for text in {label_text(text, task) for text in column}}
+    aliases = dict(task.aliases)
+    spelled = {text: aliases.get(text, text) for text in {label_text(text, task) for text in column}}
     unknown = sorted(text for text in spelled if spelled[text] not in codes)
     if unknown:
         raise DataError(
@@ -116,3 +110,44 @@ def label_text(text: str | None, task: Task) -> str:
 def missing_target(column: Column, extra: frozenset[str]) -> NDArray[np.bool_]:
     """Mask [n] of rows without an answer."""
     return np.array([is_missing(text, extra) for text in column], bool)
+
+
+def match_labels(labels: Iterable[str], classes: Iterable[str], *, strict: bool = True) -> dict[str, str]:
+    """Class of each label that is none but for outer spaces or one trailing dot, where that is unique.
+
+    Raises DataError with both lists for any other label; without `strict` only for one that could be several classes.
+    """
+    given, known = sorted(set(labels)), sorted(set(classes))
+    bare: dict[str, list[str]] = {}
+    for name in known:
+        bare.setdefault(_bare(name), []).append(name)
+    matches = {}
+    for text in given:
+        found = [text] if text in known else bare.get(_bare(text), [])
+        if len(found) > 1 or (strict and not found):
+            raise DataError(
+                "unknown_label",
+                "labels of the data are not classes of the model",
+                seen=f"{text!r}; in the data: {given[:20]}",
+                hint=f"classes: {known[:20]}",
+            )
+        if found and found[0] != text:
+            matches[text] = found[0]
+    return matches
+
+
+def _bare(text: str) -> str:
+    return text.strip().removesuffix(".").strip()
+
+
+def matched_truth(labels: Column, task: Task) -> tuple[NDArray[Any], dict[str, str], NDArray[np.bool_]]:
+    """Answers [n], the spellings of classes that were matched, and a mask [n] of rows that have a label."""
+    known = ~missing_target(labels, frozenset())
+    if task.kind == "regression":
+        values = truth_of(labels, task)
+        return values, {}, known & ~np.isnan(values)
+    classes = [class_text(label) for label in task.classes]
+    matches = match_labels((label_text(text, task) for text in labels[known]), classes)
+    filled = labels.copy()
+    filled[~known] = classes[0]
+    return truth_of(filled, replace(task, aliases=tuple(matches.items()))), matches, known

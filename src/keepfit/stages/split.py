@@ -5,22 +5,33 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.core.errors import DataError, nearest
 from keepfit.recipe.data import DataOptions, SplitOptions
-from keepfit.runtime.coerce import is_missing, parse_date, parse_number
+from keepfit.runtime.coerce import is_missing, is_month_first, parse_date, parse_number
 from keepfit.runtime.table import Column, Table
 from keepfit.stages.ingest import row_of
-from keepfit.stages.results import as_json, json_of, label_text, missing_target, task_json, unpack_table
+from keepfit.stages.results import (
+    as_json,
+    class_text,
+    json_of,
+    label_text,
+    match_labels,
+    missing_target,
+    task_json,
+    unpack_table,
+)
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
 from keepfit.tasks.task import Task
 
-VERSION = 1
+VERSION = 2
 _FEW = 20
+_RANKED_BELOW = 200
 _EPOCH = dt.datetime(1970, 1, 1)
 
 
@@ -30,8 +41,9 @@ def split(section: DataOptions, asked: str, seed: int, ingested: Files) -> Files
     column = table.columns[section.target]
     extra = frozenset(text.strip().lower() for text in section.read.missing)
     gone = missing_target(column, extra)
-    task, odd = _task(column, gone, section.target, asked)
-    gone = gone | odd
+    task = _task_of(column, given, gone, section.target, asked)
+    if task.kind == "regression":
+        gone = gone | np.array([not g and parse_number(t) is None for t, g in zip(column, gone, strict=True)], bool)
     kept = np.flatnonzero(~gone)
     if len(kept) < 10:
         raise DataError(
@@ -42,42 +54,85 @@ def split(section: DataOptions, asked: str, seed: int, ingested: Files) -> Files
         )
     part = np.full(len(table), "", object)
     part[kept] = _parts(table.take(kept), given[kept], section.split, task, seed)
-    present = Counter(str(p) for p in part[kept])
+    _check(part, column, task)
+    return {
+        "part.json": as_json(part.tolist()),
+        "task.json": as_json(task_json(task)),
+        "ledger.json": as_json([entry.as_json() for entry in _entries(table, gone, extra, task)]),
+    }
+
+
+def _check(part: NDArray[np.object_], column: Column, task: Task) -> None:
+    """Raises DataError for an empty split, and for classes that cannot be learned."""
+    present = Counter(str(p) for p in part if p)
     for name in ("train", "validation", "test"):
         if not present[name]:
             raise DataError(
                 "empty_split",
                 f"the {name} split has no rows",
-                seen=f"{len(kept)} rows",
+                seen=f"{sum(present.values())} rows",
                 hint="change data.split, or give more rows; equal rows stay in one split",
             )
-    learned = {label_text(text, task) for text in column[part == "train"]}
-    if task.kind == "classification" and len(learned) < 2:
+    if task.kind != "classification":
+        return
+    found = {name: set(_labels(column[part == name], task)) for name in present}
+    if len(found["train"]) < 2:
         raise DataError(
-            "one_class", "the training split has one class only", where=section.target, seen=str(sorted(learned))
+            "one_class", "the training split has one class only", where=task.target, seen=str(sorted(found["train"]))
         )
-    entries = [
-        Entry(
-            str(table.ids[row]),
-            *row_of(str(table.ids[row])),
-            section.target,
-            "missing target" if is_missing(column[row], extra) else "target is not a number",
-            str(column[row] or ""),
-            "",
-            "split",
+    unlearned = sorted(found["test"] - found["train"] - found["validation"])
+    if unlearned:
+        raise DataError(
+            "class_only_in_test",
+            "the test rows have a class that no other row has",
+            where=task.target,
+            seen=", ".join(repr(label) for label in unlearned[:8]),
+            hint="change data.split, or give rows of this class to learn from",
         )
-        for row in np.flatnonzero(gone)
-    ]
-    return {
-        "part.json": as_json(part.tolist()),
-        "task.json": as_json(task_json(task)),
-        "ledger.json": as_json([entry.as_json() for entry in entries]),
-    }
 
 
-def _task(column: Column, gone: NDArray[np.bool_], target: str, asked: str) -> tuple[Task, NDArray[np.bool_]]:
-    """The task, and a mask of rows whose answer does not fit it."""
-    values = [text.strip() for text in column[~gone]]
+def _entries(table: Table, gone: NDArray[np.bool_], extra: frozenset[str], task: Task) -> list[Entry]:
+    """Rows without an answer are dropped; labels in another spelling are changed."""
+    column, aliases = table.columns[task.target], dict(task.aliases)
+    found = []
+    for row, text in enumerate(column):
+        sample = str(table.ids[row])
+        if gone[row]:
+            why = "missing target" if is_missing(text, extra) else "target is not a number"
+            found.append(Entry(sample, *row_of(sample), task.target, why, str(text or ""), "", "split"))
+        elif aliases and (label := label_text(text, task)) in aliases:
+            why = "label in another spelling"
+            found.append(Entry(sample, *row_of(sample), task.target, why, label, aliases[label], "split", "changed"))
+    return found
+
+
+def _labels(column: Column, task: Task) -> NDArray[np.object_]:
+    """The class of each row, as text."""
+    aliases = dict(task.aliases)
+    out = np.empty(len(column), object)
+    out[:] = [aliases.get(label, label) for label in (label_text(text, task) for text in column)]
+    return out
+
+
+def _task_of(column: Column, given: NDArray[np.object_], gone: NDArray[np.bool_], target: str, asked: str) -> Task:
+    """The task of the rows that are not test rows; labels of given files are matched with the classes."""
+    held = {name: column[~gone & (given == name)] for name in ("validation", "test")}
+    values = [text.strip() for text in column[~gone & (given != "validation") & (given != "test")]]
+    task = _task(values, target, asked)
+    if task.kind == "regression" or not any(map(len, held.values())):
+        return task
+    classes = [class_text(label) for label in task.classes]
+    choosing = [label_text(text, task) for text in held["validation"]]
+    matches = match_labels(choosing, classes, strict=False)
+    if not set(choosing) <= set(classes) | set(matches):
+        task = _task([*values, *(matches.get(label, label) for label in choosing)], target, "classification")
+        classes = [class_text(label) for label in task.classes]
+    labels = [label_text(text, task) for texts in held.values() for text in texts]
+    return replace(task, aliases=tuple(sorted(match_labels(labels, classes).items())))
+
+
+def _task(values: list[str], target: str, asked: str) -> Task:
+    """The task that the answers of the rows to learn from make."""
     if not values:
         raise DataError("no_answers", "every value of the target is missing", where=target)
     distinct = Counter(values)
@@ -97,8 +152,7 @@ def _task(column: Column, gone: NDArray[np.bool_], target: str, asked: str) -> t
                 where=target,
                 seen=next(text for text, number in numbers.items() if number is None)[:60],
             )
-        odd = np.array([not g and parse_number(t) is None for t, g in zip(column, gone, strict=True)], bool)
-        return Task("regression", target), odd
+        return Task("regression", target)
     if len(distinct) == 1:
         raise DataError(
             "one_class",
@@ -115,7 +169,7 @@ def _task(column: Column, gone: NDArray[np.bool_], target: str, asked: str) -> t
             seen=f"{len(distinct)} different values in {len(values)} rows",
             hint="is it an identifier or free text? Name another target, or say task: regression",
         )
-    return Task("classification", target, _classes(distinct, numeric)), np.zeros(len(column), bool)
+    return Task("classification", target, _classes(distinct, numeric))
 
 
 def _classes(distinct: Counter[str], numeric: bool) -> tuple[bool | int | float | str, ...]:
@@ -131,30 +185,39 @@ def _classes(distinct: Counter[str], numeric: bool) -> tuple[bool | int | float 
 def _parts(
     table: Table, given: NDArray[np.object_], section: SplitOptions, task: Task, seed: int
 ) -> NDArray[np.object_]:
-    if given[0] != "":
-        return _given_parts(table, given, section, task, seed)
-    by = section.by
-    if by == "given":
-        raise DataError(
-            "nothing_given", "data.split.by is given, but the source is one", hint="use train:, validation:, test:"
-        )
-    if by == "auto":
-        by = "stratified" if task.kind == "classification" else "random"
-    shares = (section.test, section.validation)
-    if by == "time":
+    shares = {"test": section.test, "validation": section.validation}
+    if given[0] == "":
+        if section.by == "given":
+            raise DataError(
+                "nothing_given", "data.split.by is given, but the source is one", hint="use train:, validation:, test:"
+            )
+        return _cut(table, section, task, (shares["test"], shares["validation"]), seed)
+    out, rows = given.copy(), np.flatnonzero(given == "train")
+    test, validation = (0.0 if (given == name).any() else shares[name] for name in ("test", "validation"))
+    if test or validation:
+        out[rows] = _cut(table.take(rows), section, task, (test, validation), seed)
+    return out
+
+
+def _cut(
+    table: Table, section: SplitOptions, task: Task, shares: tuple[float, float], seed: int
+) -> NDArray[np.object_]:
+    """Test and validation cut from these rows in the asked way."""
+    if section.by == "time":
         return _by_time(table, section, shares)
-    if by == "group":
-        keys = _known(table, section.column)
-        return _by_threshold([f"group:{key}" for key in keys], shares, seed)
-    hashes = [str(sample).rpartition(":")[2] for sample in table.ids]
-    if by == "stratified":
-        labels = np.array([label_text(text, task) for text in table.columns[task.target]], object)
-        return _by_class(hashes, labels, shares, seed)
-    return (
-        _by_threshold(hashes, shares, seed)
-        if len(table) >= 2000
-        else _by_class(hashes, np.full(len(table), "", object), shares, seed)
-    )
+    if section.by == "group":
+        return _by_threshold(np.array([_place(f"group:{key}", seed) for key in _known(table, section.column)]), shares)
+    places = np.array([_place(str(sample).rpartition(":")[2], seed) for sample in table.ids])
+    alike = np.full(len(table), "", object)
+    if task.kind == "regression":
+        return _by_class(places, alike, shares)
+    labels = _labels(table.columns[task.target], task)
+    out = _by_class(places, alike if section.by == "random" else labels, shares)
+    for label in set(labels):  # a class with no training row could not be learned
+        rows = np.flatnonzero(labels == label)
+        if not (out[rows] == "train").any():
+            out[rows[places[rows] == places[rows].max()]] = "train"
+    return out
 
 
 def _known(table: Table, column: str | None) -> Column:
@@ -173,35 +236,45 @@ def _place(key: str, seed: int) -> float:
     return int.from_bytes(hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()) / 2**64
 
 
-def _by_threshold(keys: list[str], shares: tuple[float, float], seed: int) -> NDArray[np.object_]:
+def _by_threshold(places: NDArray[np.float64], shares: tuple[float, float]) -> NDArray[np.object_]:
     test, validation = shares
-    places = np.array([_place(key, seed) for key in keys])
     return np.where(places < test, "test", np.where(places < test + validation, "validation", "train")).astype(object)
 
 
 def _by_class(
-    hashes: list[str], labels: NDArray[np.object_], shares: tuple[float, float], seed: int
+    places: NDArray[np.float64], labels: NDArray[np.object_], shares: tuple[float, float]
 ) -> NDArray[np.object_]:
-    """Within each class the rows with the lowest places go to test, the next to validation; equal rows stay together."""
-    out = np.full(len(hashes), "train", object)
-    places = np.array([_place(key, seed) for key in hashes])
+    """Low places go to test, the next to validation, so that a row stays where it is when others are added.
+
+    A class of fewer than 200 rows is cut by rank instead, and so is one that would leave a split without a row: its
+    shares are exact, but rows near a border may move when rows are added. Equal rows stay together.
+    """
+    out = np.full(len(places), "train", object)
     for label in sorted({str(label) for label in labels}):
         rows = np.flatnonzero(labels == label)
-        order = rows[np.argsort(places[rows], kind="stable")]
-        tests, validations = (round(share * len(rows)) for share in shares)
-        for name, first, last in (("test", 0, tests), ("validation", tests, tests + validations)):
-            inside = order[first:last]
-            if len(inside):
-                low, high = places[inside[0]], places[inside[-1]]
-                out[rows[(places[rows] >= low) & (places[rows] <= high) & (out[rows] == "train")]] = name
+        found = _by_threshold(places[rows], shares)
+        wanted = {name for name, share in zip(("test", "validation"), shares, strict=True) if round(share * len(rows))}
+        if len(rows) < _RANKED_BELOW or not wanted | {"train"} <= set(found):
+            found = _by_rank(places[rows], shares)
+        out[rows] = found
+    return out
+
+
+def _by_rank(places: NDArray[np.float64], shares: tuple[float, float]) -> NDArray[np.object_]:
+    out, order = np.full(len(places), "train", object), np.sort(places)
+    tests, validations = (round(share * len(places)) for share in shares)
+    for name, first, last in (("test", 0, tests), ("validation", tests, tests + validations)):
+        inside = order[first:last]
+        if len(inside):
+            out[(places >= inside[0]) & (places <= inside[-1]) & (out == "train")] = name
     return out
 
 
 def _by_time(table: Table, section: SplitOptions, shares: tuple[float, float]) -> NDArray[np.object_]:
     column = _known(table, section.column)
-    moments = []
+    moments, month_first = [], is_month_first(column)
     for text in column:
-        date = parse_date(text) if text else None
+        date = parse_date(text, month_first) if text else None
         number = parse_number(text) if text and date is None else None
         moments.append((date - _EPOCH).total_seconds() if date is not None else np.nan if number is None else number)
     times = np.array(moments, float)
@@ -216,22 +289,3 @@ def _by_time(table: Table, section: SplitOptions, shares: tuple[float, float]) -
     test, validation = shares
     first, second = np.quantile(times, [1 - test - validation, 1 - test], method="lower")
     return np.where(times > second, "test", np.where(times > first, "validation", "train")).astype(object)
-
-
-def _given_parts(
-    table: Table, given: NDArray[np.object_], section: SplitOptions, task: Task, seed: int
-) -> NDArray[np.object_]:
-    out = given.copy()
-    rows = np.flatnonzero(given == "train")
-    absent = [name for name in ("test", "validation") if not (given == name).any()]
-    shares = {"test": section.test, "validation": section.validation}
-    asked = (shares["test"] if "test" in absent else 0.0, shares["validation"] if "validation" in absent else 0.0)
-    if any(asked):
-        hashes = [str(sample).rpartition(":")[2] for sample in table.ids[rows]]
-        labels = (
-            np.array([label_text(text, task) for text in table.columns[task.target][rows]], object)
-            if task.kind == "classification"
-            else np.full(len(rows), "", object)
-        )
-        out[rows] = _by_class(hashes, labels, asked, seed)
-    return out

@@ -16,7 +16,7 @@ from keepfit.runtime.table import Table, concat, from_rows
 from keepfit.stages.results import PARTS, as_json, json_of, task_of, truth_of, unpack_table
 from keepfit.store.artifacts import Files
 
-VERSION = 1
+VERSION = 2
 PROBES = 5000
 
 
@@ -39,7 +39,7 @@ def train(
     for name in PARTS[:2]:
         rows = table.take(part == name)
         data[name] = sample(rows, truth_of(rows.columns[task.target], task))
-    probe = _probe(table.take(part == "test"), json_of(cleaned, "golden.json"), rules)
+    probe = probe_of(table.take(part == "test"), json_of(cleaned, "golden.json"), rules)
     made = room(
         learner, rules, data["train"], data["validation"], probe, len(task.classes), ways(**way, stopped=stopped), say
     )
@@ -55,7 +55,7 @@ def train(
     }
 
 
-def _probe(test: Table, golden: list[dict[str, Any]], rules: list[ColumnRule]) -> Table:
+def probe_of(test: Table, golden: list[dict[str, Any]], rules: list[ColumnRule]) -> Table:
     """Synthetic rows first, then at most PROBES test rows; only inputs, no answers."""
     names = [rule.name for rule in rules if rule.kind != "ignore"]
     some = test.take(np.arange(min(len(test), PROBES)))

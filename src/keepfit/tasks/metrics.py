@@ -22,7 +22,7 @@ _RESAMPLED_AT_MOST = 200_000
 
 
 def default_primary(task: Task) -> str:
-    """The metric that chooses between models when the recipe names none."""
+    """The metric that leads the report when the recipe names none."""
     return "accuracy" if task.kind == "classification" else "rmse"
 
 

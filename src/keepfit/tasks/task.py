@@ -14,11 +14,15 @@ Scores = NDArray[Any]
 
 @dataclass(frozen=True)
 class Task:
-    """The question. `classes` keep their JSON type and their order is the order of the columns of the scores."""
+    """The question. `classes` keep their JSON type and their order is the order of the columns of the scores.
+
+    `aliases` are other spellings of classes in the held-out rows: pairs of a label and its class, both as text.
+    """
 
     kind: Literal["classification", "regression"]
     target: str
     classes: tuple[bool | int | float | str, ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
 
     @property
     def binary(self) -> bool:

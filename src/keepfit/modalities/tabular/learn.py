@@ -64,31 +64,32 @@ def fit(
     """Everything fitted here sees `train` only, but for choosing (`valid`) and, with `refit`, the last fit (both)."""
     _need_the_extra()
     from keepfit.modalities.tabular import prepare
+    from keepfit.modalities.tabular.encode import answers
     from keepfit.modalities.tabular.learners import auto
     from keepfit.modalities.tabular.learners.data import Fold, Settings
     from keepfit.modalities.tabular.learners.graph import joined
 
     limits = _limits(options, way, say)
     weigh = _class_weights(train.truth, classes) if way.balance == "class_weight" and classes else None
-    encoded = np.eye(classes)[train.truth] if classes > 2 else train.truth.astype(float)[:, None]
     pool = np.concatenate([train.truth, valid.truth]) if getattr(options, "refit", True) else train.truth
     folds = auto.folds_of(pool, classes, way.seed)[: len(train.truth)]  # the folds that auto scores on
     fitted = prepare.fit(
         train.table,
         rules,
-        encoded,
+        answers(train.truth, classes),
         folds,
         numeric=way.numeric,
         categorical=way.categorical,
         seed=way.seed,
         classes=classes,
     )
-    seen = fitted.preparation.apply(coerced(valid.table, rules))
+    choosing = coerced(valid.table, rules)
+    seen = fitted.preparation.apply(choosing)
     settings = Settings(classes, way.seed, way.threads, fitted.plain, fitted.linear, fitted.pairs)
     found = auto.search(
         _candidates(options, len(train.truth), way.preset),
-        Fold(fitted.matrix, train.truth, _weights(train.truth, weigh)),
-        Fold(seen, valid.truth, _weights(valid.truth, weigh)),
+        Fold(fitted.matrix, train.truth, _weights(train.truth, weigh), fitted.encoded),
+        Fold(seen, valid.truth, _weights(valid.truth, weigh), fitted.encoded_of(choosing)),
         settings,
         limits,
     )
@@ -145,6 +146,9 @@ def _said(found: Any) -> dict[str, Any]:
                 "scores_at": n,
             }
             for n, t in enumerate(found.trials)
+        ],
+        "ended": [
+            {"name": e.candidate.name, "params": e.candidate.params.model_dump(), "why": e.why} for e in found.ended
         ],
         "curve": next((t.curve for t in found.trials if t.curve), None),
     }

@@ -7,22 +7,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.modalities.tabular import derive
+from keepfit.modalities.tabular.encode import Encoded, means, out_of_fold
 from keepfit.runtime.arrays import pack
 from keepfit.runtime.coerce import DATE_PARTS, ColumnRule
 from keepfit.runtime.preparation import Coerced, Matrix, Preparation, coerced, opened
 from keepfit.runtime.table import Column, Table
 from keepfit.runtime.words import part_of, tokens
 
-SMOOTHING = 20.0
 _ENCODE_FROM = 10
 _ONE_HOT_MOST = 64
+_MANY = 64
 _LONG_WORDS = 6.0
 
 
@@ -30,7 +31,8 @@ _LONG_WORDS = 6.0
 class Fitted:
     """A preparation, the matrix of its own rows with out-of-fold encodings, and the columns of each block.
 
-    `plain` is the block for trees, `pairs` holds derived columns that trees may have besides.
+    `plain` is the block for trees, `pairs` holds derived columns that trees may have besides, `encoded` are the
+    target means among the columns, with the code of each of its own rows.
     """
 
     preparation: Preparation
@@ -38,6 +40,15 @@ class Fitted:
     plain: list[int]
     pairs: list[int]
     linear: list[int]
+    encoded: tuple[Encoded, ...] = ()
+    keys: tuple[dict[str, Any], ...] = ()
+
+    def encoded_of(self, data: Coerced) -> tuple[Encoded, ...]:
+        """The same for other rows."""
+        return tuple(
+            Encoded(own.columns, _codes(_keys(data, feature), feature["categories"]), own.count)
+            for own, feature in zip(self.encoded, self.keys, strict=True)
+        )
 
 
 @dataclass
@@ -49,6 +60,7 @@ class _Context:
     replaced: dict[int, NDArray[np.float64]]
     numeric: str
     categorical: str
+    codes: dict[int, NDArray[np.int64]] = field(default_factory=dict)
 
     def add(self, block: str, **feature: Any) -> None:
         """One more feature of a block."""
@@ -68,7 +80,7 @@ def fit(
 ) -> Fitted:
     """`truth` is [n, k] (one-hot for many classes, else one column), `folds` [n] for out-of-fold encodings.
 
-    Smoothed target means after Micci-Barreca 2001. `numeric` and `categorical` are the recipe's `clean.missing`.
+    `numeric` and `categorical` are the recipe's `clean.missing`.
     """
     context = _Context(coerced(table, rules), truth, folds, [], {}, numeric, categorical)
     for rule in rules:
@@ -90,7 +102,22 @@ def fit(
     blocks: dict[str, list[int]] = {"trees": [], "linear": [], "pairs": []}
     for place, feature in enumerate(context.features):
         blocks[feature["block"]] += range(int(starts[place]), int(starts[place + 1]))
-    return Fitted(preparation, matrix, blocks["trees"], blocks["pairs"], blocks["linear"])
+    encoded = tuple(
+        Encoded(list(range(int(starts[n]), int(starts[n + 1]))), codes, len(context.features[n]["categories"]))
+        for n, codes in context.codes.items()
+    )
+    keys = tuple(context.features[n] for n in context.codes)
+    return Fitted(preparation, matrix, blocks["trees"], blocks["pairs"], blocks["linear"], encoded, keys)
+
+
+def _keys(data: Coerced, feature: dict[str, Any]) -> Column:
+    column = feature["column"]
+    return part_of(data.texts[column], feature["part"]) if "part" in feature else data.categories[column]
+
+
+def _codes(keys: Column, categories: list[str]) -> NDArray[np.int64]:
+    place = {category: n for n, category in enumerate(categories)}
+    return np.array([-1 if key is None else place.get(key, len(categories)) for key in keys], np.int64)
 
 
 def _numeric(context: _Context, rule: ColumnRule) -> None:
@@ -164,6 +191,10 @@ def _by_count(keys: Column, least: int = 1, most: int = 5000) -> list[str]:
 def _categorical(context: _Context, rule: ColumnRule) -> None:
     keys = context.data.categories[rule.name]
     categories = _by_count(keys)
+    if len(categories) > _MANY:
+        categories = _by_count(keys, least=2)  # a name seen once is of no use, and it is somebody's
+    if not categories:
+        return
     count = len(categories)
     frequent = context.categorical == "most_frequent"
     missing = 0.0 if frequent else np.nan
@@ -185,32 +216,12 @@ def _categorical(context: _Context, rule: ColumnRule) -> None:
 
 def _encoded(context: _Context, rule: ColumnRule, keys: Column, categories: list[str], label: str, **more: Any) -> None:
     """The smoothed mean of the target per category; training rows get the mean of the other folds."""
-    prior = context.truth.mean(0)
-    vectors = np.vstack([_means(keys, context.truth, categories, prior), np.full(len(prior), np.nan), prior])
-    out = np.full((len(keys), len(prior)), np.nan)
-    place = {category: n for n, category in enumerate(categories)}
-    codes = np.array([-1 if key is None else place.get(key, len(categories)) for key in keys])
-    for fold in np.unique(context.folds):
-        inside = context.folds == fold
-        around = context.truth[~inside].mean(0) if (~inside).any() else prior
-        table = np.vstack([_means(keys[~inside], context.truth[~inside], categories, around), around])
-        rows = inside & (codes >= 0)
-        out[rows] = table[codes[rows]]
-    context.replaced[len(context.features)] = out
+    codes, count = _codes(keys, categories), len(categories)
+    table = means(codes, context.truth, count, least=2)
+    vectors = np.vstack([table[:-1], np.full(table.shape[1], np.nan), table[-1]])
+    context.codes[len(context.features)] = codes
+    context.replaced[len(context.features)] = out_of_fold(codes, context.truth, count, context.folds)
     _lookup(context, "trees", rule, categories, vectors, label, counts=False, **more)
-
-
-def _means(
-    keys: Column, truth: NDArray[np.float64], categories: list[str], prior: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    place = {category: n for n, category in enumerate(categories)}
-    sums, counts = np.zeros((len(categories), truth.shape[1])), np.zeros(len(categories))
-    known = [(n, place[key]) for n, key in enumerate(keys) if key is not None and key in place]
-    if known:
-        rows, codes = (np.array(x) for x in zip(*known, strict=True))
-        np.add.at(sums, codes, truth[rows])
-        np.add.at(counts, codes, 1)
-    return np.asarray((sums + SMOOTHING * prior) / (counts + SMOOTHING)[:, None])
 
 
 def _datetime(context: _Context, rule: ColumnRule) -> None:
@@ -256,7 +267,10 @@ def _text(context: _Context, rule: ColumnRule, seed: int) -> None:
     _lookup(context, "trees", rule, initials, codes, "initial", part="lead", counts=False)
     for part in ("whole", "first"):
         keys = part_of(column, part)
-        categories = _by_count(keys, most=50_000)
+        # a text seen once stays out: the bundle would hold it, and its mean would be the answer of its row
+        categories = _by_count(keys, least=2, most=50_000)
+        if not categories:
+            continue
         times = Counter(key for key in keys if key is not None)
         vectors = np.array([*(times[c] for c in categories), 0, 0], float)[:, None]
         context.replaced[len(context.features)] = np.array([[0.0] if k is None else [times[k] - 1.0] for k in keys])

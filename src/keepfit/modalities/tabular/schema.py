@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keepfit.core.errors import DataError, nearest
-from keepfit.runtime.coerce import ColumnRule, is_missing, parse_date, parse_number
+from keepfit.runtime.coerce import ColumnRule, is_missing, is_month_first, parse_date, parse_number
 from keepfit.runtime.table import Column, Table
 
 
@@ -85,7 +85,7 @@ def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) 
         extra | (frozenset(v.lower() for v in odd) if kind == "numeric" and said is None else frozenset()),
         number_like=numeric == 1.0,
         boolean=boolean,
-        integer=numeric == 1.0 and all(float(parse_number(v) or 0).is_integer() for v in sample[:2000]),
+        month_first=kind == "datetime" and is_month_first(sample),
     )
     action = _ACTIONS[kind]
     if kind == "numeric" and odd:

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from keepfit.modalities.tabular.learners import forest, gbdt, linear
 from keepfit.modalities.tabular.learners.data import Fold, Settings
-from keepfit.modalities.tabular.learners.graph import Member, Scores
+from keepfit.modalities.tabular.learners.graph import Member, Scores, constant
 from keepfit.modalities.tabular.options import ForestParams, GbdtParams, LinearParams
 
 _CROSS_UP_TO = 50_000
 _FOLDS = 5
 _LARGE_BYTES = 6_000_000
+_FILE_BYTES = 9_000_000  # more copies of a candidate are grown up to this size of the whole network
+_NO_BETTER = 1.002  # loss with derived pairs over the loss without, on the first fold: above it the trial ends
 _STARTING, _TRYING, _FITTING = 0.4, 0.6, 0.9  # shares of the budget: last start of a trial, its end, the last fit
 Fit = Callable[[Any, Fold, Fold | None, Settings], Member]
 
@@ -41,6 +43,12 @@ class Candidate:
         """The settings with the derived columns added to the trees' block where this candidate wants them."""
         return replace(settings, trees=settings.trees + settings.pairs) if self.pairs else settings
 
+    def fitted(self, params: Any, train: Fold, valid: Fold | None, settings: Settings) -> Member:
+        """The member that the learner makes of these rows; rows of one class only make a constant."""
+        if settings.classes and len(np.unique(train.truth)) == 1:
+            return constant(int(train.truth[0]), settings.classes)
+        return self.fit(params, train, valid, settings)
+
 
 @dataclass
 class Trial:
@@ -52,6 +60,14 @@ class Trial:
     rounds: int | None
     curve: dict[str, Any] | None
     size_bytes: int
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial that was stopped early, and why."""
+
+    candidate: Candidate
+    why: str
 
 
 @dataclass
@@ -68,6 +84,7 @@ class Outcome:
     held: NDArray[np.int64]
     blend: Scores
     said: dict[str, Any] = field(default_factory=dict)
+    ended: list[Ended] = field(default_factory=list)
 
 
 def candidates(rows: int, preset: str) -> list[Candidate]:
@@ -87,7 +104,7 @@ def candidates(rows: int, preset: str) -> list[Candidate]:
             trees(learning_rate=0.04, num_leaves=31, feature_fraction=0.3, min_data_in_leaf=10, lambda_l2=0.0),
             trees(learning_rate=0.05, num_leaves=15, feature_fraction=0.3, min_data_in_leaf=20, lambda_l2=0.0),
         ]
-    seeds = {"fast": 1, "balanced": 3, "best": 6}[preset] + small
+    seeds = {"fast": 1 + small, "balanced": 5, "best": 7}[preset]
     depth = 12 if rows > 10_000 else 16
     found = [
         Candidate("gbdt", gbdt.fit, boosts[0], seeds),
@@ -126,53 +143,60 @@ def search(tried: list[Candidate], train: Fold, valid: Fold, settings: Settings,
     """Score every candidate that fits into the budget, choose, fit for good. The first candidate is always tried."""
     pool = train.with_rows(valid) if limits.refit else train
     cross = limits.blend and len(pool.truth) < _CROSS_UP_TO
-    trials = _tried(tried, train, valid, pool if cross else None, settings, limits)
+    found = _tried(tried, train, valid, pool if cross else None, settings, limits)
+    trials = [trial for trial in found if isinstance(trial, Trial)]
     held_truth = pool.truth if cross else valid.truth
     if limits.blend and len(trials) > 1:
         weights = _blend(trials, held_truth, settings.classes)
     else:
         weights = _only_best(trials, held_truth, settings)
     used = [(w, t) for w, t in zip(weights, trials, strict=True) if w > 0]
-    members, final, copies = [], [], {}
-    for place, (weight, trial) in enumerate(used):
-        grown = _for_good(trial, pool, settings, cross, limits, len(used) - place)
-        members += grown
-        final += [weight / len(grown)] * len(grown)
-        copies[trial.candidate.name] = len(grown)
+    grown = _for_good([trial for _, trial in used], pool, settings, cross, limits)
+    members = [member for copies in grown for member in copies]
+    final = [weight / len(copies) for (weight, _), copies in zip(used, grown, strict=True) for _ in copies]
     held = np.arange(len(pool.truth)) if cross else np.arange(len(train.truth), len(train.truth) + len(valid.truth))
     said = {
         "weights": {t.candidate.name: round(w, 4) for w, t in used},
         "rounds": {t.candidate.name: t.rounds for _, t in used},
-        "copies": copies,
+        "copies": {t.candidate.name: len(copies) for (_, t), copies in zip(used, grown, strict=True)},
         "scored_by": f"{_FOLDS}-fold cross-validation" if cross else "the validation rows",
         "tried": [t.candidate.name for t in trials],
     }
     mixed = np.asarray(sum(w * t.scores for w, t in zip(weights, trials, strict=True)))
     chosen = used[0][1].candidate.name if len(used) == 1 else "ensemble"
-    return Outcome(members, final, trials, chosen, held, mixed, said)
+    ended = [trial for trial in found if isinstance(trial, Ended)]
+    return Outcome(members, final, trials, chosen, held, mixed, said, ended)
 
 
 def _tried(
     tried: list[Candidate], train: Fold, valid: Fold, pool: Fold | None, settings: Settings, limits: Limits
-) -> list[Trial]:
+) -> list[Trial | Ended]:
     """Trials by cross-validation on `pool`, or on the validation rows where there is none."""
-    trials: list[Trial] = []
+    found: list[Trial | Ended] = []
     timed = replace(settings, extra={"late": lambda: limits.stopped() or limits.left(_TRYING) < 0})
     for candidate in tried:
         if candidate.pairs and not settings.pairs:
             continue
-        if trials and (limits.stopped() or limits.left(_STARTING) < 0):
+        if found and (limits.stopped() or limits.left(_STARTING) < 0):
             limits.say("skipped", {"name": candidate.name, "why": "stopped" if limits.stopped() else "the time budget"})
             continue
-        own = candidate.settings(timed)
-        trials.append(_held_out(candidate, train, valid, own) if pool is None else _crossed(candidate, pool, own))
-        limits.say("tried", {"name": candidate.name, "seconds": round(trials[-1].seconds, 2)})
-    return trials
+        own, begun = candidate.settings(timed), time.monotonic()
+        plain = next((t for t in found if isinstance(t, Trial) and _is_plain(t.candidate, candidate)), None)
+        found.append(_held_out(candidate, train, valid, own) if pool is None else _crossed(candidate, pool, own, plain))
+        seconds = {"name": candidate.name, "seconds": round(time.monotonic() - begun, 2)}
+        last = found[-1]
+        limits.say("tried", seconds if isinstance(last, Trial) else {**seconds, "why": last.why})
+    return found
+
+
+def _is_plain(one: Candidate, other: Candidate) -> bool:
+    """Whether `one` is `other` without the derived pairs."""
+    return other.pairs and not one.pairs and one.fit is other.fit and one.params == other.params
 
 
 def _held_out(candidate: Candidate, train: Fold, valid: Fold, settings: Settings) -> Trial:
     start = time.monotonic()
-    member = candidate.fit(candidate.params, train, valid, settings)
+    member = candidate.fitted(candidate.params, train, valid, settings)
     rounds = member.curve["best"] if member.curve else None
     return Trial(
         candidate,
@@ -184,19 +208,31 @@ def _held_out(candidate: Candidate, train: Fold, valid: Fold, settings: Settings
     )
 
 
-def _crossed(candidate: Candidate, pool: Fold, settings: Settings) -> Trial:
+def _crossed(candidate: Candidate, pool: Fold, settings: Settings, plain: Trial | None) -> Trial | Ended:
+    """Scores of every row by a model that has not seen it, nor have the target means that either was given.
+
+    With `plain`, the trial without derived pairs, this one ends after the first fold where it is no better. The pairs
+    themselves were chosen on all training rows: choosing them again in each fold would cost as much as a trial.
+    """
     start = time.monotonic()
     folds = folds_of(pool.truth, settings.classes, settings.seed)
     scores = np.zeros((len(pool.truth), max(settings.classes, 1)))
     rounds, curve, size = [], None, 0
     for fold in range(_FOLDS):
         inside = folds == fold
-        member = candidate.fit(candidate.params, pool.take(~inside), pool.take(inside), settings)
-        scores[inside] = member.predict(pool.features[inside])
+        if not inside.any():
+            continue
+        around, held = pool.held_out(folds, fold, settings.classes)
+        member = candidate.fitted(candidate.params, around, held, settings)
+        scores[inside] = member.predict(held.features)
         size = sum(map(len, member.files.values()))
         if member.curve:
             rounds.append(member.curve["best"])
             curve = member.curve
+        if fold == 0 and plain is not None:
+            without, own = (loss(s[inside], held.truth, settings.classes) for s in (plain.scores, scores))
+            if own > _NO_BETTER * without:
+                return Ended(candidate, "stopped early: no better on the first fold")
     return Trial(candidate, scores, time.monotonic() - start, int(np.mean(rounds)) if rounds else None, curve, size)
 
 
@@ -248,22 +284,27 @@ def _blend(trials: list[Trial], truth: NDArray[Any], classes: int, steps: int = 
     return [float(w) for w in weights / weights.sum()]
 
 
-def _for_good(trial: Trial, pool: Fold, settings: Settings, cross: bool, limits: Limits, waiting: int) -> list[Member]:
-    """The chosen candidate on all rows; boosting runs as many rounds as were best, a little more for more rows.
+def _for_good(used: list[Trial], pool: Fold, settings: Settings, cross: bool, limits: Limits) -> list[list[Member]]:
+    """The chosen candidates on all rows; boosting runs as many rounds as were best, a little more for more rows.
 
-    Copies with other seeds are grown while this candidate's share of the time lasts; `waiting` counts it and those
-    that follow.
+    Each is grown once; then in turn copies with other seeds, while time lasts and the network stays small.
     """
-    candidate, params = trial.candidate, trial.candidate.params
-    if trial.rounds is not None:
-        more = _FOLDS / (_FOLDS - 1) if cross else 1.1 if limits.refit else 1.0
-        params = params.model_copy(update={"rounds": max(1, int(trial.rounds * more**0.5))})
-    plain = replace(candidate.settings(settings), extra={})
-    share, grown = limits.left(_FITTING) / waiting, []
-    for copy in range(candidate.seeds):
-        begun = time.monotonic()
-        grown.append(candidate.fit(params, pool, None, replace(plain, seed=settings.seed + 1000 * copy)))
-        share -= time.monotonic() - begun
-        if limits.stopped() or share < time.monotonic() - begun:
-            break
+    more = _FOLDS / (_FOLDS - 1) if cross else 1.1 if limits.refit else 1.0
+    grown: list[list[Member]] = [[] for _ in used]
+    seconds, sizes = [0.0] * len(used), [0] * len(used)
+    for copy in range(max(trial.candidate.seeds for trial in used)):
+        for place, trial in enumerate(used):
+            candidate, params = trial.candidate, trial.candidate.params
+            total = sum(size * len(members) for size, members in zip(sizes, grown, strict=True))
+            late = limits.stopped() or limits.left(_FITTING) < seconds[place]
+            if copy >= candidate.seeds or (copy and (late or total + sizes[place] > _FILE_BYTES)):
+                continue
+            if trial.rounds is not None:
+                params = params.model_copy(update={"rounds": max(1, int(trial.rounds * more**0.5))})
+            plain = replace(candidate.settings(settings), extra={}, seed=settings.seed + 1000 * copy)
+            begun = time.monotonic()
+            member = candidate.fitted(params, pool, None, plain)
+            sizes[place] = max(sizes[place], member.onnx().ByteSize()) if candidate.seeds > 1 else 0
+            grown[place].append(member)
+            seconds[place] = time.monotonic() - begun
     return grown

@@ -8,18 +8,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfit.modalities.tabular.encode import Encoded, answers, encode, means, out_of_fold
+
 
 @dataclass(frozen=True)
 class Fold:
-    """Rows to learn from: features float32 [n, d], answers [n] (class codes or values), row weights [n]."""
+    """Rows to learn from: features float32 [n, d], answers [n] (class codes or values), row weights [n].
+
+    `encoded` says which features are target means: they are made again where some of the rows are held out.
+    """
 
     features: NDArray[np.float32]
     truth: NDArray[Any]
     weights: NDArray[np.float64]
+    encoded: tuple[Encoded, ...] = ()
 
     def take(self, rows: NDArray[Any]) -> Fold:
         """Some of the rows."""
-        return Fold(self.features[rows], self.truth[rows], self.weights[rows])
+        return Fold(
+            self.features[rows], self.truth[rows], self.weights[rows], tuple(own.take(rows) for own in self.encoded)
+        )
 
     def with_rows(self, other: Fold) -> Fold:
         """These rows and then the other's."""
@@ -27,7 +35,21 @@ class Fold:
             np.concatenate([self.features, other.features]),
             np.concatenate([self.truth, other.truth]),
             np.concatenate([self.weights, other.weights]),
+            tuple(own.with_rows(more) for own, more in zip(self.encoded, other.encoded, strict=True)),
         )
+
+    def held_out(self, folds: NDArray[np.int64], fold: int, classes: int) -> tuple[Fold, Fold]:
+        """The rows outside a fold and those inside; no target mean of either has seen an answer from inside.
+
+        Rows outside get means of the other outer folds, rows inside the means of everything outside.
+        """
+        inside = folds == fold
+        around, held = self.take(~inside), self.take(inside)
+        truth = answers(around.truth, classes)
+        for own, more in zip(around.encoded, held.encoded, strict=True):
+            around.features[:, own.columns] = out_of_fold(own.codes, truth, own.count, folds[~inside])
+            held.features[:, own.columns] = encode(more.codes, means(own.codes, truth, own.count, least=2))
+        return around, held
 
 
 @dataclass(frozen=True)

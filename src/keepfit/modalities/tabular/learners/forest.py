@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keepfit.modalities.tabular.learners.data import Fold, Settings
-from keepfit.modalities.tabular.learners.graph import Member, Scores
+from keepfit.modalities.tabular.learners.graph import Member, Scores, widen, widened
 from keepfit.modalities.tabular.options import ForestParams
 
 _GAP = np.float32(-1e30)
@@ -26,11 +26,13 @@ def fit(params: ForestParams, train: Fold, valid: Fold | None, settings: Setting
         "min_samples_leaf": params.min_leaf,
         "max_depth": params.max_depth,
         "random_state": settings.seed,
-        "n_jobs": 2,
+        "n_jobs": settings.threads,
         "max_features": 0.5,
     }
     model: Any = ExtraTreesClassifier(**common) if settings.classes else ExtraTreesRegressor(**common)
     model.fit(_full(train.features[:, columns]), train.truth, sample_weight=train.weights)
+
+    partial = bool(settings.classes) and len(model.classes_) < settings.classes
 
     def onnx() -> Any:
         options = {id(model): {"zipmap": False}} if settings.classes else None
@@ -42,11 +44,15 @@ def fit(params: ForestParams, train: Fold, valid: Fold | None, settings: Setting
             name="forest",
         )
         _fill_gaps(made)
+        if partial:
+            widen(made, model.classes_, settings.classes)
         return made
 
     def predict(features: Any) -> Scores:
         full = _full(features[:, columns])
-        return np.asarray(model.predict_proba(full) if settings.classes else model.predict(full)[:, None])
+        if not settings.classes:
+            return np.asarray(model.predict(full)[:, None])
+        return widened(np.asarray(model.predict_proba(full)), model.classes_, settings.classes)
 
     trees = [_tree(estimator.tree_) for estimator in model.estimators_]
     return Member(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ def fit(params: GbdtParams, train: Fold, valid: Fold | None, settings: Settings)
 def boosted(
     params: GbdtParams, train: Fold, valid: Fold | None, settings: Settings
 ) -> tuple[Any, dict[str, Any] | None]:
-    """A booster with float32 thresholds, and its curve. `settings.extra["deadline"]()` true stops growing."""
+    """A booster with float32 thresholds, and its curve. `settings.extra["late"]()` true stops growing."""
     import lightgbm
 
     columns = settings.trees
@@ -30,15 +31,13 @@ def boosted(
     data = lightgbm.Dataset(train.features[:, columns], train.truth, weight=train.weights)
     seen: dict[str, Any] = {}
     calls: list[Any] = []
-    sets, names = [], []
+    sets = []
     if valid is not None:
-        sets = [data, lightgbm.Dataset(valid.features[:, columns], valid.truth, weight=valid.weights, reference=data)]
-        names = ["train", "validation"]
+        sets = [lightgbm.Dataset(valid.features[:, columns], valid.truth, weight=valid.weights, reference=data)]
         calls = [
             lightgbm.record_evaluation(seen),
             lightgbm.early_stopping(_PATIENCE, verbose=False, first_metric_only=True),
         ]
-        sets, names = sets[1:], names[1:]
     late = settings.extra.get("late")
     if late is not None:
         calls.append(_Stopper(late))
@@ -47,13 +46,13 @@ def boosted(
         data,
         params.rounds,
         valid_sets=sets,
-        valid_names=names,
+        valid_names=["validation"] * len(sets),
         callbacks=calls,
     )
     best = grown.best_iteration if valid is not None and grown.best_iteration > 0 else grown.current_iteration()
     booster = lightgbm.Booster(model_str=floor_thresholds(grown.model_to_string(num_iteration=best)))
     values = seen.get("validation", {}).get(metric)
-    curve = {"metric": metric, "train": [], "validation": values, "best": best} if values else None
+    curve = {"metric": metric, "validation": values, "best": best} if values else None
     return booster, curve
 
 
@@ -89,7 +88,6 @@ def lightgbm_params(params: GbdtParams, settings: Settings, metric: str) -> dict
         "deterministic": True,
         "force_row_wise": True,
         "verbose": -1,
-        "max_bin": settings.extra.get("max_bin", 255),
     }
 
 
@@ -97,6 +95,7 @@ def member(name: str, booster: Any, settings: Settings, curve: dict[str, Any] | 
     """The booster as a member: its ONNX trees, its own predict, its model text."""
     columns = settings.trees
 
+    @cache
     def onnx() -> Any:
         from onnxmltools import convert_lightgbm
         from onnxmltools.convert.common.data_types import FloatTensorType

@@ -28,6 +28,49 @@ class Member:
     curve: dict[str, Any] | None = None
 
 
+ABSENT = -50.0  # the raw score of a class that the fitted rows do not have: exp(-50) is about 0
+
+
+def constant(code: int, classes: int) -> Member:
+    """A member that always says one class: what rows of that class alone can teach."""
+    from onnx import TensorProto, helper
+
+    row = np.eye(classes)[code]
+
+    def onnx() -> Any:
+        constants = [_constant("none", np.zeros((1, classes), np.float32)), _constant("row", row.astype(np.float32))]
+        nodes = [
+            helper.make_node("IsNaN", ["x"], ["gap"]),
+            helper.make_node("Cast", ["gap"], ["gaps"], to=TensorProto.FLOAT),
+            helper.make_node("MatMul", ["gaps", "none"], ["zeros"]),
+            helper.make_node("Add", ["zeros", "row"], ["out"]),
+        ]
+        given = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 1])
+        wanted = helper.make_tensor_value_info("out", TensorProto.FLOAT, [None, classes])
+        graph = helper.make_graph(nodes, "constant", [given], [wanted], constants)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+
+    return Member("constant", onnx, [0], lambda features: np.tile(row, (len(features), 1)))
+
+
+def widen(onnx: Any, present: NDArray[Any], classes: int) -> None:
+    """The same in a graph whose last output holds the scores."""
+    from onnx import helper
+
+    graph, spread = onnx.graph, np.zeros((len(present), classes), np.float32)
+    spread[np.arange(len(present)), np.asarray(present, int)] = 1.0
+    graph.initializer.append(_constant("keepfit_spread", spread))
+    graph.node.append(helper.make_node("MatMul", [graph.output[-1].name, "keepfit_spread"], ["keepfit_widened"]))
+    graph.output[-1].name = "keepfit_widened"
+
+
+def widened(values: NDArray[Any], present: NDArray[Any], classes: int, absent: float = 0.0) -> NDArray[Any]:
+    """Values [.., len(present)] of the classes that a model knows as [.., classes], with `absent` for the others."""
+    out = np.full((*values.shape[:-1], classes), absent, values.dtype)
+    out[..., np.asarray(present, int)] = values
+    return out
+
+
 def floor_thresholds(model: str) -> str:
     """A LightGBM model text whose thresholds are the largest float32 not above the double, so that float32 trees agree."""
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keepfit.modalities.tabular.learners.data import Fold, Settings
-from keepfit.modalities.tabular.learners.graph import Member, Scores
+from keepfit.modalities.tabular.learners.graph import ABSENT, Member, Scores, widened
 from keepfit.modalities.tabular.options import LinearParams
 
 
@@ -25,8 +25,11 @@ def fit(params: LinearParams, train: Fold, valid: Fold | None, settings: Setting
     model.fit(matrix, train.truth, sample_weight=train.weights)
     weight = np.atleast_2d(model.coef_).T.astype(np.float32)
     bias = np.atleast_1d(model.intercept_).astype(np.float32)
-    if settings.classes == 2:
-        weight, bias = np.hstack([np.zeros_like(weight), weight]), np.array([0, bias[0]], np.float32)
+    if settings.classes:
+        if len(model.classes_) == 2:
+            weight, bias = np.hstack([np.zeros_like(weight), weight]), np.array([0, bias[0]], np.float32)
+        weight = widened(weight, model.classes_, settings.classes)
+        bias = widened(bias, model.classes_, settings.classes, absent=ABSENT)
 
     def predict(features: Any) -> Scores:
         raw = np.nan_to_num(features[:, columns].astype(np.float64)) @ weight.astype(np.float64) + bias
