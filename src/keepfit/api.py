@@ -157,21 +157,21 @@ def predict(
                 yield [label, *shares, error]
 
     if output is not None:
-        first = model.bundle.classes[0] if labels else 0.0
-        kind = (
-            "BOOLEAN"
-            if isinstance(first, bool)
-            else "DOUBLE"
-            if isinstance(first, float)
-            else "BIGINT"
-            if isinstance(first, int)
-            else "VARCHAR"
-        )
-        write_file(Path(output), names, [kind, *["DOUBLE"] * len(labels), "VARCHAR"], rows())
+        write_file(Path(output), names, [_kind(model.bundle.classes), *["DOUBLE"] * len(labels), "VARCHAR"], rows())
     else:
         for line in csv_lines(names, rows()):
             (write or (lambda text: None))(line)
     return counts
+
+
+def _kind(classes: Sequence[Any]) -> str:
+    """The Parquet type that holds every class, or a regression's answers where there are none."""
+    found = {type(label) for label in classes}
+    if found == {bool}:
+        return "BOOLEAN"
+    if found == {int}:
+        return "BIGINT"
+    return "DOUBLE" if found <= {int, float} else "VARCHAR"
 
 
 def evaluate(bundle: str | Path, data: str | Path) -> dict[str, Any]:
@@ -223,13 +223,13 @@ def _truth(labels: NDArray[np.object_], task: Task) -> tuple[NDArray[Any], dict[
     import numpy as np
 
     from keepfit.runtime.coerce import is_missing
-    from keepfit.stages.results import class_text, label_text, truth_of
+    from keepfit.stages.results import label_text, truth_of
 
     known = np.array([not is_missing(text) for text in labels], bool)
     if task.kind == "regression":
         values = truth_of(labels, task)
         return values, {}, known & ~np.isnan(values)
-    classes = [class_text(label) for label in task.classes]
+    classes = task.names
     bare = {name: [c for c in classes if _bare(c) == name] for name in {_bare(c) for c in classes}}
     matches = {}
     for text in sorted({label_text(text, task) for text in labels[known]} - set(classes)):

@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfit.tasks.task import class_name
+
+__all__ = ["Answers", "class_name"]
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -23,14 +27,9 @@ class Answers:
         return len(self.labels)
 
     def row(self, place: int) -> dict[str, Any]:
-        """`prediction` and, for classes, `probabilities` keyed by `str(class)`."""
+        """`prediction` and, for classes, `probabilities` keyed by `class_name`."""
         answer: dict[str, Any] = {"prediction": self.labels[place]}
         if self.probabilities is not None:
             names = [class_name(label) for label in self.classes]
             answer["probabilities"] = dict(zip(names, map(float, self.probabilities[place]), strict=True))
         return answer
-
-
-def class_name(label: Any) -> str:
-    """`str(class)`, with booleans as JSON spells them."""
-    return ("true" if label else "false") if isinstance(label, bool) else str(label)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from keepfit.core.errors import RecipeError, nearest
 from keepfit.recipe.outcome import EvaluateOptions
-from keepfit.runtime.answers import class_name
 from keepfit.runtime.arrays import unpack
 from keepfit.runtime.network import Network
 from keepfit.runtime.predictor import Predictor
@@ -22,7 +21,7 @@ from keepfit.store.artifacts import Files
 from keepfit.tasks.metrics import METRICS, default_primary, score
 from keepfit.tasks.task import Task
 
-VERSION = 1
+VERSION = 2
 
 
 def predictor_of(trained: Files, task: Task) -> Predictor:
@@ -150,7 +149,7 @@ def _predictions(test: Table, task: Task, scores: NDArray[Any], errors: list[str
         actual: list[Any] = [float(value) for value in truth_of(test.columns[task.target], task)]
         columns = [list(test.ids), actual, answers]
     else:
-        labels = [class_name(label) for label in task.classes]
+        labels = task.names
         names += [f"probability_{label}" for label in labels]
         kinds += ["FLOAT"] * len(labels)
         columns = [

@@ -17,7 +17,7 @@ from keepfit.runtime.coerce import is_missing, parse_number
 from keepfit.runtime.table import Column, Table
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
-from keepfit.tasks.task import Task
+from keepfit.tasks.task import Task, class_name
 
 PARTS = ("train", "validation", "test")
 
@@ -83,7 +83,7 @@ def truth_of(column: Column, task: Task, aliases: Mapping[str, str] | None = Non
     if task.kind == "regression":
         numbers = [None if text is None else parse_number(text) for text in column]
         return np.array([np.nan if n is None else n for n in numbers])
-    codes = {class_text(label): place for place, label in enumerate(task.classes)}
+    codes = {class_name(label): place for place, label in enumerate(task.classes)}
     spelled = {text: (aliases or {}).get(text, text) for text in {label_text(text, task) for text in column}}
     unknown = sorted(text for text in spelled if spelled[text] not in codes)
     if unknown:
@@ -96,13 +96,8 @@ def truth_of(column: Column, task: Task, aliases: Mapping[str, str] | None = Non
     return np.array([codes[spelled[label_text(text, task)]] for text in column], np.int64)
 
 
-def class_text(label: Any) -> str:
-    """The text by which a class is recognized."""
-    return ("true" if label else "false") if isinstance(label, bool) else str(label)
-
-
 def label_text(text: str | None, task: Task) -> str:
-    """A target cell in the spelling of `class_text`."""
+    """A target cell in the spelling of `class_name`."""
     stripped = (text or "").strip()
     first = task.classes[0] if task.classes else ""
     if isinstance(first, bool):
