@@ -153,21 +153,21 @@ def predict(
                 yield [label, *shares, error]
 
     if output is not None:
-        first = model.bundle.classes[0] if labels else 0.0
-        kind = (
-            "BOOLEAN"
-            if isinstance(first, bool)
-            else "DOUBLE"
-            if isinstance(first, float)
-            else "BIGINT"
-            if isinstance(first, int)
-            else "VARCHAR"
-        )
-        write_file(Path(output), names, [kind, *["DOUBLE"] * len(labels), "VARCHAR"], rows())
+        write_file(Path(output), names, [_kind(model.bundle.classes), *["DOUBLE"] * len(labels), "VARCHAR"], rows())
     else:
         for line in csv_lines(names, rows()):
             (write or (lambda text: None))(line)
     return counts
+
+
+def _kind(classes: Sequence[Any]) -> str:
+    """The Parquet type that holds every class, or a regression's answers where there are none."""
+    found = {type(label) for label in classes}
+    if found == {bool}:
+        return "BOOLEAN"
+    if found == {int}:
+        return "BIGINT"
+    return "DOUBLE" if found <= {int, float} else "VARCHAR"
 
 
 def evaluate(bundle: str | Path, data: str | Path) -> dict[str, Any]:

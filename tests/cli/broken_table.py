@@ -44,18 +44,37 @@ def plain(rows: int = 60) -> str:
     return csv_text(mixed(rows))
 
 
-def recipe(folder: Path, data: str = "", more: str = "model: {use: linear}", source: str = "t.csv", target: str = "answer",
-           columns: str = ", columns: {price: ignore}") -> Path:
+def recipe(
+    folder: Path,
+    data: str = "",
+    more: str = "model: {use: linear}",
+    source: str = "t.csv",
+    target: str = "answer",
+    columns: str = ", columns: {price: ignore}",
+) -> Path:
     path = folder / "r.yaml"
-    path.write_text(f"version: 1\nname: r\ndata: {{source: {json.dumps(source)}, target: {target}{columns}{data}}}\n{more}\n",
-                    "utf-8")
+    path.write_text(
+        f"version: 1\nname: r\ndata: {{source: {json.dumps(source)}, target: {target}{columns}{data}}}\n{more}\n",
+        "utf-8",
+    )
     return path
 
 
 # ---------------------------------------------------------------- data
 
-def data_case(name: str, code: str, content: str | bytes, *, file: str = "t.csv", exit_code: int = 3, data: str = "",
-              more: str = "model: {use: linear}", target: str = "answer", columns: str = "") -> None:
+
+def data_case(
+    name: str,
+    code: str,
+    content: str | bytes,
+    *,
+    file: str = "t.csv",
+    exit_code: int = 3,
+    data: str = "",
+    more: str = "model: {use: linear}",
+    target: str = "answer",
+    columns: str = "",
+) -> None:
     def make(folder: Path, bundle: Path) -> list[str]:
         (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
         return ["run", str(recipe(folder, data, more, file, target, columns))]
@@ -98,23 +117,50 @@ data_case("gzip that is none", "damaged_gzip", ages, file="t.csv.gz")
 data_case("damaged gzip of JSON lines", "damaged_gzip", zipped[:-20], file="t.jsonl.gz")
 data_case("damaged parquet", "unreadable", b"PAR1" + b"\x00junk" * 40 + b"PAR1", file="t.parquet")
 data_case("JSON lines that are none", "unreadable", "{'age': 1}\n" * 40, file="t.jsonl")
-data_case("JSON lines mostly broken", "mostly_unreadable", '{"age": 1, "answer": "no"}\n' * 9 + '{"age": \n' * 20, file="t.jsonl")
+data_case(
+    "JSON lines mostly broken",
+    "mostly_unreadable",
+    '{"age": 1, "answer": "no"}\n' * 9 + '{"age": \n' * 20,
+    file="t.jsonl",
+)
 data_case("JSON cut in the middle", "unreadable", '[{"age": 1, "answer": "no"}, {"age"', file="t.json")
 data_case("JSON nested without end", "unreadable", '[{"a": ' + "[" * 90_000, file="t.json")
 data_case("JSON lists in a cell", "cell_type", '{"age": [1, 2], "answer": "no"}\n' * 40, file="t.jsonl")
 data_case("unknown ending", "unknown_format", ages, file="t.docx")
-data_case("mostly ragged lines", "mostly_unreadable", table("a,b,answer", lambda n: "1,2,yes" if n % 5 == 0 else "1,2,3,4,5,6"))
-data_case("encoding that does not fit", "bad_encoding", ages.replace("ax", "ä€").encode(), data=", read: {encoding: ascii}")
+data_case(
+    "mostly ragged lines",
+    "mostly_unreadable",
+    table("a,b,answer", lambda n: "1,2,yes" if n % 5 == 0 else "1,2,3,4,5,6"),
+)
+data_case(
+    "encoding that does not fit", "bad_encoding", ages.replace("ax", "ä€").encode(), data=", read: {encoding: ascii}"
+)
 data_case("encoding that does not exist", "bad_encoding", ages, data=", read: {encoding: klingon}")
-data_case("JSON lines in another encoding", "bad_encoding", '{"age": 1, "answer": "né"}\n'.encode("latin-1") * 40, file="t.jsonl")
+data_case(
+    "JSON lines in another encoding",
+    "bad_encoding",
+    '{"age": 1, "answer": "né"}\n'.encode("latin-1") * 40,
+    file="t.jsonl",
+)
 data_case("names fewer than columns", "no_target", ages, data=", read: {names: [a, b, c]}")
 data_case("group without a column there", "column_missing", ages, data=", split: {by: group, column: house}")
 data_case("time column of words", "no_time", ages, data=", split: {by: time, column: city}")
 data_case("split by given, one source", "nothing_given", ages, data=", split: {by: given}")
 data_case("kind for a column that is not there", "column_missing", ages, columns=", columns: {agee: numeric}")
-data_case("metric that does not fit", "metric_task", ages, exit_code=2, more="model: {use: linear}\nevaluate: {metrics: [rmse]}")
-data_case("slice of a column that is not there", "column_missing", ages, exit_code=2,
-          more="model: {use: linear}\nevaluate: {slices: [cty]}")
+data_case(
+    "metric that does not fit",
+    "metric_task",
+    ages,
+    exit_code=2,
+    more="model: {use: linear}\nevaluate: {metrics: [rmse]}",
+)
+data_case(
+    "slice of a column that is not there",
+    "column_missing",
+    ages,
+    exit_code=2,
+    more="model: {use: linear}\nevaluate: {slices: [cty]}",
+)
 data_case("environment variable not set in the source", "no_variable", ages, file="${KEEPFIT_NOT_SET}.csv")
 
 
@@ -203,8 +249,10 @@ def _(folder: Path, bundle: Path) -> list[str]:
 
 # ---------------------------------------------------------------- recipe
 
-def recipe_case(name: str, code: str, text: str | bytes, *, where: str = "r.yaml:", exit_code: int = 2,
-                more: tuple[str, ...] = ()) -> None:
+
+def recipe_case(
+    name: str, code: str, text: str | bytes, *, where: str = "r.yaml:", exit_code: int = 2, more: tuple[str, ...] = ()
+) -> None:
     def make(folder: Path, bundle: Path) -> list[str]:
         (folder / "t.csv").write_text(ages)
         (folder / "r.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -215,7 +263,8 @@ def recipe_case(name: str, code: str, text: str | bytes, *, where: str = "r.yaml
 
 DATA = "data: {source: t.csv, target: answer}\n"
 bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10))
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)
+)
 
 recipe_case("typo of version", "unknown_key", f"verson: 1\n{DATA}", where="r.yaml:1")
 recipe_case("version of the future", "bad_value", f"version: 2\n{DATA}")
@@ -233,8 +282,15 @@ recipe_case("typo in data", "unknown_key", "data: {source: t.csv, target: answer
 recipe_case("no data at all", "key_missing", "version: 1\n", where="r.yaml")
 recipe_case("source and train", "bad_value", "data: {source: t.csv, train: t.csv, target: answer}\n")
 recipe_case("typo in data.read", "unknown_key", "data: {source: t.csv, target: answer, read: {delimeter: ';'}}\n")
-recipe_case("typo in data.split", "unknown_key", "data:\n  source: t.csv\n  target: answer\n  split: {tets: 0.1}\n", where="r.yaml:4")
-recipe_case("shares too large", "bad_value", "data: {source: t.csv, target: answer, split: {test: 0.6, validation: 0.5}}\n")
+recipe_case(
+    "typo in data.split",
+    "unknown_key",
+    "data:\n  source: t.csv\n  target: answer\n  split: {tets: 0.1}\n",
+    where="r.yaml:4",
+)
+recipe_case(
+    "shares too large", "bad_value", "data: {source: t.csv, target: answer, split: {test: 0.6, validation: 0.5}}\n"
+)
 recipe_case("group without column", "bad_value", "data: {source: t.csv, target: answer, split: {by: group}}\n")
 recipe_case("unknown column kind", "bad_value", "data: {source: t.csv, target: answer, columns: {age: number}}\n")
 recipe_case("typo in clean", "unknown_key", f"{DATA}clean: {{duplicate: drop}}\n")
@@ -271,7 +327,9 @@ recipe_case("key not yet", "not_available", f"{DATA}clean: {{outliers: drop}}\n"
 recipe_case("value not yet", "not_available", f"{DATA}model: {{use: mlp}}\n", where="r.yaml:2")
 recipe_case("unused key", "unused_key", f"{DATA}model: {{use: linear}}\npreset: best\n", where="r.yaml:3")
 recipe_case("override without =", "bad_override", DATA, more=("seed",), where="seed")
-recipe_case("override below a value", "bad_override", DATA, more=("model.use=linear", "model.use.x=1"), where="model.use.x=1")
+recipe_case(
+    "override below a value", "bad_override", DATA, more=("model.use=linear", "model.use.x=1"), where="model.use.x=1"
+)
 recipe_case("override of an unknown key", "unknown_key", DATA, more=("model.yuse=linear",), where="model.yuse")
 recipe_case("override nested without end", "bad_override", DATA, more=("seed=" + "[" * 30_000,), where="")
 recipe_case("override that is no date", "bad_value", DATA, more=("seed=2020-13-45",), where="seed")
@@ -328,6 +386,7 @@ def _(folder: Path, bundle: Path) -> list[str]:
 
 # ---------------------------------------------------------------- machine
 
+
 @case("workspace is a file", 5, "not_a_folder")
 def _(folder: Path, bundle: Path) -> list[str]:
     (folder / "t.csv").write_text(ages)
@@ -377,6 +436,7 @@ def _(folder: Path, bundle: Path) -> list[str]:
 
 
 # ---------------------------------------------------------------- bundles
+
 
 def copied(folder: Path, bundle: Path) -> Path:
     return Path(shutil.copytree(bundle, folder / "bundle"))
@@ -439,7 +499,10 @@ def _(folder: Path, bundle: Path) -> list[str]:
 @case("bundle of a newer format", 5, "newer_format")
 def _(folder: Path, bundle: Path) -> list[str]:
     manifest: dict[str, Any] = json.loads((bundle / "bundle.json").read_bytes())
-    return ["verify", str(summed(copied(folder, bundle), "bundle.json", json.dumps({**manifest, "format": 99}).encode()))]
+    return [
+        "verify",
+        str(summed(copied(folder, bundle), "bundle.json", json.dumps({**manifest, "format": 99}).encode())),
+    ]
 
 
 @case("bundle.json of junk, sums to match", 5, "damaged_bundle")

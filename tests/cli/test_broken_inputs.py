@@ -39,8 +39,9 @@ def check_nothing_left(folder: Path, before: set[Path], bundles: int) -> None:
 
 
 @pytest.mark.parametrize("broken", CASES, ids=lambda broken: broken.name)
-def test_broken(broken: Broken, finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                capsys: pytest.CaptureFixture[str]) -> None:
+def test_broken(
+    broken: Broken, finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv("KEEPFIT_NOT_SET", raising=False)
     monkeypatch.setenv("KEEPFIT_SET", "secret")
     monkeypatch.chdir(tmp_path)
@@ -76,7 +77,17 @@ sys.exit(run(sys.argv[2:]))
 @pytest.mark.parametrize("module", ["sklearn", "lightgbm", "onnx", "onnxmltools", "matplotlib"])
 def test_missing_extra(module: str, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(ages)
-    command = [sys.executable, "-c", BLOCKED, module, "run", str(recipe(tmp_path, columns="")), "--json", "--workspace", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-c",
+        BLOCKED,
+        module,
+        "run",
+        str(recipe(tmp_path, columns="")),
+        "--json",
+        "--workspace",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 5, done.stderr
     error = check_error(done.stdout, done.stderr, 5, "missing_extra")
@@ -130,7 +141,17 @@ sys.exit(run(sys.argv[2:]))
 @pytest.mark.parametrize("limit", [30_000])
 def test_file_size_limit(limit: int, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text(ages)
-    command = [sys.executable, "-c", LIMITED, str(limit), "run", str(recipe(tmp_path, columns="")), "--json", "--workspace", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-c",
+        LIMITED,
+        str(limit),
+        "run",
+        str(recipe(tmp_path, columns="")),
+        "--json",
+        "--workspace",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 5, (done.stdout, done.stderr)
     check_error(done.stdout, done.stderr, 5, "disk_full")
@@ -142,21 +163,36 @@ def test_predict_to_a_full_disk(limit: int, finished: Any, tmp_path: Path) -> No
     (tmp_path / "t.csv").write_text(finished.path.parents[2].joinpath("small.csv").read_text("utf-8"), "utf-8")
     for ending in ("csv", "parquet", "jsonl"):
         goal = tmp_path / f"answers.{ending}"
-        command = [sys.executable, "-c", LIMITED, str(limit), "predict", str(finished.bundle), str(tmp_path / "t.csv"), "-o", str(goal), "--json"]
+        command = [
+            sys.executable,
+            "-c",
+            LIMITED,
+            str(limit),
+            "predict",
+            str(finished.bundle),
+            str(tmp_path / "t.csv"),
+            "-o",
+            str(goal),
+            "--json",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 5, (done.stdout, done.stderr)
         check_error(done.stdout, done.stderr, 5, "disk_full")
         assert {path.name for path in tmp_path.iterdir()} == {"t.csv"}
 
 
-def test_predict_prints_nothing_before_it_refuses(finished: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_prints_nothing_before_it_refuses(
+    finished: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "t.csv").write_text("a,b\n1,2\n")
     assert main.run(["predict", str(finished.bundle), str(tmp_path / "t.csv")]) == 3
     out, err = capsys.readouterr()
     assert out == "" and "data error [column_missing]" in err and "where:" in err and "try:" in err
 
 
-def test_a_test_file_without_the_target_is_told_which_column(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_test_file_without_the_target_is_told_which_column(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "a.csv").write_text(ages)
     (tmp_path / "b.csv").write_text("\n".join(line.rpartition(",")[0] for line in ages.splitlines()))
     (tmp_path / "r.yaml").write_text("data: {train: a.csv, test: b.csv, target: answer}\nmodel: {use: linear}\n")

@@ -58,9 +58,23 @@ def test_from_init_to_a_second_run(desk: Desk) -> None:
     assert not (desk.folder / "runs").exists() and not (desk.folder / ".keepfit").exists()
     (desk.folder / "full.yaml").write_text(desk.text("render", "r.yaml", *linear), "utf-8")
     first = desk.json("run", "full.yaml")
-    assert set(first) >= {"run", "bundle", "task", "modality", "metrics", "primary_metric", "stages", "seconds", "interrupted"}
+    assert set(first) >= {
+        "run",
+        "bundle",
+        "task",
+        "modality",
+        "metrics",
+        "primary_metric",
+        "stages",
+        "seconds",
+        "interrupted",
+    }
     assert [(stage["name"], stage["status"]) for stage in first["stages"]] == [(name, "made") for name in STAGES]
-    assert Path(first["run"]).is_absolute() and Path(first["bundle"]).is_dir() and set(first["metrics"]) == {"validation", "test"}
+    assert (
+        Path(first["run"]).is_absolute()
+        and Path(first["bundle"]).is_dir()
+        and set(first["metrics"]) == {"validation", "test"}
+    )
     second = desk.json("run", "full.yaml")
     assert {stage["status"] for stage in second["stages"]} == {"kept"} and second["run"] == first["run"]
     fresh = desk.json("run", "full.yaml", "--fresh", "--until", "split")
@@ -81,12 +95,18 @@ def test_predict_writes_every_format(desk: Desk, finished: Any) -> None:
         told = desk.json("predict", finished.bundle, "q.csv", "-o", f"a.{ending}")
         assert told["rows"] == 50 and told["errors"] == 1 and told["output"] == str(desk.folder / f"a.{ending}")
         path = desk.folder / f"a.{ending}"
-        reader = {"csv": f"read_csv('{path}', all_varchar=true)", "parquet": f"read_parquet('{path}')",
-                  "jsonl": f"read_json('{path}')"}[ending]
+        reader = {
+            "csv": f"read_csv('{path}', all_varchar=true)",
+            "parquet": f"read_parquet('{path}')",
+            "jsonl": f"read_json('{path}')",
+        }[ending]
         found = duckdb.sql(f"select prediction, probability_yes::double from {reader}").fetchall()
         assert [str(label or "") for label, _ in found] == [row["prediction"] for row in rows]
-        assert all(abs(share - float(row["probability_yes"])) < 1e-6
-                   for (_, share), row in zip(found, rows, strict=True) if share is not None)
+        assert all(
+            abs(share - float(row["probability_yes"])) < 1e-6
+            for (_, share), row in zip(found, rows, strict=True)
+            if share is not None
+        )
 
 
 def test_evaluate_matches_a_trailing_dot(desk: Desk, finished: Any) -> None:
@@ -106,8 +126,18 @@ def test_verify_models_ledger_bench(desk: Desk, finished: Any) -> None:
         assert [m["name"] for m in desk.json("models", action, "--workspace", space)["models"]] == ["small"]
     assert desk.json("models", "list", "--workspace", desk.folder)["models"] == []
     (desk.folder / "t.csv").write_text(csv_text([*mixed(), *mixed()[:7], {**mixed()[8], "answer": None}]), "utf-8")
-    run = desk.json("fit", "t.csv", "model.use=linear", "data.columns={price: ignore}", "clean.duplicates=drop",
-                    "--target", "answer", "-o", "kept here", "--quiet")
+    run = desk.json(
+        "fit",
+        "t.csv",
+        "model.use=linear",
+        "data.columns={price: ignore}",
+        "clean.duplicates=drop",
+        "--target",
+        "answer",
+        "-o",
+        "kept here",
+        "--quiet",
+    )
     assert desk.err == "" and Path(run["run"]) == desk.folder / "kept here"
     entries = desk.json("ledger", "kept here")["entries"]
     rules = {entry["rule"] for entry in entries}
@@ -135,8 +165,10 @@ def test_verbs_about_keepfit(desk: Desk) -> None:
 
 
 def test_help_is_light() -> None:
-    probe = ("import sys; from keepfit.cli.main import run; code = run(['--help']); "
-             "print(code, sorted({'numpy', 'pydantic', 'yaml', 'duckdb'} & set(sys.modules)))")
+    probe = (
+        "import sys; from keepfit.cli.main import run; code = run(['--help']); "
+        "print(code, sorted({'numpy', 'pydantic', 'yaml', 'duckdb'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[-1] == "0 []" and "evaluate" in done.stdout
 
@@ -145,8 +177,14 @@ def started(folder: Path, *more: str) -> subprocess.Popen[str]:
     """`fit` with auto and much time on 3,000 rows, once it has tried a first model."""
     (folder / "big.csv").write_text(csv_text(mixed(3000)), "utf-8")
     command = [*KEEPFIT, "fit", "big.csv", "--target", "answer", "--time", "10m", "preset=best", "--json", *more]
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               env={**os.environ, "OMP_NUM_THREADS": "1"})
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if " tried " in line:

@@ -36,7 +36,9 @@ class Client:
         self._wait(self._life.__aenter__())
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._wait(self._http.aclose())
         self._wait(self._life.__aexit__(None, None, None))
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -19,9 +19,13 @@ from keepfit.runtime.table import Table, from_rows
 CITIES = ("Paris", "Köln", "北京")
 
 
-COLUMNS = [InputColumn("age", "numeric", "FP64"), InputColumn("hours", "numeric", "INT64"),
-           InputColumn("married", "categorical", "BOOL"), InputColumn("city", "categorical", "BYTES"),
-           InputColumn("since", "datetime", "BYTES")]
+COLUMNS = [
+    InputColumn("age", "numeric", "FP64"),
+    InputColumn("hours", "numeric", "INT64"),
+    InputColumn("married", "categorical", "BOOL"),
+    InputColumn("city", "categorical", "BYTES"),
+    InputColumn("since", "datetime", "BYTES"),
+]
 NEEDED = [column.name for column in COLUMNS]
 
 
@@ -57,8 +61,13 @@ class Predictor:
         if any(row[3] == "fault" for row in rows):
             raise RuntimeError("a fault of ours")
         errors = ["column 'since': not a date" if row[4] == "never" else "" for row in rows]
-        scores = np.array([sum((i + 1) * len(cell or "~~") + sum(map(ord, cell or "")) for i, cell in enumerate(row))
-                           for row in rows], float)
+        scores = np.array(
+            [
+                sum((i + 1) * len(cell or "~~") + sum(map(ord, cell or "")) for i, cell in enumerate(row))
+                for row in rows
+            ],
+            float,
+        )
         unseen = sum(row[3] is not None and row[3] not in CITIES for row in rows)
         if self.bundle.task == "regression":
             return Answers((scores / 7).tolist(), None, [], errors, {"city": unseen})
@@ -75,8 +84,12 @@ class Predictor:
             names = [*NEEDED, *self.ignored]
             for name in row:
                 if name not in names:
-                    raise DataError("column_unknown", f"unknown column {name!r}", where=f"row {at}, column {name!r}",
-                                    hint=nearest(name, names))
+                    raise DataError(
+                        "column_unknown",
+                        f"unknown column {name!r}",
+                        where=f"row {at}, column {name!r}",
+                        hint=nearest(name, names),
+                    )
             for name in NEEDED:
                 where = f"row {at}, column {name!r}"
                 if name not in row:
@@ -92,6 +105,11 @@ if __name__ == "__main__":
 
     chosen = ServeSettings(port=0, token=sys.argv[2] or None, max_body_bytes=200_000)
     bundle = Bundle(wait_s=float(sys.argv[1]))
-    answer_on(take_socket(chosen), bundle, bundle.predictor(), chosen,  # type: ignore[arg-type]
-              lambda line: print(line, flush=True))
+    answer_on(
+        take_socket(chosen),
+        bundle,
+        bundle.predictor(),
+        chosen,  # type: ignore[arg-type]
+        lambda line: print(line, flush=True),
+    )
     print("stopped", flush=True)

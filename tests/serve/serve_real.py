@@ -17,20 +17,32 @@ from keepfit.runtime.predictor import Predictor
 from keepfit.runtime.preparation import opened
 from keepfit.runtime.table import from_rows
 
-RULES = [ColumnRule("age", "numeric"), ColumnRule("hours", "numeric"),
-         ColumnRule("married", "categorical", boolean=True), ColumnRule("city", "categorical"),
-         ColumnRule("since", "datetime"), ColumnRule("id", "ignore")]
+RULES = [
+    ColumnRule("age", "numeric"),
+    ColumnRule("hours", "numeric"),
+    ColumnRule("married", "categorical", boolean=True),
+    ColumnRule("city", "categorical"),
+    ColumnRule("since", "datetime"),
+    ColumnRule("id", "ignore"),
+]
 DATATYPES = {"age": "FP64", "hours": "INT64", "married": "BOOL", "city": "BYTES", "since": "BYTES"}
 CITIES = ["Köln", "Paris", "北京"]
 CLASSES = ["no", "yes", "vielleicht ü"]
-GOLDEN = [{"age": 31.5, "hours": 40, "married": True, "city": "Köln", "since": "2020-01-31"},
-          {"age": None, "hours": -2, "married": None, "city": None, "since": None}]
+GOLDEN = [
+    {"age": 31.5, "hours": 40, "married": True, "city": "Köln", "since": "2020-01-31"},
+    {"age": None, "hours": -2, "married": None, "city": None, "since": None},
+]
 
 
 def _lookup(column: str, names: list[str]) -> dict[str, Any]:
     vectors = np.eye(len(names) + 2, dtype=np.float32)
-    return {"op": "lookup", "column": column, "categories": names, "vectors": pack(vectors),
-            "names": [f"{column}_{i}" for i in range(len(names) + 2)]}
+    return {
+        "op": "lookup",
+        "column": column,
+        "categories": names,
+        "vectors": pack(vectors),
+        "names": [f"{column}_{i}" for i in range(len(names) + 2)],
+    }
 
 
 def _network(width: int) -> bytes:
@@ -39,9 +51,13 @@ def _network(width: int) -> bytes:
 
     weights = np.random.default_rng(0).normal(0, 1, (width, len(CLASSES))).astype(np.float32)
     nodes = [helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node("Softmax", ["z"], ["p"], axis=1)]
-    graph = helper.make_graph(nodes, "small", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", width])],
-                              [helper.make_tensor_value_info("p", TensorProto.FLOAT, ["n", len(CLASSES)])],
-                              [numpy_helper.from_array(weights, "w")])
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", width])],
+        [helper.make_tensor_value_info("p", TensorProto.FLOAT, ["n", len(CLASSES)])],
+        [numpy_helper.from_array(weights, "w")],
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
@@ -52,21 +68,46 @@ def write_bundle(folder: Path) -> Path:
     features: list[dict[str, Any]] = [
         {"op": "number", "column": "age", "fill": 40.0, "mean": 40.0, "scale": 20.0, "names": ["age"]},
         {"op": "number", "column": "hours", "fill": 0.0, "mean": 30.0, "scale": 15.0, "names": ["hours"]},
-        _lookup("married", ["false", "true"]), _lookup("city", CITIES),
-        {"op": "date", "column": "since", "parts": [1], "fills": pack(np.array([2010.0])), "mean": [2010.0],
-         "scale": [10.0], "names": ["since_year"]}]
+        _lookup("married", ["false", "true"]),
+        _lookup("city", CITIES),
+        {
+            "op": "date",
+            "column": "since",
+            "parts": [1],
+            "fills": pack(np.array([2010.0])),
+            "mean": [2010.0],
+            "scale": [10.0],
+            "names": ["since_year"],
+        },
+    ]
     preparation = opened(features, RULES)
     network = _network(len(preparation.feature_names()))
     names = list(DATATYPES)
     predictor = Predictor(preparation, Network(network), "classification", CLASSES)
     scores = predictor.scores(from_rows(GOLDEN, names))[0].tolist()
     kinds = {rule.name: rule.kind for rule in RULES}
-    manifest = {"format": 1, "name": "people", "version": "0001", "task": "classification", "modality": "tabular",
-                "target": "answer", "classes": CLASSES, "ignored": ["id"], "golden": "synthetic",
-                "inputs": [{"name": n, "kind": kinds[n], "datatype": d} for n, d in DATATYPES.items()]}
+    manifest = {
+        "format": 1,
+        "name": "people",
+        "version": "0001",
+        "task": "classification",
+        "modality": "tabular",
+        "target": "answer",
+        "classes": CLASSES,
+        "ignored": ["id"],
+        "golden": "synthetic",
+        "inputs": [{"name": n, "kind": kinds[n], "datatype": d} for n, d in DATATYPES.items()],
+    }
     golden = "\n".join(json.dumps({"input": row, "scores": s}) for row, s in zip(GOLDEN, scores, strict=True))
-    files = {"bundle.json": json.dumps(manifest).encode(), "model.onnx": network, "golden.jsonl": golden.encode(),
-             "preparation.json": preparation.to_bytes(), "profile.json": b"{}", "recipe.yaml": b"", "card.md": b""}
+    files = {
+        "bundle.json": json.dumps(manifest).encode(),
+        "model.onnx": network,
+        "golden.jsonl": golden.encode(),
+        "preparation.json": preparation.to_bytes(),
+        "profile.json": b"{}",
+        "recipe.yaml": b"",
+        "card.md": b"",
+    }
     folder.mkdir()
     for name, data in files.items():
         (folder / name).write_bytes(data)

@@ -10,8 +10,18 @@ from serve_fake import NEEDED, Bundle
 from keepfit.runtime.answers import Answers
 from keepfit.serve.meters import Meters
 
-PATHS = ("/predict", "/metrics", "/docs", "/openapi.json", "/", "/v2", "/v2/models/mixed", "/v2/models/mixed/ready",
-         "/v2/models/mixed/infer", "/nothing")
+PATHS = (
+    "/predict",
+    "/metrics",
+    "/docs",
+    "/openapi.json",
+    "/",
+    "/v2",
+    "/v2/models/mixed",
+    "/v2/models/mixed/ready",
+    "/v2/models/mixed/infer",
+    "/nothing",
+)
 
 
 def test_token_guards_every_route_but_health(client):

@@ -14,8 +14,30 @@ from keepfit.runtime.bundle import Bundle
 from keepfit.serve.app import create_app
 from keepfit.serve.settings import ServeSettings
 
-ODD = [None, True, -1, 2**63, 10**307, 1e308, -0.0, "", " ", "nan", "Infinity", "\0", "ü" * 5000, "1e999", "0000-00-00",
-       "9999-99-99", [], {}, [[[]]], {"a": 1}, "1_000", "١٢"]
+ODD = [
+    None,
+    True,
+    -1,
+    2**63,
+    10**307,
+    1e308,
+    -0.0,
+    "",
+    " ",
+    "nan",
+    "Infinity",
+    "\0",
+    "ü" * 5000,
+    "1e999",
+    "0000-00-00",
+    "9999-99-99",
+    [],
+    {},
+    [[[]]],
+    {"a": 1},
+    "1_000",
+    "١٢",
+]
 
 
 def _mangle(body: bytes, chance: random.Random) -> bytes:
@@ -26,7 +48,7 @@ def _mangle(body: bytes, chance: random.Random) -> bytes:
         if how == 0:
             piece[at] = chance.randrange(256)
         elif how == 1:
-            del piece[at:at + chance.randint(1, 8)]
+            del piece[at : at + chance.randint(1, 8)]
         else:
             piece[at:at] = bytes(chance.choices(b'[]{},:"\\-0ue\xff', k=chance.randint(1, 4)))
         piece = piece or bytearray(b"x")
@@ -34,10 +56,17 @@ def _mangle(body: bytes, chance: random.Random) -> bytes:
 
 
 def _binary() -> tuple[bytes, bytes]:
-    raw = {"age": struct.pack("<d", 31.5), "hours": struct.pack("<q", 40), "married": b"\1",
-           "city": struct.pack("<I", 5) + "Köln".encode(), "since": struct.pack("<I", 0)}
-    inputs = [{"name": name, "datatype": DATATYPES[name], "shape": [1], "parameters": {"binary_data_size": len(data)}}
-              for name, data in raw.items()]
+    raw = {
+        "age": struct.pack("<d", 31.5),
+        "hours": struct.pack("<q", 40),
+        "married": b"\1",
+        "city": struct.pack("<I", 5) + "Köln".encode(),
+        "since": struct.pack("<I", 0),
+    }
+    inputs = [
+        {"name": name, "datatype": DATATYPES[name], "shape": [1], "parameters": {"binary_data_size": len(data)}}
+        for name, data in raw.items()
+    ]
     return json.dumps({"inputs": inputs}).encode(), b"".join(raw.values())
 
 

@@ -41,8 +41,9 @@ def test_many_rows_answer_in_order_as_one_by_one(client, row):
     assert ask.post("/predict", json={"inputs": []}).json()["predictions"] == []
 
 
-@pytest.mark.parametrize(("classes", "kind"), [([False, True], bool), ([1, 2, 3], int), (["a", "b"], str),
-                                               ([0.5, 1.5], float)])
+@pytest.mark.parametrize(
+    ("classes", "kind"), [([False, True], bool), ([1, 2, 3], int), (["a", "b"], str), ([0.5, 1.5], float)]
+)
 def test_json_type_of_classes(client, row, classes, kind):
     body = client(Bundle(classes=classes)).post("/predict", json={"input": row}).json()
     assert type(body["prediction"]) is kind
@@ -119,8 +120,11 @@ def test_where_names_row_and_column(client, row):
 def test_limits_are_413(client, row):
     ask = client(max_rows=3, max_body_bytes=5_000)
     assert ask.post("/predict", json={"inputs": [row] * 3}).status_code == 200
-    for content, code in ((json.dumps({"inputs": [row] * 4}), "rows_too_many"), (b" " * 5_001, "body_too_large"),
-                          (iter([b" " * 4_000] * 2), "body_too_large")):
+    for content, code in (
+        (json.dumps({"inputs": [row] * 4}), "rows_too_many"),
+        (b" " * 5_001, "body_too_large"),
+        (iter([b" " * 4_000] * 2), "body_too_large"),
+    ):
         answer = ask.post("/predict", content=content)
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, code)
 
@@ -128,9 +132,17 @@ def test_limits_are_413(client, row):
 def test_compressed_bodies_and_their_bombs(client, row):
     ask = client(max_body_bytes=5_000)
     good = json.dumps({"input": row}).encode()
-    cases = [(gzip.compress(good), "gzip", 200), (gzip.compress(b" " * 10_000_000)[:4_900], "gzip", 413),
-             (gzip.compress(good)[:-9], "gzip", 422), (good, "gzip", 422), (good, "br", 415), (good, "identity", 200),
-             (zlib.compress(good), "deflate", 200), (zlib.compress(good) + b"x", "deflate", 422), (b"", "gzip", 422)]
+    cases = [
+        (gzip.compress(good), "gzip", 200),
+        (gzip.compress(b" " * 10_000_000)[:4_900], "gzip", 413),
+        (gzip.compress(good)[:-9], "gzip", 422),
+        (good, "gzip", 422),
+        (good, "br", 415),
+        (good, "identity", 200),
+        (zlib.compress(good), "deflate", 200),
+        (zlib.compress(good) + b"x", "deflate", 422),
+        (b"", "gzip", 422),
+    ]
     seen = [ask.post("/predict", content=body, headers={"Content-Encoding": how}).status_code for body, how, _ in cases]
     assert seen == [status for _, _, status in cases]
 
@@ -140,8 +152,15 @@ def test_every_member_of_a_gzip_body_is_read(client, row):
     good = json.dumps({"input": row}).encode()
     first, second = gzip.compress(good[:20]), gzip.compress(good[20:])
     blank = gzip.compress(b" " * 3_000)
-    cases = [(first + second, 200), (first, 422), (first + second + b"junk", 422), (first + second + b"\0", 422),
-             (first + second[:-1], 422), (first + zlib.compress(good[20:]), 422), (blank + blank, 413)]
+    cases = [
+        (first + second, 200),
+        (first, 422),
+        (first + second + b"junk", 422),
+        (first + second + b"\0", 422),
+        (first + second[:-1], 422),
+        (first + zlib.compress(good[20:]), 422),
+        (blank + blank, 413),
+    ]
     seen = [ask.post("/predict", content=body, headers={"Content-Encoding": "gzip"}) for body, _ in cases]
     assert [answer.status_code for answer in seen] == [status for _, status in cases]
     assert [answer.json()["error"]["code"] for answer in seen[2:6]] == ["body_damaged"] * 4
@@ -167,10 +186,15 @@ def test_a_compressed_bomb_is_never_held_whole():
 
 def test_routes_and_methods_that_are_not_there(client):
     ask = client()
-    for method, path, status in (("GET", "/predict", 405), ("DELETE", "/healthz", 405),
-                                 ("PUT", "/v2/models/mixed", 405),
-                                 ("GET", "/nothing", 404), ("POST", "/feedback", 404), ("GET", "/v2/models/other", 404),
-                                 ("GET", "/v2/models/mixed/versions/9", 404)):
+    for method, path, status in (
+        ("GET", "/predict", 405),
+        ("DELETE", "/healthz", 405),
+        ("PUT", "/v2/models/mixed", 405),
+        ("GET", "/nothing", 404),
+        ("POST", "/feedback", 404),
+        ("GET", "/v2/models/other", 404),
+        ("GET", "/v2/models/mixed/versions/9", 404),
+    ):
         answer = ask.request(method, path)
         assert answer.status_code == status, path
         error = answer.json()["error"]

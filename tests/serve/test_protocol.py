@@ -17,14 +17,20 @@ HOURS = [40, -1, 0, 2**40]
 MARRIED = [True, False, True, False]
 CITIES = ["Köln", "", "北京", "Atlantis"]
 SINCE = ["2020-01-31", "", "1999-12-31", "2024-02-29"]
-ROWS = [{"age": None if a != a else a, "hours": h, "married": m, "city": c or None, "since": s or None}
-        for a, h, m, c, s in zip(AGES, HOURS, MARRIED, CITIES, SINCE, strict=True)]
+ROWS = [
+    {"age": None if a != a else a, "hours": h, "married": m, "city": c or None, "since": s or None}
+    for a, h, m, c, s in zip(AGES, HOURS, MARRIED, CITIES, SINCE, strict=True)
+]
 
 
 def _inputs(binary: bool, flat: bool = False) -> list[object]:
-    columns = {"age": (AGES, np.float64, "FP64"), "hours": (HOURS, np.int64, "INT64"),
-               "married": (MARRIED, np.bool_, "BOOL"), "city": ([c.encode() for c in CITIES], object, "BYTES"),
-               "since": ([s.encode() for s in SINCE], object, "BYTES")}
+    columns = {
+        "age": (AGES, np.float64, "FP64"),
+        "hours": (HOURS, np.int64, "INT64"),
+        "married": (MARRIED, np.bool_, "BOOL"),
+        "city": ([c.encode() for c in CITIES], object, "BYTES"),
+        "since": ([s.encode() for s in SINCE], object, "BYTES"),
+    }
     made = []
     for name, (values, dtype, datatype) in columns.items():
         array = np.array(values, dtype) if flat else np.array(values, dtype).reshape(-1, 1)
@@ -40,10 +46,18 @@ def _inputs(binary: bool, flat: bool = False) -> list[object]:
 def test_tritonclient_gets_what_predict_says(live, binary_in, binary_out, squeeze):
     wanted = httpx.post(f"{live.url}/predict", json={"inputs": ROWS}).json()["predictions"]
     client = triton.InferenceServerClient(live.host)
-    outputs = None if binary_out is None else [triton.InferRequestedOutput(name, binary_data=binary_out)
-                                               for name in ("prediction", "probabilities")]
-    result = client.infer("mixed", _inputs(binary_in, flat=squeeze is None), outputs=outputs, request_id="q1",
-                          request_compression_algorithm=squeeze)
+    outputs = (
+        None
+        if binary_out is None
+        else [triton.InferRequestedOutput(name, binary_data=binary_out) for name in ("prediction", "probabilities")]
+    )
+    result = client.infer(
+        "mixed",
+        _inputs(binary_in, flat=squeeze is None),
+        outputs=outputs,
+        request_id="q1",
+        request_compression_algorithm=squeeze,
+    )
     client.close()
     labels = [v.decode() if isinstance(v, bytes) else v for v in result.as_numpy("prediction")]
     assert labels == [one["prediction"] for one in wanted]
@@ -65,11 +79,20 @@ def test_tritonclient_metadata_health_and_subset(live):
     assert client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
     facts = client.get_model_metadata("mixed", "3")
     assert [(one["name"], one["datatype"]) for one in facts["inputs"]] == [
-        ("age", "FP64"), ("hours", "INT64"), ("married", "BOOL"), ("city", "BYTES"), ("since", "BYTES")]
+        ("age", "FP64"),
+        ("hours", "INT64"),
+        ("married", "BOOL"),
+        ("city", "BYTES"),
+        ("since", "BYTES"),
+    ]
     assert facts["outputs"][1]["shape"] == [-1, 3]
     assert facts["outputs"][1]["parameters"]["classes"] == ["no", "yes", "vielleicht ü"]
-    result = client.infer("mixed", _inputs(True), model_version="3",
-                          outputs=[triton.InferRequestedOutput("probabilities", binary_data=False)])
+    result = client.infer(
+        "mixed",
+        _inputs(True),
+        model_version="3",
+        outputs=[triton.InferRequestedOutput("probabilities", binary_data=False)],
+    )
     assert result.as_numpy("prediction") is None
     assert result.as_numpy("probabilities").shape == (4, 3)
     client.close()
@@ -84,10 +107,16 @@ def test_tritonclient_is_told_what_is_wrong(live):
     client.close()
 
 
-@pytest.mark.parametrize(("bundle", "datatype", "kind"), [
-    (Bundle(classes=[False, True]), "BOOL", bool), (Bundle(classes=[3, 5]), "INT64", int),
-    (Bundle(classes=[0.5, 2]), "FP64", float), (Bundle(classes=["a", 1]), "BYTES", str),
-    (Bundle(task="regression", classes=[]), "FP64", float)])
+@pytest.mark.parametrize(
+    ("bundle", "datatype", "kind"),
+    [
+        (Bundle(classes=[False, True]), "BOOL", bool),
+        (Bundle(classes=[3, 5]), "INT64", int),
+        (Bundle(classes=[0.5, 2]), "FP64", float),
+        (Bundle(classes=["a", 1]), "BYTES", str),
+        (Bundle(task="regression", classes=[]), "FP64", float),
+    ],
+)
 def test_output_datatype_follows_the_classes(client, bundle, datatype, kind):
     ask = client(bundle)
     outputs = ask.post("/v2/models/mixed/infer", json=_request()).json()["outputs"]
@@ -100,23 +129,33 @@ def test_output_datatype_follows_the_classes(client, bundle, datatype, kind):
 
 def _request(**change: object) -> dict[str, object]:
     """Two rows as JSON; a keyword replaces (or with None takes away) an input by name."""
-    tensors = {"age": ("FP64", [1.5, 2]), "hours": ("INT64", [1, 2]), "married": ("BOOL", [True, False]),
-               "city": ("BYTES", ["Paris", ""]), "since": ("BYTES", ["2020-01-31", ""])}
-    made = {name: {"name": name, "datatype": datatype, "shape": [2], "data": data}
-            for name, (datatype, data) in tensors.items()}
+    tensors = {
+        "age": ("FP64", [1.5, 2]),
+        "hours": ("INT64", [1, 2]),
+        "married": ("BOOL", [True, False]),
+        "city": ("BYTES", ["Paris", ""]),
+        "since": ("BYTES", ["2020-01-31", ""]),
+    }
+    made = {
+        name: {"name": name, "datatype": datatype, "shape": [2], "data": data}
+        for name, (datatype, data) in tensors.items()
+    }
     for name, value in change.items():
         made[name] = {**made.get(name, {}), **value} if isinstance(value, dict) else value  # type: ignore[dict-item]
     return {"inputs": [value for value in made.values() if value is not None]}
 
 
 LENIENT = [
-    _request(age={"datatype": "FP32"}), _request(age={"datatype": "INT32", "data": [1, 2]}),
-    _request(hours={"datatype": "FP64", "data": [1.0, None]}), _request(hours={"datatype": "UINT8"}),
+    _request(age={"datatype": "FP32"}),
+    _request(age={"datatype": "INT32", "data": [1, 2]}),
+    _request(hours={"datatype": "FP64", "data": [1.0, None]}),
+    _request(hours={"datatype": "UINT8"}),
     _request(married={"datatype": "BYTES", "data": ["true", ""]}),
     _request(city={"shape": [2, 1], "data": [["Paris"], ["a"]]}),
     _request(id={"name": "id", "datatype": "BYTES", "shape": [2], "data": ["a", "b"]}),
     _request(age={"data": [None, 2]}),
-    {**_request(), "parameters": {"sequence_id": 3}}, {**_request(), "outputs": [{"name": "prediction"}]},
+    {**_request(), "parameters": {"sequence_id": 3}},
+    {**_request(), "outputs": [{"name": "prediction"}]},
 ]
 
 
@@ -127,27 +166,52 @@ def test_lenient_requests(client):
 
 
 WRONG = [
-    [], {}, {"inputs": []}, {"inputs": {}}, {"inputs": [3]}, {"inputs": [{"name": 3}]}, {**_request(), "id": 3},
-    _request(age=None), _request(age={"datatype": "BYTES", "data": ["1", "2"]}), _request(age={"datatype": "FP65"}),
-    _request(age={"datatype": None}), _request(city={"datatype": "FP64", "data": [1, 2]}), _request(age={"shape": [3]}),
-    _request(age={"shape": [3], "data": [1, 2, 3]}), _request(age={"shape": [1, 2]}),
+    [],
+    {},
+    {"inputs": []},
+    {"inputs": {}},
+    {"inputs": [3]},
+    {"inputs": [{"name": 3}]},
+    {**_request(), "id": 3},
+    _request(age=None),
+    _request(age={"datatype": "BYTES", "data": ["1", "2"]}),
+    _request(age={"datatype": "FP65"}),
+    _request(age={"datatype": None}),
+    _request(city={"datatype": "FP64", "data": [1, 2]}),
+    _request(age={"shape": [3]}),
+    _request(age={"shape": [3], "data": [1, 2, 3]}),
+    _request(age={"shape": [1, 2]}),
     _request(age={"shape": [2, 1, 1]}),
-    _request(age={"shape": [-2]}), _request(age={"shape": "2"}), _request(age={"shape": [True]}),
+    _request(age={"shape": [-2]}),
+    _request(age={"shape": "2"}),
+    _request(age={"shape": [True]}),
     _request(age={"shape": []}),
-    _request(age={"shape": [0], "data": []}), _request(age={"data": [1, "x"]}), _request(age={"data": [1, True]}),
-    _request(age={"data": [[1, 2], [3, 4]]}), _request(age={"data": "12"}), _request(age={"data": [1, {}]}),
-    _request(hours={"data": [1, 2.5]}), _request(hours={"data": [1, 2**70]}), _request(married={"data": [0, 1]}),
-    _request(city={"data": ["a", 3]}), _request(since={"data": ["never", ""]}), _request(x={"name": "x"}),
+    _request(age={"shape": [0], "data": []}),
+    _request(age={"data": [1, "x"]}),
+    _request(age={"data": [1, True]}),
+    _request(age={"data": [[1, 2], [3, 4]]}),
+    _request(age={"data": "12"}),
+    _request(age={"data": [1, {}]}),
+    _request(hours={"data": [1, 2.5]}),
+    _request(hours={"data": [1, 2**70]}),
+    _request(married={"data": [0, 1]}),
+    _request(city={"data": ["a", 3]}),
+    _request(since={"data": ["never", ""]}),
+    _request(x={"name": "x"}),
     _request(agee={"name": "agee", "datatype": "FP64", "shape": [2], "data": [1, 2]}),
     {"inputs": [*_request()["inputs"], _request()["inputs"][0]]},  # type: ignore[index,misc]
-    _request(age={"parameters": {"shared_memory_region": "r"}}), _request(age={"parameters": 3}),
+    _request(age={"parameters": {"shared_memory_region": "r"}}),
+    _request(age={"parameters": 3}),
     _request(age={"data": None, "parameters": {"binary_data_size": 16}}),
     _request(age={"parameters": {"binary_data_size": 0}}),
     _request(age={"data": None, "parameters": {"binary_data_size": -1}}),
-    _request(age={"data": None, "parameters": {"binary_data_size": "8"}}), {**_request(), "outputs": [{"name": "x"}]},
-    {**_request(), "outputs": ["prediction"]}, {**_request(), "outputs": {"a": 1}},
+    _request(age={"data": None, "parameters": {"binary_data_size": "8"}}),
+    {**_request(), "outputs": [{"name": "x"}]},
+    {**_request(), "outputs": ["prediction"]},
+    {**_request(), "outputs": {"a": 1}},
     {**_request(), "outputs": [{"name": ["a"]}]},
-    {**_request(), "outputs": [{"name": "prediction"}, {"name": "prediction"}]}, {**_request(), "parameters": [1]},
+    {**_request(), "outputs": [{"name": "prediction"}, {"name": "prediction"}]},
+    {**_request(), "parameters": [1]},
     {**_request(), "outputs": [{"name": "prediction", "parameters": {"classification": 3}}]},
     {**_request(), "outputs": [{"name": "prediction", "parameters": {"binary_data": 1}}]},
     {**_request(), "parameters": {"binary_data_output": "yes"}},
@@ -176,11 +240,18 @@ def _texts(*values: bytes) -> bytes:
 
 GOOD = {"age": struct.pack("<2d", 1.5, float("nan")), "city": _texts("Köln".encode(), b"")}
 BROKEN = [
-    _binary({**GOOD, "age": struct.pack("<d", 1.5)}), _binary({**GOOD, "age": struct.pack("<3d", 1, 2, 3)}),
-    _binary({**GOOD, "age": b"\0" * 15}), _binary({**GOOD, "age": struct.pack("<2d", 1, float("inf"))}),
-    _binary(GOOD, tail=b"\0"), _binary(GOOD, {"city": 400}), _binary({**GOOD, "city": _texts(b"a")}),
-    _binary({**GOOD, "city": _texts(b"a", b"b")[:-1]}), _binary({**GOOD, "city": b"\xff\xff\xff\xff"}),
-    _binary({**GOOD, "city": b"\1\0"}), _binary({**GOOD, "city": _texts(b"\xff", b"")}), _binary({**GOOD, "city": b""}),
+    _binary({**GOOD, "age": struct.pack("<d", 1.5)}),
+    _binary({**GOOD, "age": struct.pack("<3d", 1, 2, 3)}),
+    _binary({**GOOD, "age": b"\0" * 15}),
+    _binary({**GOOD, "age": struct.pack("<2d", 1, float("inf"))}),
+    _binary(GOOD, tail=b"\0"),
+    _binary(GOOD, {"city": 400}),
+    _binary({**GOOD, "city": _texts(b"a")}),
+    _binary({**GOOD, "city": _texts(b"a", b"b")[:-1]}),
+    _binary({**GOOD, "city": b"\xff\xff\xff\xff"}),
+    _binary({**GOOD, "city": b"\1\0"}),
+    _binary({**GOOD, "city": _texts(b"\xff", b"")}),
+    _binary({**GOOD, "city": b""}),
 ]
 
 

@@ -18,12 +18,17 @@ from keepfit.serve.settings import ServeSettings
 
 triton = pytest.importorskip("tritonclient.http")
 DTYPES = {"FP64": np.float64, "INT64": np.int64, "BOOL": np.bool_, "BYTES": object}
-ROWS = [{"age": age, "hours": hours, "married": married, "city": city, "since": since}
-        for age, hours, married, city, since in zip([31.5, None, 1e-7, 99, 20], [40, 0, -1, 2**40, 7],
-                                                    [True, False, True, False, True],
-                                                    ["Köln", None, "北京", "Atlantis", " Paris "],
-                                                    ["2020-01-31", None, "1999-12-31", "2024-02-29", "2000-01-01"],
-                                                    strict=True)]
+ROWS = [
+    {"age": age, "hours": hours, "married": married, "city": city, "since": since}
+    for age, hours, married, city, since in zip(
+        [31.5, None, 1e-7, 99, 20],
+        [40, 0, -1, 2**40, 7],
+        [True, False, True, False, True],
+        ["Köln", None, "北京", "Atlantis", " Paris "],
+        ["2020-01-31", None, "1999-12-31", "2024-02-29", "2000-01-01"],
+        strict=True,
+    )
+]
 
 
 @pytest.fixture(scope="module")
@@ -78,8 +83,14 @@ def test_tritonclient_and_predict_agree_with_the_predictor(server, wanted, binar
 
 def test_errors_name_row_and_column(server):
     good = GOLDEN[0]
-    wrong = {"age": ["x", [1], True], "hours": ["many"], "city": [{}], "since": ["yesterday", 3], "agee": [1],
-             "married": [[1]]}
+    wrong = {
+        "age": ["x", [1], True],
+        "hours": ["many"],
+        "city": [{}],
+        "since": ["yesterday", 3],
+        "agee": [1],
+        "married": [[1]],
+    }
     asked = 0
     for column, values in wrong.items():
         for value in values:

@@ -94,8 +94,13 @@ def test_a_taken_port_and_open_doors_are_refused():
         with pytest.raises(EnvironmentFault) as taken:
             take_socket(ServeSettings(port=port))
     assert (taken.value.code, taken.value.exit_code) == ("port_taken", 5)
-    cases = {"0.0.0.0": "token_needed", "": "host_unknown", "::": "token_needed", "nowhere.invalid": "host_unknown",
-             "a" * 300: "host_unknown"}
+    cases = {
+        "0.0.0.0": "token_needed",
+        "": "host_unknown",
+        "::": "token_needed",
+        "nowhere.invalid": "host_unknown",
+        "a" * 300: "host_unknown",
+    }
     for host, code in cases.items():
         with pytest.raises(UsageError) as refused:
             take_socket(ServeSettings(host=host, port=0))
@@ -116,10 +121,22 @@ def test_settings_do_not_show_the_token():
 
 
 def test_serving_loads_none_of_the_training_code():
-    heavy = ("sklearn", "pandas", "torch", "lightgbm", "scipy", "polars", "keepfit.engine", "keepfit.stages",
-             "keepfit.modalities", "keepfit.recipe", "keepfit.store")
-    code = ("import sys, keepfit.serve.server; "
-            f"print([n for n in {heavy!r} if n in sys.modules], 'fastapi' in sys.modules)")
+    heavy = (
+        "sklearn",
+        "pandas",
+        "torch",
+        "lightgbm",
+        "scipy",
+        "polars",
+        "keepfit.engine",
+        "keepfit.stages",
+        "keepfit.modalities",
+        "keepfit.recipe",
+        "keepfit.store",
+    )
+    code = (
+        f"import sys, keepfit.serve.server; print([n for n in {heavy!r} if n in sys.modules], 'fastapi' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[] True"
     assert len(heavy) == 11

@@ -24,8 +24,15 @@ def test_classification_is_json_and_counts_every_row(width):
     task = Task("classification", "y", tuple(f"class {number}" for number in range(width)))
     truth, scores = drawn(width)
     slices = {"g": text_column([["a", None][number % 2] for number in range(600)])}
-    facts = evaluation(task, truth, scores, baseline=np.full_like(scores, 1 / width), slices=slices,
-                       metrics=METRICS["classification"], seed=0)
+    facts = evaluation(
+        task,
+        truth,
+        scores,
+        baseline=np.full_like(scores, 1 / width),
+        slices=slices,
+        metrics=METRICS["classification"],
+        seed=0,
+    )
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
     assert sum(map(sum, facts["confusion"])) == facts["n"] == 600
     assert facts["metrics"]["accuracy"] == facts["accuracy"]["model"] > facts["baseline"]["accuracy"]
@@ -36,24 +43,42 @@ def test_classification_is_json_and_counts_every_row(width):
 
 def test_one_class_in_test_still_evaluates():
     task = Task("classification", "y", (False, True))
-    facts = evaluation(task, np.zeros(40, int), drawn(2, 40)[1], baseline=np.ones((40, 2)) / 2, slices={},
-                       metrics=METRICS["classification"], seed=0)
+    facts = evaluation(
+        task,
+        np.zeros(40, int),
+        drawn(2, 40)[1],
+        baseline=np.ones((40, 2)) / 2,
+        slices={},
+        metrics=METRICS["classification"],
+        seed=0,
+    )
     assert facts["curves"] == [] and facts["metrics"]["roc_auc"] is None and facts["classes"] == [False, True]
 
 
 def test_regression_is_json_and_seeded():
     rng = np.random.default_rng(0)
     truth = rng.normal(size=5000)
-    facts = [evaluation(Task("regression", "y"), truth, truth + rng.normal(size=5000) * 0, baseline=np.zeros(5000),
-                        slices={}, metrics=METRICS["regression"], seed=3) for _ in range(2)]
+    facts = [
+        evaluation(
+            Task("regression", "y"),
+            truth,
+            truth + rng.normal(size=5000) * 0,
+            baseline=np.zeros(5000),
+            slices={},
+            metrics=METRICS["regression"],
+            seed=3,
+        )
+        for _ in range(2)
+    ]
     assert facts[0] == facts[1] and json.dumps(facts[0], allow_nan=False)
     assert len(facts[0]["sample"]["truth"]) == 1000 and sum(facts[0]["residuals"]["counts"]) == 5000
 
 
 def test_lengths_must_agree():
     with pytest.raises(ValueError, match="same number of rows"):
-        evaluation(Task("regression", "y"), np.ones(3), np.ones(3), baseline=np.ones(2), slices={}, metrics=["rmse"],
-                   seed=0)
+        evaluation(
+            Task("regression", "y"), np.ones(3), np.ones(3), baseline=np.ones(2), slices={}, metrics=["rmse"], seed=0
+        )
 
 
 def test_importance_finds_the_column_that_is_used():

@@ -35,26 +35,52 @@ def facts_of(kind, names=()):
     slices = {NASTY: text_column([("甲", NASTY, None)[number % 3] for number in range(rows)])}
     metrics, primary = METRICS[kind], METRICS[kind][0]
     seen = evaluation(task, truth, scores, baseline=baseline, slices=slices, metrics=metrics, seed=0)
-    columns = [{"name": name, "kind": "numeric", "why": name, "missing": 0.1, "distinct": 3, "example": name,
-                "used": True, "action": name} for name in TRICKS]
+    columns = [
+        {
+            "name": name,
+            "kind": "numeric",
+            "why": name,
+            "missing": 0.1,
+            "distinct": 3,
+            "example": name,
+            "used": True,
+            "action": name,
+        }
+        for name in TRICKS
+    ]
     return ReportFacts(
-        name="sample", task=task, modality="tabular", recipe=f"# {NASTY}\nversion: 1\n", primary=primary,
-        evaluation=seen, metrics={"validation": seen["metrics"], "test": seen["metrics"]}, columns=columns,
+        name="sample",
+        task=task,
+        modality="tabular",
+        recipe=f"# {NASTY}\nversion: 1\n",
+        primary=primary,
+        evaluation=seen,
+        metrics={"validation": seen["metrics"], "test": seen["metrics"]},
+        columns=columns,
         target_summary=summary,
         validation_curve={"metric": NASTY, "validation": [3.0, 2.5, 2.6], "best": 2},
-        splits={"train": 1000, "validation": 100, "test": rows}, rows_in=1512, rows_kept=1500, notes=[NASTY],
+        splits={"train": 1000, "validation": 100, "test": rows},
+        rows_in=1512,
+        rows_kept=1500,
+        notes=[NASTY],
         ledger=[{"rule": "exact_duplicate", "stage": "clean", "count": 12, "sentence": NASTY}],
-        leaderboard=[{"name": NASTY, "validation": 0.8, "seconds": 1.0, "chosen": True, "note": NASTY},
-                     {"name": "linear", "validation": None, "seconds": 1.0, "chosen": False, "note": "out of time"}],
+        leaderboard=[
+            {"name": NASTY, "validation": 0.8, "seconds": 1.0, "chosen": True, "note": NASTY},
+            {"name": "linear", "validation": None, "seconds": 1.0, "chosen": False, "note": "out of time"},
+        ],
         importance=[{"name": name, "metric": primary, "drop": 0.1, "spread": 0.01} for name in TRICKS],
         stages=[{"name": "train", "status": "made", "seconds": 65.0}],
         model={"learner": NASTY, "size_bytes": 12345, "features": 9, "parameters": {"a": NASTY}},
-        lineage={"data": NASTY})
+        lineage={"data": NASTY},
+    )
 
 
-SAMPLES = {"two": (("classification", ("<=50K", NASTY)), CLASSES),
-           "five": (("classification", ("猫", "狗", "兔子", "金鱼", "鹦鹉")), CLASSES),
-           "many": (("classification", tuple(range(40))), CLASSES), "number": (("regression", ()), NUMBERS)}
+SAMPLES = {
+    "two": (("classification", ("<=50K", NASTY)), CLASSES),
+    "five": (("classification", ("猫", "狗", "兔子", "金鱼", "鹦鹉")), CLASSES),
+    "many": (("classification", tuple(range(40))), CLASSES),
+    "number": (("regression", ()), NUMBERS),
+}
 
 
 class Reader(HTMLParser):
@@ -151,8 +177,15 @@ def test_headline_and_conservation_are_said(made):
 def test_card_is_complete_and_harmless(made):
     facts, _, _ = made
     card = card_markdown(facts)
-    for heading in ("What it is", "Intended use", "Data", "How good it is", "Who it errs on", "Limits",
-                    "How to verify"):
+    for heading in (
+        "What it is",
+        "Intended use",
+        "Data",
+        "How good it is",
+        "Who it errs on",
+        "Limits",
+        "How to verify",
+    ):
         assert f"## {heading}\n" in card
     assert "<script" not in card and "1,512 rows in = 1,500 kept + 12 dropped" in card
 
@@ -169,10 +202,24 @@ def test_png_copies(tmp_path):
 
 
 def test_almost_empty_facts_still_make_a_report():
-    seen = evaluation(Task("classification", "y", (False, True)), np.zeros(5, int), np.full((5, 2), 0.5),
-                      baseline=np.full((5, 2), 0.5), slices={}, metrics=METRICS["classification"], seed=0)
-    facts = ReportFacts(name="bare", task=Task("classification", "y", (False, True)), modality="tabular", recipe="",
-                        metrics={}, primary="roc_auc", evaluation=seen)
+    seen = evaluation(
+        Task("classification", "y", (False, True)),
+        np.zeros(5, int),
+        np.full((5, 2), 0.5),
+        baseline=np.full((5, 2), 0.5),
+        slices={},
+        metrics=METRICS["classification"],
+        seed=0,
+    )
+    facts = ReportFacts(
+        name="bare",
+        task=Task("classification", "y", (False, True)),
+        modality="tabular",
+        recipe="",
+        metrics={},
+        primary="roc_auc",
+        evaluation=seen,
+    )
     page = report_html(facts)
     assert "No groups were compared" in page and "One model was trained" in page
     assert "Judged on 5 rows only" in card_markdown(facts)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 
 import pytest
 
@@ -60,6 +62,33 @@ def test_damage_is_noticed_and_forgotten(tmp_path, damage):
         (place / "files.json").write_bytes(b"[1]")
     assert store.made_by("key") is None and not store.is_made("key") and not place.exists()
     assert store.put({"a": b"abc", "b": b"def"}) == name and store.get(name)
+
+
+def test_what_killed_writers_left_is_swept_after_a_day(tmp_path):
+    names = {".x.ab.part": 90_000, ".y.ab.old": 90_000, ".z.ab.part": 3_000, "kept": 90_000}
+    for name, age in names.items():
+        place = tmp_path / ".keepfit/objects/ab" / name
+        (place / "sub").mkdir(parents=True)
+        os.utime(place, (time.time() - age,) * 2)
+    Store(tmp_path).put({"a": b"1"})
+    assert {p.name for p in (tmp_path / ".keepfit/objects/ab").iterdir()} >= {".z.ab.part", "kept"}
+    assert not [n for n in (".x.ab.part", ".y.ab.old") if (tmp_path / ".keepfit/objects/ab" / n).exists()]
+
+
+def test_a_damaged_artifact_is_removed_by_one_writer_at_a_time(tmp_path):
+    store = Store(tmp_path)
+    name = store.put({"a": b"1"})
+    store.record("key", name, "train", 1.0)
+    (tmp_path / ".keepfit/objects" / name[:2] / name / "a").write_bytes(b"2")
+    found = []
+    with store._writing():  # another process is writing
+        waiting = threading.Thread(target=lambda: found.append(store.made_by("key")))
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive() and (tmp_path / ".keepfit/objects" / name[:2] / name).exists()
+        (tmp_path / ".keepfit/objects" / name[:2] / name / "a").write_bytes(b"1")  # and makes it again
+    waiting.join(10)
+    assert found == [(name, {"a": b"1"})]
 
 
 def test_run_numbers_are_never_given_twice(tmp_path):

@@ -14,7 +14,11 @@ from keepfit.core.events import Event
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RECIPES = sorted(EXAMPLES.glob("*.yaml"))
 STAGES = ["ingest", "split", "clean", "train", "evaluate", "explain", "package", "report"]
-QUICK = {"auto": ["budget.time=5s", "preset=fast"], "gbdt": ["model.params.rounds=60"], "forest": ["model.params.trees=40"]}
+QUICK = {
+    "auto": ["budget.time=5s", "preset=fast"],
+    "gbdt": ["model.params.rounds=60"],
+    "forest": ["model.params.trees=40"],
+}
 CHANGED = {"auto": "model.refit=false", "gbdt": "model.params.num_leaves=5", "forest": "model.params.trees=30"}
 
 

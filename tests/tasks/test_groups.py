@@ -17,9 +17,12 @@ def text(values):
 
 def test_groups_hold_every_row_once():
     rng = np.random.default_rng(0)
-    columns = {"many": [f"v{number}" for number in rng.zipf(1.6, 2000) % 60],
-               "numbers": [str(number) for number in rng.normal(size=2000)],
-               "few": [["a", "b", None][number] for number in rng.integers(0, 3, 2000)], "none": [None] * 2000}
+    columns = {
+        "many": [f"v{number}" for number in rng.zipf(1.6, 2000) % 60],
+        "numbers": [str(number) for number in rng.normal(size=2000)],
+        "few": [["a", "b", None][number] for number in rng.integers(0, 3, 2000)],
+        "none": [None] * 2000,
+    }
     for values in columns.values():
         groups = split_groups(text(values))
         assert np.array([group.rows for group in groups]).sum(axis=0).tolist() == [1] * 2000
@@ -50,13 +53,20 @@ def test_a_planted_gap_is_found_and_said():
 
 
 def test_chance_alone_is_seldom_a_finding():
-    looked = [len(compare_groups(TWO, *drawn(1000, seed, 0.0)[:2], {"place": drawn(1000, seed, 0.0)[2]},
-                                 ["accuracy"])[0]["findings"]) > 0 for seed in range(200)]
+    looked = [
+        len(
+            compare_groups(TWO, *drawn(1000, seed, 0.0)[:2], {"place": drawn(1000, seed, 0.0)[2]}, ["accuracy"])[0][
+                "findings"
+            ]
+        )
+        > 0
+        for seed in range(200)
+    ]
     assert len(looked) == 200 and sum(looked) <= 20
 
 
 def test_rates_are_right():
-    truth, scores = np.array([0, 0, 1, 1]), np.array([[.9, .1], [.2, .8], [.7, .3], [.4, .6]])
+    truth, scores = np.array([0, 0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]])
     [column] = compare_groups(TWO, truth, scores, {"g": text(["a", "a", "a", None])}, ["accuracy"])
     first, missing = column["groups"]
     assert (first["n"], first["base_rate"], first["false_positive_rate"]) == (3, 1 / 3, 0.5)

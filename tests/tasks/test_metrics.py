@@ -30,13 +30,19 @@ def drawn(width, rows, seed, ties=False, dtype=np.float64):
 
 def expected(truth, scores):
     answers, labels = scores.argmax(axis=1), list(range(scores.shape[1]))
-    area = (reference.roc_auc_score(truth, scores[:, 1]) if len(labels) == 2
-            else reference.roc_auc_score(truth, scores, multi_class="ovr", average="macro", labels=labels))
-    return {"accuracy": reference.accuracy_score(truth, answers),
-            "balanced_accuracy": reference.balanced_accuracy_score(truth, answers),
-            "f1_macro": reference.f1_score(truth, answers, average="macro"), "roc_auc": area,
-            "log_loss": reference.log_loss(truth, scores, labels=labels),
-            "mcc": reference.matthews_corrcoef(truth, answers)}
+    area = (
+        reference.roc_auc_score(truth, scores[:, 1])
+        if len(labels) == 2
+        else reference.roc_auc_score(truth, scores, multi_class="ovr", average="macro", labels=labels)
+    )
+    return {
+        "accuracy": reference.accuracy_score(truth, answers),
+        "balanced_accuracy": reference.balanced_accuracy_score(truth, answers),
+        "f1_macro": reference.f1_score(truth, answers, average="macro"),
+        "roc_auc": area,
+        "log_loss": reference.log_loss(truth, scores, labels=labels),
+        "mcc": reference.matthews_corrcoef(truth, answers),
+    }
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning")
@@ -106,8 +112,10 @@ def test_edges_of_regression_and_no_rows():
     empty = score(task_of(2), np.zeros(0, int), np.zeros((0, 2)), METRICS["classification"])
     assert set(empty.values()) == {None}
     assert score(NUMBER, flat, np.full(4, np.nan), ["rmse"])["rmse"] is None
-    assert score(task_of(1), np.zeros(3, int), np.ones((3, 1)), ["accuracy", "roc_auc"]) == {"accuracy": 1.0,
-                                                                                            "roc_auc": None}
+    assert score(task_of(1), np.zeros(3, int), np.ones((3, 1)), ["accuracy", "roc_auc"]) == {
+        "accuracy": 1.0,
+        "roc_auc": None,
+    }
 
 
 def test_names_and_directions():
@@ -135,8 +143,9 @@ def test_bootstrap_is_seeded_and_covers():
 def test_subsampled_interval_is_as_wide_as_the_formula():
     rows = 400_000
     hits = np.random.default_rng(0).random(rows) < 0.7
-    low, high = bootstrap(task_of(2), np.ones(rows, int), np.c_[~hits, hits].astype(float), ["accuracy"], seed=0,
-                          rounds=400)["accuracy"]
+    low, high = bootstrap(
+        task_of(2), np.ones(rows, int), np.c_[~hits, hits].astype(float), ["accuracy"], seed=0, rounds=400
+    )["accuracy"]
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.21 / rows), rel=0.2)
     assert low < hits.mean() < high
 
@@ -151,8 +160,10 @@ def test_bootstrap_of_fifty_thousand_rows_takes_seconds():
 
 
 def test_tasks_load_no_training_library():
-    code = ("import sys, keepfit.tasks.metrics, keepfit.tasks.curves, keepfit.tasks.groups, keepfit.stages.evaluation\n"
-            "heavy = {'scipy', 'sklearn', 'pandas', 'matplotlib', 'lightgbm', 'torch'} & set(sys.modules)\n"
-            "print(sorted(heavy), len(sys.modules) > 50)")
+    code = (
+        "import sys, keepfit.tasks.metrics, keepfit.tasks.curves, keepfit.tasks.groups, keepfit.stages.evaluation\n"
+        "heavy = {'scipy', 'sklearn', 'pandas', 'matplotlib', 'lightgbm', 'torch'} & set(sys.modules)\n"
+        "print(sorted(heavy), len(sys.modules) > 50)"
+    )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[] True"

@@ -109,7 +109,7 @@ def ledger(
     found = repeat.ledger(run, where)
     rows = [[row[name] for name in COLUMNS] for row in found]
     if output is not None:
-        write(output, COLUMNS, ["VARCHAR", "VARCHAR", "BIGINT", *["VARCHAR"] * 6], rows)
+        write(output, COLUMNS, ["VARCHAR", "VARCHAR", "BIGINT", *["VARCHAR"] * 6], rows, for_people=True)
     elif not as_json:
-        sys.stdout.writelines(csv_lines(COLUMNS, rows))
+        sys.stdout.writelines(csv_lines(COLUMNS, rows, for_people=True))
     result({"entries": found if output is None else len(found)}, as_json, "")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,19 +22,24 @@ def sync_folder(folder: Path) -> None:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file or nothing; readers see the old or the new content."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    temp = _beside(path, "part")
+    handle = os.open(temp, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # less what the user's umask takes away
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temp, 0o644)
         os.replace(temp, path)
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(temp)
         raise
     sync_folder(path.parent)
+
+
+def _beside(goal: Path, ending: str) -> Path:
+    """A name that nothing has, in the folder of `goal`: `.<name>.<random>.<ending>`."""
+    return goal.with_name(f".{goal.name}.{secrets.token_hex(6)}.{ending}")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -61,19 +66,19 @@ def new_folder(goal: Path) -> Iterator[Path]:
     An existing `goal` is put aside first and removed after the rename.
     """
     goal.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=goal.parent, prefix=f".{goal.name}.", suffix=".part"))
+    scratch = _beside(goal, "part")
+    scratch.mkdir()
     try:
         yield scratch
         sync_tree(scratch)
-        os.chmod(scratch, 0o755)
         old = None
         if goal.exists():
-            old = Path(tempfile.mkdtemp(dir=goal.parent, prefix=f".{goal.name}.", suffix=".old")) / "x"
+            old = _beside(goal, "old")
             os.replace(goal, old)
         os.replace(scratch, goal)
         sync_folder(goal.parent)
         if old is not None:
-            shutil.rmtree(old.parent, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise

@@ -282,7 +282,8 @@ def _write(folder: Path, plan: Plan, done: Run) -> None:
     if len(board) > 1:
         names = list(board[0])
         atomic.write_text(
-            folder / "leaderboard.csv", "".join(csv_lines(names, [[row[n] for n in names] for row in board]))
+            folder / "leaderboard.csv",
+            "".join(csv_lines(names, [[row[n] for n in names] for row in board], for_people=True)),
         )
     for name, data in files["report"].items():
         atomic.write_bytes(folder / name, data)

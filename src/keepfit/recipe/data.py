@@ -49,7 +49,10 @@ class SplitOptions(Options):
 class DataOptions(Options):
     """Sources, target, column kinds, reading, splitting and balance."""
 
-    source: str | None = Field(None, description="file, glob, sklearn:NAME; .csv .tsv .parquet .jsonl .json, gz too; a folder or .zip per class")
+    source: str | None = Field(
+        None,
+        description="file, glob, sklearn:NAME; .csv .tsv .parquet .jsonl .json, gz too; a folder or .zip per class",
+    )
     train: str | None = Field(None, description="training source, where the splits are given")
     validation: str | None = Field(None, description="validation source; cut from train when absent")
     test: str | None = Field(None, description="test source; with it no other test split is made")

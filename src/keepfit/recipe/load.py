@@ -121,8 +121,15 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """`above` laid over `below`; another `use` starts from nothing, a bare name is a `use`."""
     found = dict(below)
     for key, value in above.items():
-        under, said = below.get(key), {"use": value} if key in ("optimizer", "schedule") and isinstance(value, str) else value
-        same = isinstance(said, Mapping) and isinstance(under, Mapping) and said.get("use", under.get("use")) == under.get("use")
+        under, said = (
+            below.get(key),
+            {"use": value} if key in ("optimizer", "schedule") and isinstance(value, str) else value,
+        )
+        same = (
+            isinstance(said, Mapping)
+            and isinstance(under, Mapping)
+            and said.get("use", under.get("use")) == under.get("use")
+        )
         found[key] = {**under, **said} if same and isinstance(under, Mapping) and isinstance(said, Mapping) else value
     return found
 

@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfit.tasks.task import class_name
+
+__all__ = ["Answers", "class_name"]
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -31,8 +35,3 @@ class Answers:
             {"prediction": label, "probabilities": dict(zip(names, shares, strict=True))}
             for label, shares in zip(self.labels, self.probabilities.tolist(), strict=True)
         ]
-
-
-def class_name(label: Any) -> str:
-    """`str(class)`, with booleans as JSON spells them."""
-    return ("true" if label else "false") if isinstance(label, bool) else str(label)

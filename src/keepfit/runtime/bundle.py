@@ -105,12 +105,22 @@ class Bundle:
         """The raw columns that the model reads, in order."""
         return [InputColumn(i["name"], i["kind"], i["datatype"]) for i in self.manifest["inputs"]]
 
+    @property
+    def read(self) -> dict[str, Any]:
+        """`data.read` as it was said for training; empty where nothing was said. Raises EnvironmentFault."""
+        said = self.manifest.get("read", {})
+        if not isinstance(said, dict):
+            raise EnvironmentFault(
+                "damaged_bundle", "bundle.json cannot be read", where=str(self.path), seen=f"read: {said!r}"[:200]
+            )
+        return said
+
     def predictor(self, threads: int = 1) -> Predictor:
         """The predictor, after its golden rows gave the recorded answers. Raises EnvironmentFault."""
         try:
             predictor = Predictor(
-                Preparation.from_bytes(self.files["preparation.json"]),
-                Network(self.files["model.onnx"], threads),
+                Preparation.from_bytes(self.files["preparation.json"], str(self.path / "preparation.json")),
+                Network(self.files["model.onnx"], threads, str(self.path / "model.onnx")),
                 self.task,
                 self.classes,
                 frozenset([*self.manifest["ignored"], self.target]),
@@ -150,8 +160,14 @@ class Bundle:
 
 def _verified(path: Path) -> tuple[dict[str, bytes], str]:
     sums_path = path / "SHA256SUMS"
-    if not sums_path.is_file():
-        raise EnvironmentFault("damaged_bundle", "the bundle has no SHA256SUMS", where=str(path), hint=_AGAIN)
+    if sums_path.is_symlink() or not sums_path.is_file():
+        raise EnvironmentFault(
+            "damaged_bundle",
+            "the bundle has no SHA256SUMS of its own",
+            where=str(path),
+            seen="a symbolic link" if sums_path.is_symlink() else "no such file",
+            hint="package the run again, or take the bundle from its source",
+        )
     raw = sums_path.read_bytes()
     files: dict[str, bytes] = {}
     for line in raw.decode(errors="replace").splitlines():

@@ -16,7 +16,7 @@ Scores = NDArray[np.float32]
 class Network:
     """An onnxruntime session made from bytes, so that no external data can be reached."""
 
-    def __init__(self, model: bytes, threads: int = 1) -> None:
+    def __init__(self, model: bytes, threads: int = 1, where: str = "model.onnx") -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -25,7 +25,13 @@ class Network:
         try:
             self._session: Any = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises its own classes for every damaged or hostile file
-            raise EnvironmentFault("damaged_model", "model.onnx cannot be opened", seen=str(error)[:300]) from None
+            raise EnvironmentFault(
+                "damaged_model",
+                "model.onnx cannot be opened",
+                where=where,
+                seen=str(error)[:300],
+                hint="package the run again, or take the bundle from its source",
+            ) from None
         self._input = self._session.get_inputs()[0].name
 
     @property

@@ -82,7 +82,7 @@ class Preparation:
         )
 
     @classmethod
-    def from_bytes(cls, raw: bytes) -> Preparation:
+    def from_bytes(cls, raw: bytes, where: str = "preparation.json") -> Preparation:
         """Inverse of `to_bytes`; arrays and vocabularies are unpacked once. Raises EnvironmentFault."""
         try:
             value = json.loads(raw)
@@ -90,13 +90,20 @@ class Preparation:
                 raise EnvironmentFault(
                     "newer_format",
                     "this preparation has another format version",
+                    where=where,
                     seen=str(value["version"]),
                     hint="install a newer keepfit",
                 )
-            features = tuple(_opened(feature) for feature in value["features"])
+            features = tuple(_opened(feature, where) for feature in value["features"])
             return cls(tuple(ColumnRule.from_json(rule) for rule in value["columns"]), features)
         except (KeyError, TypeError, ValueError) as error:
-            raise EnvironmentFault("damaged_preparation", "preparation.json cannot be read", seen=repr(error)) from None
+            raise EnvironmentFault(
+                "damaged_preparation",
+                "preparation.json cannot be read",
+                where=where,
+                seen=repr(error),
+                hint="package the run again, or take the bundle from its source",
+            ) from None
 
 
 def opened(features: Sequence[dict[str, Any]], rules: Sequence[ColumnRule]) -> Preparation:
@@ -104,11 +111,12 @@ def opened(features: Sequence[dict[str, Any]], rules: Sequence[ColumnRule]) -> P
     return Preparation.from_bytes(Preparation(tuple(rules), tuple(features)).to_bytes())
 
 
-def _opened(feature: dict[str, Any]) -> dict[str, Any]:
+def _opened(feature: dict[str, Any], where: str) -> dict[str, Any]:
     if feature["op"] not in _OPS:
         raise EnvironmentFault(
             "unknown_op",
             "the preparation names a step that this version does not know",
+            where=where,
             seen=str(feature["op"]),
             hint="install a newer keepfit",
         )

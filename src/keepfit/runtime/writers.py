@@ -21,11 +21,16 @@ def safe_cell(value: Any) -> Any:
     return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
-def csv_lines(names: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
-    """The table as CSV lines, header first; None is empty."""
+def csv_lines(names: Sequence[str], rows: Iterable[Row], *, for_people: bool = False) -> Iterator[str]:
+    """The table as CSV lines, header first; None is empty. `for_people`: cells are made safe for spreadsheets.
+
+    Answers are for programs: a class `-` must come out as `-`.
+    """
     for row in _chain(names, rows):
         out = io.StringIO()
-        csv.writer(out, lineterminator="\n").writerow(["" if cell is None else safe_cell(cell) for cell in row])
+        csv.writer(out, lineterminator="\n").writerow(
+            ["" if cell is None else safe_cell(cell) if for_people else cell for cell in row]
+        )
         yield out.getvalue()
 
 
@@ -38,8 +43,13 @@ def _chain(names: Sequence[str], rows: Iterable[Row]) -> Iterator[Row]:
     yield from found
 
 
-def write(path: Path, names: Sequence[str], kinds: Sequence[str], rows: Iterable[Row]) -> None:
-    """Rows to `path`, by its ending. `kinds` are DuckDB types for Parquet. Raises DataError for an unknown ending."""
+def write(
+    path: Path, names: Sequence[str], kinds: Sequence[str], rows: Iterable[Row], *, for_people: bool = False
+) -> None:
+    """Rows to `path`, by its ending. `kinds` are DuckDB types for Parquet. Raises DataError for an unknown ending.
+
+    `for_people` is that of `csv_lines`. Parquet columns are named by `apart(names)`.
+    """
     ending = path.suffix.lower()
     if ending not in (".csv", ".parquet", ".jsonl"):
         raise DataError(
@@ -53,13 +63,11 @@ def write(path: Path, names: Sequence[str], kinds: Sequence[str], rows: Iterable
         lines = Path(scratch, "rows")
         with lines.open("w", encoding="utf-8", newline="") as file:
             if ending == ".csv":
-                file.writelines(csv_lines(names, rows))
+                file.writelines(csv_lines(names, rows, for_people=for_people))
             else:
-                file.writelines(
-                    json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n" for row in rows
-                )
+                file.writelines(_json_lines(names if ending == ".jsonl" else apart(names), rows))
         if ending == ".parquet":
-            atomic.write_bytes(path, _parquet(lines, names, kinds))
+            atomic.write_bytes(path, _parquet(lines, apart(names), kinds))
         else:
             atomic.write_bytes(path, lines.read_bytes())
 
@@ -69,8 +77,27 @@ def parquet_bytes(names: Sequence[str], kinds: Sequence[str], rows: Iterable[Row
     with tempfile.TemporaryDirectory(prefix="keepfit-") as scratch:
         lines = Path(scratch, "rows")
         with lines.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n" for row in rows)
-        return _parquet(lines, names, kinds)
+            file.writelines(_json_lines(apart(names), rows))
+        return _parquet(lines, apart(names), kinds)
+
+
+def apart(names: Sequence[str]) -> list[str]:
+    """The names as Parquet can tell them apart: one that differs from an earlier one in case only gets `_2`, `_3` ..."""
+    found: list[str] = []
+    taken: set[str] = {name.lower() for name in names}
+    seen: set[str] = set()
+    for name in names:
+        unique, number = name, 2
+        while unique.lower() in (seen if unique == name else taken):
+            unique, number = f"{name}_{number}", number + 1
+        seen.add(unique.lower())
+        taken.add(unique.lower())
+        found.append(unique)
+    return found
+
+
+def _json_lines(names: Sequence[str], rows: Iterable[Row]) -> Iterator[str]:
+    return (json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) + "\n" for row in rows)
 
 
 def _parquet(lines: Path, names: Sequence[str], kinds: Sequence[str]) -> bytes:
@@ -92,6 +119,13 @@ def _parquet(lines: Path, names: Sequence[str], kinds: Sequence[str]) -> bytes:
             where=str(goal.parent),
             seen=str(error)[:200],
             hint="free some space in the temporary folder, or set TMPDIR to another one",
+        ) from None
+    except duckdb.Error as error:
+        raise DataError(
+            "not_parquet",
+            "these rows cannot be written as Parquet",
+            seen=str(error).splitlines()[0][:200],
+            hint="write csv or jsonl instead, or rename classes and columns with unusual characters",
         ) from None
     return goal.read_bytes()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from keepfit.tasks.task import class_name
 from keepfit.tasks.wording import count, headline, interval_text, metric_text, number, percent, points, size, title
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ def limits(facts: ReportFacts) -> list[str]:
         found.append(f"Judged on {count(evaluation['n'])} rows only: read the intervals, not the single numbers.")
     for row in evaluation.get("per_class", []):
         if row["support"] < _FEW_SUPPORT:
-            found.append(f"The class {row['class']} has only {row['support']} test rows: its rates are rough.")
+            found.append(
+                f"The class {class_name(row['class'])} has only {row['support']} test rows: its rates are rough."
+            )
     ece = evaluation.get("calibration", {}).get("ece", 0.0)
     if ece > _UNCALIBRATED:
         found.append(f"The probabilities are off by {points(ece)} on average: use them to rank, not as odds.")

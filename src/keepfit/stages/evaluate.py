@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from keepfit.core.errors import RecipeError, nearest
 from keepfit.recipe.outcome import EvaluateOptions
-from keepfit.runtime.answers import class_name
 from keepfit.runtime.arrays import unpack
 from keepfit.runtime.network import Network
 from keepfit.runtime.predictor import Predictor
@@ -165,7 +164,7 @@ def _predictions(test: Table, task: Task, scores: NDArray[Any], errors: list[str
         actual: list[Any] = [float(value) for value in truth_of(test.columns[task.target], task)]
         columns = [list(test.ids), actual, answers]
     else:
-        labels, aliases = [class_name(label) for label in task.classes], dict(task.aliases)
+        labels, aliases = task.names, dict(task.aliases)
         names += [f"probability_{label}" for label in labels]
         kinds += ["FLOAT"] * len(labels)
         columns = [

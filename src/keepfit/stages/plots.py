@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from keepfit.tasks.task import class_name
 from keepfit.tasks.wording import metric_text, number, percent, points, title
 
 INK, MUTED, LINE, MAIN, OTHER = "#1b1f24", "#6b7281", "#d9dde3", "#2f6fde", "#d9731a"
@@ -132,7 +133,7 @@ def _figure(picture: Picture) -> Any:
 
 def short(text: object, length: int = 28) -> str:
     """A label that fits: one line of printable characters, cut with an ellipsis."""
-    flat = "".join(mark if mark.isprintable() else " " for mark in str(text))
+    flat = "".join(mark if mark.isprintable() else " " for mark in class_name(text))
     return flat if len(flat) <= length else flat[: length - 1] + "…"
 
 

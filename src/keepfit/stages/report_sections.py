@@ -11,6 +11,7 @@ from keepfit.stages import plots
 from keepfit.stages.card import limits, rate
 from keepfit.stages.plots import Picture
 from keepfit.tasks import wording
+from keepfit.tasks.task import class_name
 from keepfit.tasks.wording import count, interval_text, metric_text, number, percent, points, title
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ def _errs(facts: ReportFacts, figures: dict[str, str]) -> str:
         )
     rows = [
         [
-            row["class"],
+            class_name(row["class"]),
             count(row["support"]),
             count(row["answered"]),
             percent(row["precision"]),
@@ -242,7 +243,7 @@ def _group(facts: ReportFacts, column: dict[str, Any], drawn: str) -> str:
     found = [finding["sentence"] for finding in column["findings"]]
     words = _bullets(found, "findings") or _words("No gap between these groups is larger than chance.")
     classes = facts.task.kind == "classification"
-    of = f" of {facts.evaluation['reference_class']}" if classes else ""
+    of = f" of {class_name(facts.evaluation['reference_class'])}" if classes else ""
     headers = [
         "group",
         "rows",

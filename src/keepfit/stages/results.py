@@ -17,7 +17,7 @@ from keepfit.runtime.coerce import is_missing, parse_number
 from keepfit.runtime.table import Column, Table
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
-from keepfit.tasks.task import Task
+from keepfit.tasks.task import Task, class_name
 
 PARTS = ("train", "validation", "test")
 
@@ -76,7 +76,7 @@ def truth_of(column: Column, task: Task) -> NDArray[Any]:
     if task.kind == "regression":
         numbers = [None if text is None else parse_number(text) for text in column]
         return np.array([np.nan if n is None else n for n in numbers])
-    codes = {class_text(label): place for place, label in enumerate(task.classes)}
+    codes = {class_name(label): place for place, label in enumerate(task.classes)}
     aliases = dict(task.aliases)
     spelled = {text: aliases.get(text, text) for text in {label_text(text, task) for text in column}}
     unknown = sorted(text for text in spelled if spelled[text] not in codes)
@@ -90,13 +90,8 @@ def truth_of(column: Column, task: Task) -> NDArray[Any]:
     return np.array([codes[spelled[label_text(text, task)]] for text in column], np.int64)
 
 
-def class_text(label: Any) -> str:
-    """The text by which a class is recognized."""
-    return ("true" if label else "false") if isinstance(label, bool) else str(label)
-
-
 def label_text(text: str | None, task: Task) -> str:
-    """A target cell in the spelling of `class_text`."""
+    """A target cell in the spelling of `class_name`."""
     stripped = (text or "").strip()
     first = task.classes[0] if task.classes else ""
     if isinstance(first, bool):
@@ -146,7 +141,7 @@ def matched_truth(labels: Column, task: Task) -> tuple[NDArray[Any], dict[str, s
     if task.kind == "regression":
         values = truth_of(labels, task)
         return values, {}, known & ~np.isnan(values)
-    classes = [class_text(label) for label in task.classes]
+    classes = [class_name(label) for label in task.classes]
     matches = match_labels((label_text(text, task) for text in labels[known]), classes)
     filled = labels.copy()
     filled[~known] = classes[0]

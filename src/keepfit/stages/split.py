@@ -17,7 +17,6 @@ from keepfit.runtime.table import Column, Table
 from keepfit.stages.ingest import row_of
 from keepfit.stages.results import (
     as_json,
-    class_text,
     json_of,
     label_text,
     match_labels,
@@ -27,7 +26,7 @@ from keepfit.stages.results import (
 )
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
-from keepfit.tasks.task import Task
+from keepfit.tasks.task import Task, class_name
 
 VERSION = 2
 _FEW = 20
@@ -121,12 +120,12 @@ def _task_of(column: Column, given: NDArray[np.object_], gone: NDArray[np.bool_]
     task = _task(values, target, asked)
     if task.kind == "regression" or not any(map(len, held.values())):
         return task
-    classes = [class_text(label) for label in task.classes]
+    classes = [class_name(label) for label in task.classes]
     choosing = [label_text(text, task) for text in held["validation"]]
     matches = match_labels(choosing, classes, strict=False)
     if not set(choosing) <= set(classes) | set(matches):
         task = _task([*values, *(matches.get(label, label) for label in choosing)], target, "classification")
-        classes = [class_text(label) for label in task.classes]
+        classes = [class_name(label) for label in task.classes]
     labels = [label_text(text, task) for texts in held.values() for text in texts]
     return replace(task, aliases=tuple(sorted(match_labels(labels, classes).items())))
 

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from keepfit.core import atomic, digest
 from keepfit.core.errors import EnvironmentFault, from_os_error
 
 Files = dict[str, bytes]
+_ABANDONED_S = 86_400.0
 
 
 class Store:
@@ -22,6 +24,7 @@ class Store:
 
     def __init__(self, workspace: Path) -> None:
         self.folder = workspace / ".keepfit"
+        self._swept = False
         try:
             (self.folder / "objects").mkdir(parents=True, exist_ok=True)
             with self._journal() as journal:
@@ -59,6 +62,7 @@ class Store:
         name = digest.of_json(sums)
         place = self._place(name)
         with self._writing():
+            self._sweep()
             if self._read(name) is None:
                 with atomic.new_folder(place) as scratch:
                     for file, data in files.items():
@@ -77,6 +81,17 @@ class Store:
         finally:
             os.close(handle)
 
+    def _sweep(self) -> None:
+        """Remove what killed writers left, once per opened store; a day of grace for writers that know no lock."""
+        if self._swept:
+            return
+        self._swept = True
+        oldest = time.time() - _ABANDONED_S
+        for ending in ("part", "old"):
+            for scratch in (self.folder / "objects").glob(f"*/.*.{ending}"):
+                if scratch.stat().st_mtime < oldest:
+                    shutil.rmtree(scratch, ignore_errors=True)
+
     def get(self, artifact: str) -> Files | None:
         """The files of an artifact, or None when it is absent or any byte of it is not what was kept."""
         return self._read(artifact)
@@ -94,11 +109,13 @@ class Store:
             return None
         files = self._read(row[0])
         if files is None:
-            shutil.rmtree(self._place(row[0]), ignore_errors=True)
-            with self._journal() as journal:
-                journal.execute("delete from steps where key=?", (key,))
-            return None
-        return str(row[0]), files
+            with self._writing():
+                files = self._read(row[0])  # another process may have made it again since
+                if files is None:
+                    shutil.rmtree(self._place(row[0]), ignore_errors=True)
+                    with self._journal() as journal:
+                        journal.execute("delete from steps where key=?", (key,))
+        return None if files is None else (str(row[0]), files)
 
     def is_made(self, key: str) -> bool:
         """Whether a step is in the journal; does not verify."""

@@ -32,7 +32,12 @@ class Task:
     @property
     def names(self) -> list[str]:
         """The classes as text, as they key `probabilities`."""
-        return [str(item) for item in self.classes]
+        return [class_name(item) for item in self.classes]
+
+
+def class_name(label: Any) -> str:
+    """The one text of a class, in answers, reports and metrics: `str(class)`, with booleans as JSON spells them."""
+    return ("true" if label else "false") if isinstance(label, bool) else str(label)
 
 
 def decide(scores: Scores) -> Codes:

@@ -35,7 +35,11 @@ def network_of(reference: str, folder: Path, args: Mapping[str, Any], offered: M
     if not inspect.isclass(found):
         classes = [key for key, value in vars(module).items() if inspect.isclass(value)]
         raise RecipeError(
-            "no_class", f"{file} has no class {name!r}", where="model.class", seen=reference, hint=nearest(name, classes)
+            "no_class",
+            f"{file} has no class {name!r}",
+            where="model.class",
+            seen=reference,
+            hint=nearest(name, classes),
         )
     accepted = inspect.signature(found).parameters
     given = {key: value for key, value in offered.items() if key in accepted} | dict(args)

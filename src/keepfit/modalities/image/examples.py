@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from keepfit.modalities.image.augment import augmented, generator, mixed
+from keepfit.runtime.pictures import PicturePreparation, decode
 from numpy.typing import NDArray
 
 from keepfit.core.options import Options
-from keepfit.modalities.image.augment import augmented, generator, mixed
-from keepfit.runtime.pictures import PicturePreparation, decode
 from keepfit.training.loading import Batch
 
 _MIXING = ("mixup", "cutmix")

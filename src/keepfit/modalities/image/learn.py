@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from keepfit.modalities.image.augment import contact_sheet
+from keepfit.runtime.pictures import PicturePreparation, decode
 from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import nn
@@ -14,11 +16,9 @@ from torch import nn
 from keepfit.core import digest
 from keepfit.core.catalog import load
 from keepfit.core.options import Options
-from keepfit.modalities.image.augment import contact_sheet
 from keepfit.modalities.image.examples import PictureExamples
 from keepfit.modalities.room import Sample, Say, Trained, Way, class_weights
 from keepfit.runtime.coerce import ColumnRule
-from keepfit.runtime.pictures import PicturePreparation, decode
 from keepfit.runtime.table import Table
 from keepfit.training.exporting import Answering, to_onnx
 from keepfit.training.job import Fitted, Job
@@ -88,7 +88,9 @@ class Looked:
     """What the first training pictures are like: sizes, whether grey, and their pixels where asked."""
 
     def __init__(self, pictures: Sequence[bytes]) -> None:
-        some = [decode(pictures[n])[0] for n in np.linspace(0, len(pictures) - 1, min(len(pictures), _LOOKED_AT), dtype=int)]
+        some = [
+            decode(pictures[n])[0] for n in np.linspace(0, len(pictures) - 1, min(len(pictures), _LOOKED_AT), dtype=int)
+        ]
         self.pictures = some
         self.side = int(np.median([min(picture.shape[:2]) for picture in some]))
         self.grey = all((p[..., 0] == p[..., 1]).all() and (p[..., 1] == p[..., 2]).all() for p in some)

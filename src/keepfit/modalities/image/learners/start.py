@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
-
 from keepfit.runtime.pictures import PicturePreparation
+from torch import nn
 
 
 @dataclass(frozen=True)
