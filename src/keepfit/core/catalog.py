@@ -13,6 +13,7 @@ from keepfit.core.errors import RecipeError, nearest
 from keepfit.core.options import Options
 
 _ROOM = "keepfit.modalities.tabular.options"
+_IMAGE = "keepfit.modalities.image.options"
 _TRAINING = "keepfit.training.options"
 
 TABLE: dict[str, dict[str, str]] = {
@@ -22,6 +23,13 @@ TABLE: dict[str, dict[str, str]] = {
         "gbdt": f"{_ROOM}:GbdtOptions",
         "forest": f"{_ROOM}:ForestOptions",
         "ensemble": f"{_ROOM}:EnsembleOptions",
+        "mlp": f"{_ROOM}:MlpOptions",
+    },
+    "image": {
+        "auto": f"{_IMAGE}:AutoOptions",
+        "cnn": f"{_IMAGE}:CnnOptions",
+        "pretrained": f"{_IMAGE}:PretrainedOptions",
+        "custom": f"{_IMAGE}:CustomOptions",
     },
     "optimizer": {
         "adam": f"{_TRAINING}:AdamOptions",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -12,3 +13,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     impl: ClassVar[str] = ""
+
+    def files(self, folder: Path) -> list[Path]:
+        """Files whose content the part depends on; relative paths are relative to `folder`."""
+        return []

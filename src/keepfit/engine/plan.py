@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from keepfit.core import digest
-from keepfit.core.catalog import options_of
+from keepfit.core.catalog import load, options_of
 from keepfit.core.errors import RecipeError, nearest
 from keepfit.recipe import Recipe, fill
+from keepfit.recipe.model import learns_by_network
 from keepfit.recipe.render import values_read
 from keepfit.runtime import sources
 from keepfit.runtime.table import Table
@@ -21,7 +22,7 @@ from keepfit.store.artifacts import Store
 
 STAGES = ("ingest", "split", "clean", "train", "evaluate", "explain", "package", "report")
 _READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]] = {
-    "ingest": (("data.read", "data.target"), (), ingest.VERSION, ("duckdb",)),
+    "ingest": (("modality", "data.read", "data.target", "data.image"), (), ingest.VERSION, ("duckdb",)),
     "split": (("data.split", "data.target", "data.read.missing", "task", "seed"), ("ingest",), split.VERSION, ()),
     "clean": (
         (
@@ -37,10 +38,10 @@ _READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]]
         ("numpy",),
     ),
     "train": (
-        ("model", "clean.missing", "data.balance", "budget", "preset", "seed"),
+        ("modality", "model", "train", "augment", "clean.missing", "data.balance", "budget", "preset", "seed"),
         ("ingest", "split", "clean"),
         train.VERSION,
-        ("numpy", "scikit-learn", "lightgbm", "onnx", "skl2onnx", "onnxmltools"),
+        ("numpy", "onnx"),
     ),
     "evaluate": (
         ("evaluate", "seed"),
@@ -97,7 +98,7 @@ def plan(recipe: Recipe, frame: Table | None = None, until: str | None = None) -
             "reads": {path: _at(values, path) for path in reads},
             "inputs": [keys[name] for name in inputs],
             "libraries": {name: _version(name) for name in libraries},
-            "part": options_of("tabular", recipe.model.use).impl if stage == "train" else "",
+            "part": _part(recipe) if stage == "train" else "",
         }
         if stage == "ingest":
             parts["sources"] = source_digests(recipe, frame)
@@ -106,6 +107,25 @@ def plan(recipe: Recipe, frame: Table | None = None, until: str | None = None) -
         if stage == until:
             break
     return Plan(recipe, fill(recipe), tuple(steps), frame)
+
+
+_LEARNING = ("scikit-learn", "lightgbm", "skl2onnx", "onnxmltools")
+_NETWORKS = ("torch", "safetensors", "onnxscript", "pillow")
+
+
+def _part(recipe: Recipe) -> dict[str, Any]:
+    """The learner's code, the content of the files that it reads, and the libraries that shape what it makes.
+
+    Numbers of workers and checkpoints change nothing: they are left out of the key by `_at`.
+    """
+    learner = recipe.model
+    network = learns_by_network(recipe.modality, learner.use)
+    libraries = (*_NETWORKS, "transformers") if learner.use == "pretrained" else _NETWORKS if network else _LEARNING
+    return {
+        "impl": options_of(recipe.modality, learner.use).impl,
+        "files": [[path.name, digest.of_file(path)] for path in learner.files(recipe.folder) if path.is_file()],
+        "libraries": {name: _version(name) for name in libraries},
+    }
 
 
 def source_digests(recipe: Recipe, frame: Table | None) -> list[list[str]]:
@@ -125,6 +145,10 @@ def source_digests(recipe: Recipe, frame: Table | None) -> list[list[str]]:
         if source.startswith("sklearn:"):
             found.append([part, source, _version("scikit-learn")])
             continue
+        if recipe.modality == "image":
+            listed: list[Path] = load("keepfit.modalities.image.read:files_of")(source, recipe.folder)
+            found += [[part, str(path), digest.of_file(path)] for path in listed]
+            continue
         for path in sources.files_of(source, recipe.folder):
             found.append([part, path.name, digest.of_file(Path(path))])
     return found
@@ -134,6 +158,8 @@ def _at(values: Mapping[str, Any], path: str) -> Any:
     place: Any = values
     for key in path.split(".") if path else ():
         place = place.get(key) if isinstance(place, Mapping) else None
+    if path == "train" and isinstance(place, Mapping):
+        return {key: value for key, value in place.items() if key not in ("workers", "checkpoint")}
     return place
 
 

@@ -18,12 +18,14 @@ from keepfit.core.errors import GateError, KeepfitError, from_os_error
 from keepfit.core.events import Emit, Event
 from keepfit.engine import facts
 from keepfit.engine.plan import Plan, Step
+from keepfit.recipe.model import learns_by_network
 from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.writers import csv_lines, parquet_bytes
-from keepfit.stages import clean, evaluate, explain, ingest, package, split, train
+from keepfit.stages import clean, evaluate, explain, ingest, package, pictures, split, train
 from keepfit.stages.results import json_of, ledger_of
 from keepfit.store.artifacts import Files, Store
 from keepfit.store.ledger import COLUMNS, Entry, conserve
+from keepfit.store.scratch import Scratch, scratch
 
 Stopped = Callable[[], bool]
 
@@ -178,10 +180,12 @@ def _walk(step: Step, plan: Plan, store: Store, done: Run, emit: Emit, fresh: bo
         status = "kept"
     else:
         emit(Event(step.stage, "started"))
-        files = _make(step.stage, plan, done.files, emit, stopped)
-        artifact = store.put(files)
-        if not stopped():
-            store.record(step.key, artifact, step.stage, time.monotonic() - begun)
+        with scratch(store.folder, step.key, fresh=fresh) as place:
+            files = _make(step.stage, plan, done.files, emit, stopped, place)
+            artifact = store.put(files)
+            if not stopped():
+                store.record(step.key, artifact, step.stage, time.monotonic() - begun)
+                place.done()
         done.files[step.stage] = files
         status = "made"
     seconds = round(time.monotonic() - begun, 3)
@@ -191,16 +195,27 @@ def _walk(step: Step, plan: Plan, store: Store, done: Run, emit: Emit, fresh: bo
     emit(Event(step.stage, status, {"seconds": seconds}))
 
 
-def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: Stopped) -> Files:
+def _task(plan: Plan) -> str:
+    """The task that was asked for; folders and arrays of pictures have classes."""
+    recipe = plan.recipe
+    named = recipe.modality == "image" and recipe.data.image is None
+    return "classification" if named and recipe.task == "auto" else recipe.task
+
+
+def _make(
+    stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: Stopped, place: Scratch
+) -> Files:
     recipe = plan.recipe
 
     def earlier(*names: str) -> list[Files]:
         return [files[name] for name in names]
 
     if stage == "ingest":
+        if recipe.modality == "image":
+            return pictures.ingest_pictures(recipe.data, recipe.folder)
         return ingest.ingest(recipe.data, recipe.folder, plan.frame)
     if stage == "split":
-        return split.split(recipe.data, recipe.task, recipe.seed, files["ingest"])
+        return split.split(recipe.data, _task(plan), recipe.seed, files["ingest"])
     if stage == "clean":
         return clean.clean(recipe.clean, recipe.data, recipe.seed, *earlier("ingest", "split"))
     if stage in ("train", "evaluate"):
@@ -208,7 +223,7 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
     if stage == "train":
         return train.train(
             recipe.model,
-            _way(plan),
+            _way(plan, place),
             files["ingest"],
             files["split"],
             files["clean"],
@@ -227,16 +242,29 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
     return facts.report(plan, files)
 
 
-def _way(plan: Plan) -> dict[str, Any]:
+def _way(plan: Plan, place: Scratch) -> dict[str, Any]:
     recipe = plan.recipe
-    timed = recipe.model.use in ("auto", "ensemble")
-    return {
+    network = learns_by_network(recipe.modality, recipe.model.use)
+    timed = recipe.model.use in ("auto", "ensemble") or "time" in recipe.budget.model_fields_set
+    way = {
         "numeric": recipe.clean.missing.numeric,
         "categorical": recipe.clean.missing.categorical,
         "balance": recipe.data.balance,
         "seed": recipe.seed,
         "budget_s": recipe.budget.time if timed else None,
         "preset": recipe.preset,
+    }
+    if not network:
+        return way
+    if "time" not in recipe.budget.model_fields_set:
+        way["budget_s"] = None
+    return {
+        **way,
+        "threads": min(2, os.cpu_count() or 1),
+        "train": recipe.train,
+        "augment": recipe.augment,
+        "scratch": place.path(),
+        "folder": recipe.folder,
     }
 
 
@@ -247,7 +275,9 @@ def all_entries(files: dict[str, Files]) -> list[Entry]:
 
 def row_counts(files: dict[str, Files]) -> tuple[int, int]:
     """Samples that came in (unreadable lines included) and samples that some split keeps."""
-    came = len(json_of(files["ingest"], "given.json")) + len(ledger_of(files["ingest"]))
+    came = len(json_of(files["ingest"], "given.json")) + sum(
+        entry.action == "dropped" for entry in ledger_of(files["ingest"])
+    )
     last = files.get("clean", files.get("split", {}))
     part = json_of(last, "part.json") if last else json_of(files["ingest"], "given.json")
     kept = sum(1 for name in part if name) if last else len(part)

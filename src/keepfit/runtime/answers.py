@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from keepfit.tasks.task import class_name
 
-__all__ = ["Answers", "class_name"]
+__all__ = ["Answers", "answers_of", "class_name"]
 
 
 @dataclass(frozen=True)
@@ -35,3 +35,15 @@ class Answers:
             {"prediction": label, "probabilities": dict(zip(names, shares, strict=True))}
             for label, shares in zip(self.labels, self.probabilities.tolist(), strict=True)
         ]
+
+
+def answers_of(
+    scores: NDArray[np.float32], errors: list[str], unseen: dict[str, int], task: str, classes: list[Any]
+) -> Answers:
+    """Scores [n, k] as answers; a row with an error has no label."""
+    good = [not error for error in errors]
+    if task == "regression":
+        labels = [float(value) if ok else None for value, ok in zip(scores[:, 0], good, strict=True)]
+        return Answers(labels, None, [], errors, unseen)
+    labels = [classes[place] if ok else None for place, ok in zip(scores.argmax(1), good, strict=True)]
+    return Answers(labels, scores, classes, errors, unseen)

@@ -11,10 +11,7 @@ import numpy as np
 
 from keepfit.core import digest
 from keepfit.core.errors import DataError, EnvironmentFault, UsageError
-from keepfit.runtime.network import Network
-from keepfit.runtime.predictor import Predictor
-from keepfit.runtime.preparation import Preparation
-from keepfit.runtime.table import from_rows
+from keepfit.runtime.opening import Predictor, predictor_from
 
 FORMAT = 1
 _AGAIN = "take the bundle from its source again, or package the run again; keepfit verify BUNDLE checks it"
@@ -118,16 +115,16 @@ class Bundle:
     def predictor(self, threads: int = 1) -> Predictor:
         """The predictor, after its golden rows gave the recorded answers. Raises EnvironmentFault."""
         try:
-            predictor = Predictor(
-                Preparation.from_bytes(self.files["preparation.json"], str(self.path / "preparation.json")),
-                Network(self.files["model.onnx"], threads, str(self.path / "model.onnx")),
+            predictor = predictor_from(
+                self.files["preparation.json"],
+                self.files["model.onnx"],
                 self.task,
                 self.classes,
                 frozenset([*self.manifest["ignored"], self.target]),
+                threads=threads,
+                place=str(self.path),
             )
-            features, width = len(predictor.preparation.feature_names()), predictor.network.width
-            if width not in (None, features):
-                raise ValueError(f"model.onnx reads {width} features, preparation.json makes {features}")
+            predictor.check_fit()
             self._replay(predictor)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, DataError) as error:
             raise EnvironmentFault(
@@ -144,8 +141,7 @@ class Bundle:
         if not lines:
             return
         golden = [json.loads(line) for line in lines]
-        table = from_rows([row["input"] for row in golden], [column.name for column in self.inputs])
-        scores, _, _ = predictor.scores(table)
+        scores, _, _ = predictor.scores(predictor.table_of([row["input"] for row in golden]))
         wanted = np.array([row["scores"] for row in golden], np.float64)
         if not np.allclose(scores, wanted, rtol=1e-4, atol=1e-4 * float(self.manifest.get("scale", 1.0))):
             worst = int(np.abs(scores - wanted).max(1).argmax())

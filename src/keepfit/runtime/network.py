@@ -40,6 +40,11 @@ class Network:
         shape = self._session.get_inputs()[0].shape
         return shape[1] if len(shape) == 2 and isinstance(shape[1], int) else None
 
+    @property
+    def shape(self) -> list[Any]:
+        """The shape of its input; text or None stands for any number."""
+        return list(self._session.get_inputs()[0].shape)
+
     def scores(self, features: NDArray[np.float32]) -> Scores:
         """Probabilities [n, k] or values [n, 1]; at most 20,000 rows go through at once."""
         parts = [

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.core.errors import DataError, nearest
-from keepfit.runtime.answers import Answers
+from keepfit.runtime.answers import Answers, answers_of
 from keepfit.runtime.coerce import ColumnRule, is_missing, parse_date, parse_number
 from keepfit.runtime.network import Network
 from keepfit.runtime.preparation import Preparation, coerced
@@ -47,14 +47,17 @@ class Predictor:
 
     def predict(self, table: Table) -> Answers:
         """Answers in the order of the rows; a row that cannot be read has its reason in `errors`."""
-        scores, errors, unseen = self.scores(table)
-        good = [not error for error in errors]
-        if self.task == "regression":
-            labels = [float(value) if ok else None for value, ok in zip(scores[:, 0], good, strict=True)]
-            return Answers(labels, None, [], errors, unseen)
-        best = scores.argmax(1)
-        labels = [self.classes[place] if ok else None for place, ok in zip(best, good, strict=True)]
-        return Answers(labels, scores, self.classes, errors, unseen)
+        return answers_of(*self.scores(table), self.task, self.classes)
+
+    def table_of(self, rows: Sequence[Mapping[str, Any]]) -> Table:
+        """Golden rows as a table."""
+        return from_rows(rows, [rule.name for rule in self._used()])
+
+    def check_fit(self) -> None:
+        """Raises ValueError where network and preparation do not fit together."""
+        features, width = len(self.preparation.feature_names()), self.network.width
+        if width not in (None, features):
+            raise ValueError(f"model.onnx reads {width} features, preparation.json makes {features}")
 
     def _used(self) -> list[ColumnRule]:
         return [rule for rule in self.preparation.rules if rule.kind != "ignore"]

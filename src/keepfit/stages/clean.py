@@ -15,7 +15,8 @@ from keepfit.runtime.coerce import ColumnRule, is_missing
 from keepfit.runtime.preparation import coerced
 from keepfit.runtime.table import Table
 from keepfit.stages.ingest import row_of
-from keepfit.stages.results import as_json, json_of, unpack_table
+from keepfit.stages.pictures import look, synthetic
+from keepfit.stages.results import as_json, json_of, table_of
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
 
@@ -25,12 +26,16 @@ _GOLDEN = 12
 
 def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, parted: Files) -> Files:
     """`part.json` after dropping, `rules.json`, `findings.json`, `profile.json`, `golden.json`, `ledger.json`."""
-    table = unpack_table(ingested["table"])
+    table = table_of(ingested)
     part = np.array(json_of(parted, "part.json"), object)
-    findings = load("keepfit.modalities.tabular.schema:infer")(
-        table.take(part == "train"), data.target, data.columns, data.read.missing
-    )
-    rules = [finding.rule for finding in findings]
+    pictures = "pictures.json" in ingested
+    if pictures:
+        rules, findings, _ = look(table.take(part == "train"))
+    else:
+        found = load("keepfit.modalities.tabular.schema:infer")(
+            table.take(part == "train"), data.target, data.columns, data.read.missing
+        )
+        rules, findings = [finding.rule for finding in found], [finding.as_json() for finding in found]
     repeated = _duplicates(section, table, part)
     already = {entry.id for entry in repeated if entry.action == "dropped"}
     entries = repeated + [entry for entry in _sparse(section, table, part, rules) if entry.id not in already]
@@ -44,13 +49,14 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
             hint="loosen clean.drop_rows_missing_over or clean.duplicates",
         )
     train = table.take(part == "train")
-    profile = _profile(train, rules)
+    profile = look(train)[2] if pictures else _profile(train, rules)
+    golden = synthetic(profile, seed) if pictures else _synthetic(profile, seed)
     return {
         "part.json": as_json(part.tolist()),
         "rules.json": as_json([rule.as_json() for rule in rules]),
-        "findings.json": as_json([finding.as_json() for finding in findings]),
+        "findings.json": as_json(findings),
         "profile.json": as_json(profile),
-        "golden.json": as_json(_synthetic(profile, seed)),
+        "golden.json": as_json(golden),
         "ledger.json": as_json([e.as_json() for e in entries]),
     }
 
@@ -78,7 +84,7 @@ def _duplicates(section: CleanOptions, table: Table, part: Any) -> list[Entry]:
 
 def _sparse(section: CleanOptions, table: Table, part: Any, rules: list[ColumnRule]) -> list[Entry]:
     most = section.drop_rows_missing_over
-    if most is None:
+    if most is None or rules[0].kind == "image":
         return []
     used = [rule for rule in rules if rule.kind != "ignore"]
     gaps = np.mean([[is_missing(text, rule.missing) for text in table.columns[rule.name]] for rule in used], axis=0)

@@ -10,13 +10,11 @@ from numpy.typing import NDArray
 from keepfit.core.errors import RecipeError, nearest
 from keepfit.recipe.outcome import EvaluateOptions
 from keepfit.runtime.arrays import unpack
-from keepfit.runtime.network import Network
-from keepfit.runtime.predictor import Predictor
-from keepfit.runtime.preparation import Preparation
+from keepfit.runtime.opening import Predictor, predictor_from
 from keepfit.runtime.table import Table
 from keepfit.runtime.writers import parquet_bytes
 from keepfit.stages.evaluation import evaluation
-from keepfit.stages.results import as_json, json_of, label_text, task_of, truth_of, unpack_table
+from keepfit.stages.results import as_json, json_of, label_text, table_of, task_of, truth_of, unpack_table
 from keepfit.store.artifacts import Files
 from keepfit.tasks.metrics import METRICS, default_primary, score
 from keepfit.tasks.task import Task
@@ -26,11 +24,8 @@ VERSION = 2
 
 def predictor_of(trained: Files, task: Task) -> Predictor:
     """The runtime's predictor of a trained model."""
-    return Predictor(
-        Preparation.from_bytes(trained["preparation.json"]),
-        Network(trained["model.onnx"], threads=2),
-        task.kind,
-        list(task.classes),
+    return predictor_from(
+        trained["preparation.json"], trained["model.onnx"], task.kind, list(task.classes), threads=2
     )
 
 
@@ -51,7 +46,7 @@ def evaluate(
     section: EvaluateOptions, seed: int, ingested: Files, parted: Files, cleaned: Files, trained: Files
 ) -> Files:
     """`evaluation.json`, `metrics.json`, `leaderboard.json`, `predictions.parquet`."""
-    table, task = unpack_table(ingested["table"]), task_of(json_of(parted, "task.json"))
+    table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
     part = np.array(json_of(cleaned, "part.json"), object)
     primary, metrics = wanted(section, task)
     test = table.take(part == "test")

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.recipe.outcome import EvaluateOptions, ExplainOptions
+from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table
 from keepfit.stages.evaluate import predictor_of, wanted
 from keepfit.stages.importance import permutation_importance
-from keepfit.stages.results import as_json, json_of, task_of, truth_of, unpack_table
+from keepfit.stages.results import as_json, json_of, table_of, task_of, truth_of
 from keepfit.store.artifacts import Files
 
 VERSION = 2
@@ -28,11 +29,14 @@ def explain(
     trained: Files,
 ) -> Files:
     """`importance.json`."""
-    table, task = unpack_table(ingested["table"]), task_of(json_of(parted, "task.json"))
+    table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
     part = np.array(json_of(cleaned, "part.json"), object)
     rows = table.take(part == "test")
+    rules = [ColumnRule.from_json(rule) for rule in json_of(cleaned, "rules.json")]
+    if any(rule.kind == "image" for rule in rules):
+        return {"importance.json": as_json([])}  # one column: shuffling it says nothing
     predictor = predictor_of(trained, task)
-    used = [rule.name for rule in predictor.preparation.rules if rule.kind != "ignore"]
+    used = [rule.name for rule in rules if rule.kind != "ignore"]
 
     def scores(sample: Table) -> NDArray[np.float64]:
         found = predictor.scores(sample)[0].astype(np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from importlib.metadata import version
 from typing import Any
@@ -17,13 +18,15 @@ from keepfit.runtime.bundle import FORMAT
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table
 from keepfit.stages.evaluate import predictor_of
-from keepfit.stages.results import json_of, task_json, task_of, truth_of, unpack_table
+from keepfit.stages.results import json_of, table_of, task_json, task_of, truth_of
 from keepfit.stages.train import probe_of
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import Task
 
 VERSION = 1
-LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "lightgbm", "onnx", "duckdb")
+LIBRARIES = ("numpy", "onnxruntime", "onnx", "duckdb")
+OF_TABLES = ("scikit-learn", "lightgbm")
+OF_NETWORKS = ("torch",)
 
 
 def package(
@@ -38,7 +41,7 @@ def package(
     trained: Files,
 ) -> Files:
     """The files of the bundle, SHA256SUMS included. Raises GateError when parity fails."""
-    table, task = unpack_table(ingested["table"]), task_of(json_of(parted, "task.json"))
+    table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
     part = np.array(json_of(cleaned, "part.json"), object)
     rules = [ColumnRule.from_json(rule) for rule in json_of(cleaned, "rules.json")]
     used = [rule for rule in rules if rule.kind != "ignore"]
@@ -56,7 +59,7 @@ def package(
         **task_json_parts(task_json(task)),
         "format": FORMAT,
         "name": name,
-        "modality": "tabular",
+        "modality": "image" if rules[0].kind == "image" else "tabular",
         "scale": scale,
         "golden": section.golden,
         "metrics": metrics,
@@ -66,7 +69,7 @@ def package(
             "recipe": digest.of_bytes(recipe.encode()),
             "trained": digest.of_json({n: digest.of_bytes(data) for n, data in trained.items()}),
         },
-        "libraries": {library: version(library) for library in LIBRARIES},
+        "libraries": _versions(rules, json_of(trained, "trained.json")["tried"]),
         "keepfit": version("keepfit"),
         "model": {key: json_of(trained, "trained.json")[key] for key in ("chosen", "weights", "rounds", "features")},
     }
@@ -82,6 +85,13 @@ def package(
         files["golden.jsonl"] = golden.encode()
     sums = "".join(f"{digest.of_bytes(data)}  {file}\n" for file, data in sorted(files.items()))
     return {**files, "SHA256SUMS": sums.encode()}
+
+
+def _versions(rules: list[ColumnRule], tried: list[str]) -> dict[str, str]:
+    """Of the libraries that had a part in this model."""
+    pictures = rules[0].kind == "image"
+    more = ("pillow", *OF_NETWORKS) if pictures else OF_TABLES + (OF_NETWORKS if "mlp" in tried else ())
+    return {library: version(library) for library in (*LIBRARIES, *more)}
 
 
 def _scale(train: Table, task: Task) -> float:
@@ -118,8 +128,13 @@ def _golden(
     if kind == "synthetic":
         return made_up, native[:count].tolist()
     picked = range(count, min(count + 20, len(probe)))
-    rows = [{name: column[row] for name, column in probe.columns.items()} for row in picked]
+    rows = [{name: _plain(column[row]) for name, column in probe.columns.items()} for row in picked]
     return rows, [native[row].tolist() for row in picked]
+
+
+def _plain(cell: str | bytes | None) -> str | None:
+    """A cell as JSON holds it: pictures in base64."""
+    return base64.b64encode(cell).decode() if isinstance(cell, bytes) else cell
 
 
 def _schema(used: list[ColumnRule], rules: list[ColumnRule]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import zlib
 from collections.abc import Iterable, Mapping
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 
 from keepfit.core import digest
 from keepfit.core.errors import DataError
-from keepfit.runtime.coerce import is_missing, parse_number
-from keepfit.runtime.table import Column, Table
+from keepfit.runtime.coerce import ColumnRule, is_missing, parse_number
+from keepfit.runtime.picture_predictor import COLUMN
+from keepfit.runtime.table import Column, Table, from_rows
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
 from keepfit.tasks.task import Task, class_name
@@ -32,6 +34,25 @@ def unpack_table(data: bytes) -> Table:
     """Inverse of `pack_table`."""
     value = json.loads(zlib.decompress(data))
     return Table({name: _objects(cells) for name, cells in value["columns"].items()}, _objects(value["ids"]))
+
+
+def table_of(ingested: Files) -> Table:
+    """The table that was read; the column of pictures holds the bytes of their files."""
+    table = unpack_table(ingested["table"])
+    if "pictures.json" not in ingested:
+        return table
+    ends = json.loads(ingested["pictures.json"])
+    whole = ingested["pictures"]
+    cells = [whole[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    return Table({**table.columns, COLUMN: _objects(cells)}, table.ids)
+
+
+def rows_of(inputs: list[dict[str, Any]], rules: list[ColumnRule]) -> Table:
+    """JSON inputs, such as the made-up ones, as a table of the used columns."""
+    names = [rule.name for rule in rules if rule.kind != "ignore"]
+    if any(rule.kind == "image" for rule in rules):
+        return Table({COLUMN: _objects([base64.b64decode(row[COLUMN]) for row in inputs])})
+    return from_rows(inputs, names)
 
 
 def _objects(cells: list[Any]) -> Column:

@@ -12,12 +12,12 @@ from keepfit.core.catalog import load
 from keepfit.core.options import Options
 from keepfit.runtime.arrays import pack
 from keepfit.runtime.coerce import ColumnRule
-from keepfit.runtime.table import Table, concat, from_rows
-from keepfit.stages.results import PARTS, as_json, json_of, task_of, truth_of, unpack_table
+from keepfit.runtime.table import Table, concat
+from keepfit.stages.results import PARTS, as_json, json_of, rows_of, table_of, task_of, truth_of
 from keepfit.store.artifacts import Files
 
 VERSION = 2
-PROBES = 5000
+PROBES, PICTURES = 5000, 500
 
 
 def train(
@@ -30,11 +30,12 @@ def train(
     say: Callable[[str, dict[str, Any]], None],
 ) -> Files:
     """`preparation.json`, `model.onnx`, `weights/*`, `native.json` (the learner's own answers), `trained.json`."""
-    room = load("keepfit.modalities.tabular.learn:fit")
-    sample, ways = load("keepfit.modalities.tabular.learn:Sample"), load("keepfit.modalities.tabular.learn:Way")
-    table, task = unpack_table(ingested["table"]), task_of(json_of(parted, "task.json"))
+    sample, ways = load("keepfit.modalities.room:Sample"), load("keepfit.modalities.room:Way")
+    table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
     part = np.array(json_of(cleaned, "part.json"), object)
     rules = [ColumnRule.from_json(rule) for rule in json_of(cleaned, "rules.json")]
+    modality = "image" if any(rule.kind == "image" for rule in rules) else "tabular"
+    room = load(f"keepfit.modalities.{modality}.learn:fit")
     data = {}
     for name in PARTS[:2]:
         rows = table.take(part == name)
@@ -45,6 +46,7 @@ def train(
     )
     held = {"ids": made.held, "scores": pack(made.held_scores, "f8")}
     files = {f"weights/{name}": data for name, data in made.weights.items()}
+    files |= {f"pictures/{name}": data for name, data in made.pictures.items()}
     return {
         **files,
         "preparation.json": made.preparation,
@@ -57,6 +59,7 @@ def train(
 
 def probe_of(test: Table, golden: list[dict[str, Any]], rules: list[ColumnRule]) -> Table:
     """Synthetic rows first, then at most PROBES test rows; only inputs, no answers."""
-    names = [rule.name for rule in rules if rule.kind != "ignore"]
-    some = test.take(np.arange(min(len(test), PROBES)))
-    return concat([from_rows(golden, names), Table({name: some.columns[name] for name in names})])
+    first = rows_of(golden, rules)
+    most = PICTURES if any(rule.kind == "image" for rule in rules) else PROBES
+    some = test.take(np.arange(min(len(test), most)))
+    return concat([first, Table({name: some.columns[name] for name in first.names})])

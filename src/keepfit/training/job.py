@@ -51,3 +51,14 @@ class Fitted:
     lr: float
     resumed_at: int | None
     stopped_by: str  # epochs, early_stop, budget or interrupt
+
+
+def curve(fitted: Fitted) -> dict[str, Any]:
+    """Loss per epoch, for the report."""
+    return {
+        "metric": "loss",
+        "train": [entry["train_loss"] for entry in fitted.history],
+        "validation": [entry["loss"] for entry in fitted.history],
+        "best": fitted.best_epoch,
+        "unit": "epoch",
+    }

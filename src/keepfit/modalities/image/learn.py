@@ -21,7 +21,7 @@ from keepfit.modalities.room import Sample, Say, Trained, Way, class_weights
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table
 from keepfit.training.exporting import Answering, to_onnx
-from keepfit.training.job import Fitted, Job
+from keepfit.training.job import Fitted, Job, curve
 from keepfit.training.judging import scores_of
 from keepfit.training.trainer import train as train_network
 
@@ -43,11 +43,11 @@ def fit(
     column = next(rule.name for rule in rules if rule.kind == "image")
     with torch.random.fork_rng():
         torch.manual_seed(way.seed)
-        start = load(options.impl)(options, Looked(train.table.columns[column]), max(classes, 1), way)
+        start = load(options.impl)(options, Looked(list(train.table.columns[column])), max(classes, 1), way)
     mean, scale = (0.0, 1.0) if classes else (float(train.truth.mean()), float(train.truth.std() or 1.0))
     parts = [
         PictureExamples(
-            sample.table.columns[column],
+            list(sample.table.columns[column]),
             sample.truth if classes else (sample.truth - mean) / scale,
             start.preparation,
             classes=classes,
@@ -81,7 +81,7 @@ def fit(
             say=say,
         )
     )
-    return _kept(fitted, start, parts, probe.columns[column], valid, options, mean, scale, weigh)
+    return _kept(fitted, start, parts, list(probe.columns[column]), valid, options, mean, scale, weigh)
 
 
 class Looked:
@@ -164,17 +164,6 @@ def _kept(
 def _answers(network: nn.Module, rows: PictureExamples, mean: float, scale: float) -> NDArray[np.float64]:
     found = scores_of(network, rows, rows.classes, 64)
     return found if rows.classes else found * scale + mean
-
-
-def curve(fitted: Fitted) -> dict[str, Any]:
-    """Loss per epoch, for the report."""
-    return {
-        "metric": "loss",
-        "train": [entry["train_loss"] for entry in fitted.history],
-        "validation": [entry["loss"] for entry in fitted.history],
-        "best": fitted.best_epoch,
-        "unit": "epoch",
-    }
 
 
 def _sheet(examples: PictureExamples) -> bytes:

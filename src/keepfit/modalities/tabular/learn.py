@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,44 +11,10 @@ from numpy.typing import NDArray
 
 from keepfit.core.errors import missing_extra
 from keepfit.core.options import Options
+from keepfit.modalities.room import Sample, Trained, Way, class_weights
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.preparation import coerced
 from keepfit.runtime.table import Table
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Rows and their answers: class codes int64 [n], or float64 [n]."""
-
-    table: Table
-    truth: NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Way:
-    """How to fit: missing values, balance, seed, budget. `budget_s` None is no limit."""
-
-    numeric: str
-    categorical: str
-    balance: str
-    seed: int
-    budget_s: float | None
-    preset: str
-    threads: int = 1  # two OpenMP threads on a busy machine wait for each other: measured 2 s against 3 to 10 s
-    stopped: Callable[[], bool] = lambda: False
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained model; `native` answers the rows of `probe` with the learner's own code."""
-
-    preparation: bytes
-    onnx: bytes
-    weights: dict[str, bytes]
-    native: NDArray[np.float64]
-    facts: dict[str, Any]
-    held: list[str]
-    held_scores: NDArray[np.float64]
 
 
 def fit(
@@ -66,11 +32,11 @@ def fit(
     from keepfit.modalities.tabular import prepare
     from keepfit.modalities.tabular.encode import answers
     from keepfit.modalities.tabular.learners import auto
-    from keepfit.modalities.tabular.learners.data import Fold, Settings
+    from keepfit.modalities.tabular.learners.data import Fold, NetworkWay, Settings
     from keepfit.modalities.tabular.learners.graph import joined
 
     limits = _limits(options, way, say)
-    weigh = _class_weights(train.truth, classes) if way.balance == "class_weight" and classes else None
+    weigh = class_weights(train.truth, classes) if _is_balanced(way) and classes else None
     pool = np.concatenate([train.truth, valid.truth]) if getattr(options, "refit", True) else train.truth
     folds = auto.folds_of(pool, classes, way.seed)[: len(train.truth)]  # the folds that auto scores on
     fitted = prepare.fit(
@@ -85,14 +51,25 @@ def fit(
     )
     choosing = coerced(valid.table, rules)
     seen = fitted.preparation.apply(choosing)
-    settings = Settings(classes, way.seed, way.threads, fitted.plain, fitted.linear, fitted.pairs)
-    found = auto.search(
-        _candidates(options, len(train.truth), way.preset),
+    settings = Settings(
+        classes,
+        way.seed,
+        way.threads,
+        fitted.plain,
+        fitted.linear,
+        fitted.pairs,
+        dense=fitted.dense,
+        codes=fitted.codes,
+        network=NetworkWay(way.train, way.threads, way.scratch, way.budget_s, way.stopped, say) if way.train else None,
+    )
+    parts = (
         Fold(fitted.matrix, train.truth, _weights(train.truth, weigh), fitted.encoded),
         Fold(seen, valid.truth, _weights(valid.truth, weigh), fitted.encoded_of(choosing)),
-        settings,
-        limits,
     )
+    if way.train is not None:
+        found = _network(options, *parts, settings)
+    else:
+        found = auto.search(_candidates(options, len(train.truth), way.preset), *parts, settings, limits)
     onnx = joined(found.members, found.weights, fitted.matrix.shape[1])
     features = fitted.preparation.apply(coerced(probe, rules))
     native = np.asarray(sum(w * m.predict(features) for w, m in zip(found.weights, found.members, strict=True)))
@@ -106,6 +83,28 @@ def fit(
     }
     scored = np.stack([*(t.scores for t in found.trials), found.blend])
     return Trained(fitted.preparation.to_bytes(), onnx, files, native, facts, [str(i) for i in ids[found.held]], scored)
+
+
+def _is_balanced(way: Way) -> bool:
+    if way.train is None or way.train.class_weight == "auto":
+        return way.balance == "class_weight"
+    return bool(way.train.class_weight == "balanced")
+
+
+def _network(options: Any, train: Any, valid: Any, settings: Any) -> Any:
+    """The outcome of one network, judged on the validation rows and not fitted again."""
+    from keepfit.core.catalog import load
+    from keepfit.modalities.tabular.learners.auto import Candidate, Outcome, Trial
+
+    use, fit_one = options.use, load(options.impl)
+    member = fit_one(options.params, train, valid, settings)
+    scores = member.predict(valid.features)
+    size = sum(map(len, member.files.values()))
+    best = member.curve["best"]
+    trial = Trial(Candidate(use, fit_one, options.params), scores, 0.0, best, member.curve, size)
+    said = {"weights": {use: 1.0}, "rounds": {use: best}, "copies": {use: 1}, "tried": [use]}
+    held = np.arange(len(train.truth), len(train.truth) + len(valid.truth))
+    return Outcome([member], [1.0], [trial], use, held, scores, {**said, "scored_by": "the validation rows"})
 
 
 def _limits(options: Options, way: Way, say: Callable[[str, dict[str, Any]], None]) -> Any:
@@ -163,11 +162,6 @@ def _candidates(options: Options, rows: int, preset: str) -> list[Any]:
         return auto.candidates(rows, preset)
     one = auto.Candidate(use, load(options.impl), getattr(options, "params", None))
     return [one, replace(one, name="gbdt_pairs", pairs=True)] if use == "gbdt" else [one]
-
-
-def _class_weights(truth: NDArray[Any], classes: int) -> NDArray[np.float64]:
-    counts = np.bincount(truth.astype(int), minlength=classes)
-    return np.asarray(len(truth) / (classes * np.maximum(counts, 1)))
 
 
 def _weights(truth: NDArray[Any], by_class: NDArray[np.float64] | None) -> NDArray[np.float64]:

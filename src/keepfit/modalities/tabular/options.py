@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -35,6 +35,16 @@ class ForestParams(Options):
     trees: int = Field(100, ge=1, le=5000, description="number of trees")
     min_leaf: int = Field(3, ge=1, description="least rows in a leaf")
     max_depth: int = Field(14, ge=1, le=60, description="deepest level")
+
+
+class MlpParams(Options):
+    """Parameters of the network for tables."""
+
+    hidden: list[int] = Field([256, 128], min_length=1, max_length=20, description="width of each hidden layer")
+    embedding: int = Field(32, ge=1, le=512, description="most numbers by which a category is described")
+    periodic: int = Field(16, ge=0, le=256, description="waves by which a number is described; 0 for the number alone")
+    sigma: float = Field(0.1, gt=0, description="spread of the waves' first frequencies")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout where train.dropout does not say another")
 
 
 class LinearOptions(Options):
@@ -84,3 +94,25 @@ class EnsembleOptions(Options):
     impl: ClassVar[str] = f"{_LEARNERS}.auto:search"
     use: Literal["ensemble"] = "ensemble"
     refit: bool = Field(True, description="after choosing, fit again on training and validation rows")
+
+
+class MlpOptions(Options):
+    """A network with embeddings for categories and numbers, on the shared trainer."""
+
+    impl: ClassVar[str] = f"{_LEARNERS}.mlp:fit"
+    use: Literal["mlp"] = "mlp"
+    refit: ClassVar[bool] = False
+    params: MlpParams = Field(
+        default_factory=lambda: MlpParams.model_validate({}), description="the learner's own parameters"
+    )
+
+    @classmethod
+    def train_defaults(cls, preset: str) -> dict[str, Any]:
+        """What this learner prefers in the `train` section."""
+        return {
+            "epochs": {"fast": 15, "balanced": 40, "best": 100}[preset],
+            "batch_size": 256,
+            "optimizer": {"use": "adamw", "lr": 2e-3, "weight_decay": 0.02},
+            "schedule": {"use": "cosine", "warmup": 1.0},
+            "early_stop": {"patience": 8},
+        }

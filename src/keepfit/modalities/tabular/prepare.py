@@ -31,6 +31,7 @@ _LONG_WORDS = 6.0
 class Fitted:
     """A preparation, the matrix of its own rows with out-of-fold encodings, and the columns of each block.
 
+    `codes` are columns of category numbers with how many there are, `dense` the linear block less what they stand for;
     `plain` is the block for trees, `pairs` holds derived columns that trees may have besides, `encoded` are the
     target means among the columns, with the code of each of its own rows.
     """
@@ -40,6 +41,8 @@ class Fitted:
     plain: list[int]
     pairs: list[int]
     linear: list[int]
+    dense: list[int]
+    codes: list[tuple[int, int]]
     encoded: tuple[Encoded, ...] = ()
     keys: tuple[dict[str, Any], ...] = ()
 
@@ -107,7 +110,8 @@ def fit(
         for n, codes in context.codes.items()
     )
     keys = tuple(context.features[n] for n in context.codes)
-    return Fitted(preparation, matrix, blocks["trees"], blocks["pairs"], blocks["linear"], encoded, keys)
+    dense, codes = _for_networks(context.features, starts)
+    return Fitted(preparation, matrix, blocks["trees"], blocks["pairs"], blocks["linear"], dense, codes, encoded, keys)
 
 
 def _keys(data: Coerced, feature: dict[str, Any]) -> Column:
@@ -118,6 +122,17 @@ def _keys(data: Coerced, feature: dict[str, Any]) -> Column:
 def _codes(keys: Column, categories: list[str]) -> NDArray[np.int64]:
     place = {category: n for n, category in enumerate(categories)}
     return np.array([-1 if key is None else place.get(key, len(categories)) for key in keys], np.int64)
+
+
+def _for_networks(features: list[dict[str, Any]], starts: NDArray[np.int64]) -> tuple[list[int], list[tuple[int, int]]]:
+    """The linear block without one-hot columns, and the columns of category numbers."""
+    dense, codes = [], []
+    for feature, start in zip(features, starts, strict=False):
+        if feature["op"] != "lookup" and feature["block"] == "linear":
+            dense += range(int(start), int(start) + len(feature["names"]))
+        elif feature["names"] == [f"{feature['column']} code"] and "part" not in feature:
+            codes.append((int(start), len(feature["categories"])))
+    return dense, codes
 
 
 def _numeric(context: _Context, rule: ColumnRule) -> None:

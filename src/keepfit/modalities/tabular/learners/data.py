@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,9 +55,21 @@ class Fold:
 
 
 @dataclass(frozen=True)
+class NetworkWay:
+    """What a network needs besides: the train section, a folder for checkpoints, a budget, and whom to tell."""
+
+    options: Any
+    threads: int
+    folder: Path | None
+    budget_s: float | None
+    stopped: Callable[[], bool]
+    say: Callable[[str, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
 class Settings:
-    """Everything else that a fit depends on. `classes` is 0 for regression; `trees`, `linear` and `pairs` are
-    feature columns."""
+    """Everything else that a fit depends on. `classes` is 0 for regression; `trees`, `linear`, `pairs` and `dense` are
+    feature columns, `codes` columns of category numbers with how many categories each has."""
 
     classes: int
     seed: int
@@ -64,3 +78,6 @@ class Settings:
     linear: list[int]
     pairs: list[int] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
+    dense: list[int] = field(default_factory=list)
+    codes: list[tuple[int, int]] = field(default_factory=list)
+    network: NetworkWay | None = None

@@ -15,11 +15,11 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from keepfit.core import digest
-from keepfit.modalities.tabular.learners.data import Fold, NetworkWay, Settings
+from keepfit.modalities.tabular.learners.data import Fold, Settings
 from keepfit.modalities.tabular.learners.graph import Member, Scores
 from keepfit.modalities.tabular.options import MlpParams
 from keepfit.training.exporting import Answering, to_onnx
-from keepfit.training.job import Job
+from keepfit.training.job import Job, curve
 from keepfit.training.judging import scores_of
 from keepfit.training.loading import Batch
 from keepfit.training.trainer import train as train_network
@@ -134,7 +134,7 @@ def fit(params: MlpParams, train: Fold, valid: Fold | None, settings: Settings) 
         columns,
         predict,
         {"mlp.safetensors": save({k: v.contiguous() for k, v in fitted.network.state_dict().items()})},
-        way.curve(fitted, settings.classes),
+        curve(fitted),
     )
 
 
@@ -149,6 +149,3 @@ def _class_weights(train: Fold, classes: int) -> Tensor | None:
     codes = train.truth.astype(int)
     found = [float(train.weights[codes == code][0]) if (codes == code).any() else 1.0 for code in range(classes)]
     return torch.tensor(found)
-
-
-__all__ = ["NetworkWay", "TableNetwork", "fit"]

@@ -1,0 +1,143 @@
+"""The image chapters of ingest and clean: reads and checks every picture, and says what they are like."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keepfit.core.catalog import load
+from keepfit.core.errors import DataError
+from keepfit.recipe.data import DataOptions
+from keepfit.runtime.coerce import ColumnRule
+from keepfit.runtime.picture_predictor import COLUMN
+from keepfit.runtime.pictures import decode, encode_array
+from keepfit.runtime.table import Table, text_column
+from keepfit.stages.results import as_json, pack_table
+from keepfit.store.artifacts import Files
+from keepfit.store.ledger import Entry
+
+_GOLDEN = 8
+_SIDES = (8, 64)  # made-up pictures are no smaller and no larger
+_LOOKED_AT = 1000
+
+
+def ingest_pictures(section: DataOptions, folder: Path, given: Any = None) -> Files:
+    """`table`, `pictures` (all files in one), `pictures.json` (where each ends), `given.json` and `ledger.json`.
+
+    `given` is what Python hands in: pairs of pictures and labels. Every picture is decoded once; one that cannot be is
+    in the ledger with its reason.
+    """
+    names, labels, parts, data = [], [], [], []
+    entries: list[Entry] = []
+    for part, found in _found(section, folder, given):
+        reason, notes = getattr(found, "reason", None), []
+        if reason is None:
+            try:
+                _, notes = decode(found.data)
+            except DataError as error:
+                reason = error.what + (f" ({error.seen})" if error.seen else "")
+        sample = f"{found.name}#0"
+        if reason is not None:
+            entries.append(Entry(sample, found.name, 0, COLUMN, f"unreadable picture: {reason}", "", "", "ingest"))
+            continue
+        sample += ":" + hashlib.blake2b(found.data, digest_size=8).hexdigest()
+        for note in notes:
+            entries.append(Entry(sample, found.name, 0, COLUMN, f"picture: {note}", "", "", "ingest", "noted"))
+        names.append(sample)
+        labels.append(found.label)
+        parts.append(part or found.part)
+        data.append(found.data)
+    if not data:
+        raise DataError(
+            "no_rows",
+            "the source has no picture that can be read",
+            where=str(section.source or section.train),
+            seen=f"{len(entries)} files; first: {entries[0].source}, {entries[0].rule}" if entries else "no file",
+            hint="a folder with one sub-folder per class, or data.image for a table that lists pictures",
+        )
+    ids = np.empty(len(names), object)
+    ids[:] = names
+    plain = np.full(len(names), None, object)
+    table = Table({COLUMN: plain, section.target: text_column(labels)}, ids)
+    return {
+        "table": pack_table(table),
+        "pictures": b"".join(data),
+        "pictures.json": as_json(np.cumsum([len(d) for d in data]).tolist()),
+        "given.json": as_json(parts),
+        "ledger.json": as_json([e.as_json() for e in entries]),
+    }
+
+
+def _found(section: DataOptions, folder: Path, given: Any) -> Iterable[tuple[str, Any]]:
+    if given is not None:
+        reader = load("keepfit.modalities.image.read:from_arrays")
+        yield from (("", found) for found in reader(*given))
+        return
+    reader = load("keepfit.modalities.image.read:pictures")
+    said = (("", section.source), ("train", section.train), ("validation", section.validation), ("test", section.test))
+    for part, source in said:
+        if source is not None:
+            for found in reader(source, folder, image_column=section.image, target=section.target, read=section.read):
+                yield part, found
+
+
+def look(train: Table) -> tuple[list[ColumnRule], list[dict[str, Any]], dict[str, Any]]:
+    """The rule of the pictures' column, its row in the report, and the reference profile: sizes and brightness."""
+    rows = np.linspace(0, len(train) - 1, min(len(train), _LOOKED_AT), dtype=int)
+    seen = [decode(train.columns[COLUMN][row])[0] for row in rows]
+    heights, widths = [p.shape[0] for p in seen], [p.shape[1] for p in seen]
+    sides = f"{min(widths)} x {min(heights)} to {max(widths)} x {max(heights)} pixels"
+    grey = all((p[..., 0] == p[..., 1]).all() and (p[..., 1] == p[..., 2]).all() for p in seen)
+    rule = ColumnRule(COLUMN, "image", "a picture")
+    finding = {
+        "name": COLUMN,
+        "kind": "image",
+        "why": "a picture, " + ("grey" if grey else "in colour"),
+        "missing": 0.0,
+        "distinct": len({str(i).rpartition(":")[2] for i in train.ids}),
+        "example": sides,
+        "used": True,
+        "action": "decoded, brought to one size",
+    }
+    points = np.linspace(0, 1, 41)
+
+    def spread(values: list[Any]) -> list[float]:
+        return [float(f"{v:.6g}") for v in np.quantile(np.asarray(values, float), points)]
+
+    profile = {
+        "rows": len(train),
+        "columns": {
+            COLUMN: {
+                "kind": "image",
+                "missing": 0.0,
+                "grey": grey,
+                "height": spread(heights),
+                "width": spread(widths),
+                "brightness": spread([p.mean() / 255 for p in seen]),
+                "contrast": spread([p.std() / 255 for p in seen]),
+            }
+        },
+    }
+    return [rule], [finding], profile
+
+
+def synthetic(profile: dict[str, Any], seed: int) -> list[dict[str, Any]]:
+    """Made-up pictures of the usual size: soft noise of the usual brightness; nobody's picture is among them."""
+    rng = np.random.default_rng(seed)
+    column = profile["columns"][COLUMN]
+    height, width = (int(np.clip(column[side][20], *_SIDES)) for side in ("height", "width"))
+    shape = (height, width) if column["grey"] else (height, width, 3)
+    rows = []
+    for _ in range(_GOLDEN):
+        level = np.interp(rng.random(), np.linspace(0, 1, 41), column["brightness"]) * 255
+        noise = rng.normal(0, 1, shape)
+        for axis in (0, 1):
+            noise = (noise + np.roll(noise, 1, axis) + np.roll(noise, -1, axis)) / 3
+        picture = np.clip(level + 60 * noise / max(float(noise.std()), 1e-6), 0, 255).astype(np.uint8)
+        rows.append({COLUMN: base64.b64encode(encode_array(picture)).decode()})
+    return rows
