@@ -1,4 +1,4 @@
-"""Puts this folder on the path, so that tests share `made_tables`; one finished run for those that only read it."""
+"""Puts folders on the path, so that tests share `made_tables` and `odd_pictures`; one finished run for those that only read it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent / "runtime"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from made_tables import made_run

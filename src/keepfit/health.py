@@ -11,7 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-EXTRAS = {"tables": ("sklearn", "lightgbm", "onnx", "skl2onnx", "onnxmltools", "matplotlib")}
+EXTRAS = {
+    "tables": ("sklearn", "lightgbm", "onnx", "skl2onnx", "onnxmltools", "matplotlib"),
+    "image": ("PIL",),
+}
 
 
 def doctor() -> dict[str, Any]:

@@ -30,6 +30,7 @@ FORBIDDEN_NAMES = {
 }
 BROAD = {  # where a broad except may stand, and why
     "runtime/network.py": "onnxruntime raises its own classes for every damaged or hostile file",
+    "runtime/pictures.py": "Pillow's decoders raise whatever a damaged or hostile file leads them to",
     "cli/main.py": "the border: an internal fault is written to a trace file, never shown",
     "cli/output.py": "the border: an internal fault is written to a trace file, never shown",
     "serve/app.py": "the border of the service: whatever happens is one answer, never a dropped connection",

@@ -130,7 +130,7 @@ def _for_networks(features: list[dict[str, Any]], starts: NDArray[np.int64]) -> 
     for feature, start in zip(features, starts, strict=False):
         if feature["op"] != "lookup" and feature["block"] == "linear":
             dense += range(int(start), int(start) + len(feature["names"]))
-        elif feature["names"] == [f"{feature['column']} code"] and "part" not in feature:
+        elif feature["names"] == [f"{feature.get('column')} code"] and "part" not in feature:
             codes.append((int(start), len(feature["categories"])))
     return dense, codes
 
