@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from keepfit.core.errors import DataError, KeepfitError
 from keepfit.core.events import Emit, silent
 from keepfit.runtime.bundle import Bundle
-from keepfit.runtime.predictor import Predictor
+from keepfit.runtime.opening import Predictor
 from keepfit.runtime.table import Table, from_frame
 
 if TYPE_CHECKING:

@@ -202,9 +202,7 @@ def _task(plan: Plan) -> str:
     return "classification" if named and recipe.task == "auto" else recipe.task
 
 
-def _make(
-    stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: Stopped, place: Scratch
-) -> Files:
+def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: Stopped, place: Scratch) -> Files:
     recipe = plan.recipe
 
     def earlier(*names: str) -> list[Files]:

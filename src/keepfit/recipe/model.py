@@ -85,16 +85,17 @@ def recipe_class(modality: str = "tabular") -> type[RecipeFields]:
             train_class(),
             Field(default_factory=lambda: train_class().model_validate({}), description="how networks learn"),
         ),
-        augment=(list[_augmentation()], Field(default_factory=list, description="of training pictures")),  # type: ignore[misc]
+        augment=(_augmentations(), Field(default_factory=list, description="changes to training pictures, in turn")),
     )
     return made
 
 
-def _augmentation() -> Any:
-    """One step of augmentation; a bare name is read too."""
+def _augmentations() -> Any:
+    """Steps of augmentation; a bare name is read too."""
     parts = [catalog.options_of("augment", name) for name in catalog.TABLE["augment"]]
     union: Any = Annotated[reduce(or_, parts), Field(discriminator="use")]
-    return Annotated[union, BeforeValidator(lambda value: {"use": value} if isinstance(value, str) else value)]
+    step = Annotated[union, BeforeValidator(lambda value: {"use": value} if isinstance(value, str) else value)]
+    return list[step]
 
 
 def learns_by_network(modality: str, use: str) -> bool:

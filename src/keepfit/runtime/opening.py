@@ -27,6 +27,9 @@ class Predictor(Protocol):
     @property
     def classes(self) -> list[Any]: ...
 
+    @property
+    def ignored(self) -> frozenset[str]: ...
+
     def scores(self, table: Table) -> tuple[NDArray[np.float32], list[str], dict[str, int]]:
         """Scores [n, k], the error of each row, unseen categories by column."""
         ...

@@ -46,7 +46,9 @@ class PicturePredictor:
         errors = [""] * len(pictures)
         found = []
         for start in range(0, max(len(pictures), 1), _AT_ONCE):
-            some = [self._sized(picture, errors, start + n) for n, picture in enumerate(pictures[start : start + _AT_ONCE])]
+            some = [
+                self._sized(picture, errors, start + n) for n, picture in enumerate(pictures[start : start + _AT_ONCE])
+            ]
             if some:
                 found.append(self.network.scores(self.preparation.to_input(np.stack(some))))
         width = max(len(self.classes), 1)
@@ -89,7 +91,11 @@ class PicturePredictor:
         if isinstance(row, list):
             return _from_numbers(row, where)
         raise DataError(
-            "wrong_type", "the picture must be base64 text or numbers", where=where, seen=type(row).__name__, hint=_SHAPE
+            "wrong_type",
+            "the picture must be base64 text or numbers",
+            where=where,
+            seen=type(row).__name__,
+            hint=_SHAPE,
         )
 
     def table_of(self, rows: Sequence[Mapping[str, Any]]) -> Table:

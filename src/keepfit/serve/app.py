@@ -24,7 +24,7 @@ from keepfit.serve.settings import ServeSettings
 
 if TYPE_CHECKING:
     from keepfit.runtime.bundle import Bundle
-    from keepfit.runtime.predictor import Predictor
+    from keepfit.runtime.opening import Predictor
 
 NOT_YET = {"/feedback": "feedback is not available yet: this release answers, it does not record"}
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from keepfit.core.errors import DataError, nearest
 from keepfit.runtime.table import Table
 from keepfit.serve.body import parse_json
+from keepfit.serve.pictures import from_tensors
 from keepfit.serve.replies import to_json
 from keepfit.serve.service import Service
 from keepfit.serve.tensors import Given, class_datatype, decode, encode, label_array
@@ -44,7 +45,10 @@ def infer(service: Service, body: bytes, header_length: str | None) -> Reply:
     if not isinstance(request.get("id", ""), str):
         raise DataError("id_type", '"id" must be a string', where="id", hint="quote it, or leave it out")
     outputs = _wanted_outputs(request, service)
-    table = _table(_read_inputs(request, tail), service)
+    pictures = service.bundle.modality == "image"
+    given = _read_inputs(request, tail, pictures)
+    table = from_tensors(given) if pictures else _table(given, service)
+    service.check_count(len(table))
     return _write(request, outputs, service.predict(table), service)
 
 
@@ -69,7 +73,7 @@ def _cut(body: bytes, header_length: str | None) -> tuple[bytes, bytes]:
     return body[:length], body[length:]
 
 
-def _read_inputs(request: dict[str, Any], tail: bytes) -> dict[str, Given]:
+def _read_inputs(request: dict[str, Any], tail: bytes, pictures: bool) -> dict[str, Given]:
     inputs = request.get("inputs")
     if not isinstance(inputs, list) or not inputs:
         raise DataError(
@@ -78,7 +82,7 @@ def _read_inputs(request: dict[str, Any], tail: bytes) -> dict[str, Given]:
     found: dict[str, Given] = {}
     at = 0
     for tensor in inputs:
-        given, at = _read_input(tensor, tail, at)
+        given, at = _read_input(tensor, tail, at, pictures)
         if given.name in found:
             raise DataError(
                 "input_twice",
@@ -98,7 +102,7 @@ def _read_inputs(request: dict[str, Any], tail: bytes) -> dict[str, Given]:
     return found
 
 
-def _read_input(tensor: Any, tail: bytes, at: int) -> tuple[Given, int]:
+def _read_input(tensor: Any, tail: bytes, at: int, pictures: bool) -> tuple[Given, int]:
     if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
         raise DataError("tensor_type", "an input must be an object with a name", where="inputs", hint=_TENSOR)
     name, datatype = tensor["name"], tensor.get("datatype")
@@ -110,14 +114,15 @@ def _read_input(tensor: Any, tail: bytes, at: int) -> tuple[Given, int]:
             where=where,
             hint="GET /v2/models/NAME lists the datatype of every input",
         )
-    rows, parameters = _rows(tensor.get("shape"), where), _parameters(tensor, where)
+    shape, parameters = _shape(tensor.get("shape"), where), _parameters(tensor, where)
+    rows = 0 if pictures else _rows(shape, where)
     if "shared_memory_region" in parameters:
         raise DataError("not_available", "shared memory is not available", where=where, hint=_BINARY)
     size, data = parameters.get("binary_data_size"), tensor.get("data")
     if size is None:
         if not isinstance(data, list):
             raise DataError("tensor_type", '"data" must be a list', where=where, seen=type(data).__name__, hint=_TENSOR)
-        return Given(name, datatype, rows, data, None), at
+        return Given(name, datatype, rows, data, None, shape), at
     if not isinstance(size, int) or isinstance(size, bool) or size < 0 or at + size > len(tail):
         raise DataError(
             "tensor_length",
@@ -128,19 +133,29 @@ def _read_input(tensor: Any, tail: bytes, at: int) -> tuple[Given, int]:
         )
     if data is not None:
         raise DataError("tensor_type", 'an input has either "data" or binary_data_size', where=where, hint=_BINARY)
-    return Given(name, datatype, rows, None, tail[at : at + size]), at + size
+    return Given(name, datatype, rows, None, tail[at : at + size], shape), at + size
 
 
-def _rows(shape: Any, where: str) -> int:
+def _shape(shape: Any, where: str) -> tuple[int, ...]:
     whole = isinstance(shape, list) and all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in shape)
-    if not whole or len(shape) not in (1, 2) or (len(shape) == 2 and shape[1] != 1):
-        raise DataError(
-            "tensor_shape",
-            "the shape must be [n] or [n,1]",
-            where=where,
-            seen=str(shape)[:40],
-            hint='n is the number of rows, for example "shape": [2]',
-        )
+    if not whole or not 1 <= len(shape) <= 4 or any(n > 10**9 for n in shape):
+        raise _bad_shape(shape, where)
+    return tuple(shape)
+
+
+def _bad_shape(shape: Any, where: str) -> DataError:
+    return DataError(
+        "tensor_shape",
+        "the shape must be [n] or [n,1]",
+        where=where,
+        seen=str(shape)[:40],
+        hint='n is the number of rows, for example "shape": [2]',
+    )
+
+
+def _rows(shape: tuple[int, ...], where: str) -> int:
+    if len(shape) > 2 or (len(shape) == 2 and shape[1] != 1):
+        raise _bad_shape(list(shape), where)
     if shape[0] == 0:
         raise DataError(
             "tensor_shape", "there are no rows", where=where, seen=str(shape)[:40], hint="ask about one row at least"
@@ -188,7 +203,6 @@ def _table(given: dict[str, Given], service: Service) -> Table:
             seen=str(sorted(counts)[:5])[:80],
             hint="every column needs one value per row; a missing one is null, NaN or an empty string",
         )
-    service.check_count(counts.pop())
     return Table({column.name: decode(given[column.name], column.datatype) for column in columns.values()})
 
 

@@ -39,6 +39,11 @@ def _cell(column: InputColumn) -> dict[str, Any]:
         "datetime": "an ISO 8601 date or time; null is missing",
     }
     kinds = {"numeric": ["number", "string", "null"], "datetime": ["string", "null"], "text": ["string", "null"]}
+    if column.kind == "image":
+        return {
+            "type": ["string", "array"],
+            "description": "base64 of a picture's file; or numbers 0..255, height x width or height x width x 3",
+        }
     if column.datatype == "BOOL":
         kinds["numeric"] = ["boolean", "string", "null"]
     return {
@@ -120,6 +125,10 @@ def _predict(bundle: Bundle) -> dict[str, Any]:
             }
         },
     }
+    if bundle.modality == "image":
+        operation["requestBody"]["content"]["multipart/form-data"] = {
+            "schema": {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
+        }
     for status, what in _FAILURES.items():
         operation["responses"][status] = {
             "description": what,

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from keepfit.core.errors import DataError, nearest
 from keepfit.serve.body import parse_json
+from keepfit.serve.pictures import files_of, table_of
 from keepfit.serve.replies import to_json
 from keepfit.serve.service import Service
 
@@ -28,7 +29,18 @@ class PredictRoute:
 
     async def __call__(self, request: Request) -> Response:
         """The reply to one request."""
-        return Response(await self.service.work(request, self.answer), media_type="application/json")
+        kind = request.headers.get("content-type", "")
+        form = self.service.bundle.modality == "image" and kind.strip().lower().startswith("multipart/form-data")
+        answer = (lambda body: self.answer_files(body, kind)) if form else self.answer
+        return Response(await self.service.work(request, answer), media_type="application/json")
+
+    def answer_files(self, body: bytes, content_type: str) -> bytes:
+        """The JSON reply to a form with one picture or several. Raises DataError."""
+        files = files_of(body, content_type)
+        self.service.check_count(len(files))
+        found = self.service.predict(table_of(files)).rows()
+        head: dict[str, Any] = {"request_id": uuid.uuid4().hex, "model": self.model}
+        return to_json({**head, **found[0]} if len(files) == 1 else {**head, "predictions": found})
 
     def answer(self, body: bytes) -> bytes:
         """The JSON reply to a JSON body. Raises DataError for anything a client may get wrong."""

@@ -16,7 +16,7 @@ import uvicorn
 
 from keepfit.core.errors import EnvironmentFault, UsageError
 from keepfit.runtime.bundle import Bundle
-from keepfit.runtime.predictor import Predictor
+from keepfit.runtime.opening import Predictor
 from keepfit.serve.app import create_app
 from keepfit.serve.settings import ServeSettings
 

@@ -18,7 +18,7 @@ from keepfit.serve.settings import ServeSettings
 if TYPE_CHECKING:
     from keepfit.runtime.answers import Answers
     from keepfit.runtime.bundle import Bundle
-    from keepfit.runtime.predictor import Predictor
+    from keepfit.runtime.opening import Predictor
     from keepfit.runtime.table import Table
 
 

@@ -44,6 +44,7 @@ class Given:
     rows: int
     data: list[Any] | None
     raw: bytes | None
+    shape: tuple[int, ...] = ()
 
 
 def decode(given: Given, wanted: str) -> Column:
@@ -91,7 +92,12 @@ def _from_raw(given: Given, where: str) -> list[Any]:
 
 
 def _texts(raw: bytes, where: str) -> list[str | None]:
-    cells: list[str | None] = []
+    return [_text(piece, where, row) for row, piece in enumerate(pieces(raw, where))]
+
+
+def pieces(raw: bytes, where: str) -> list[bytes]:
+    """The values of BYTES data, each with its length in front. Raises DataError where it ends within one."""
+    found: list[bytes] = []
     at = 0
     while at < len(raw):
         start = at + _LENGTH.size
@@ -100,12 +106,12 @@ def _texts(raw: bytes, where: str) -> list[str | None]:
             raise DataError(
                 "tensor_length",
                 "the BYTES data ends within a value",
-                where=f"{where}, row {len(cells)}",
-                hint="every value is its length in bytes (4 bytes, little-endian), then its UTF-8 text",
+                where=f"{where}, row {len(found)}",
+                hint="each value is its length as 4 bytes, little-endian, and then its bytes",
             )
-        cells.append(_text(raw[start:end], where, len(cells)))
+        found.append(raw[start:end])
         at = end
-    return cells
+    return found
 
 
 def _text(piece: bytes, where: str, row: int) -> str | None:

@@ -24,9 +24,7 @@ VERSION = 2
 
 def predictor_of(trained: Files, task: Task) -> Predictor:
     """The runtime's predictor of a trained model."""
-    return predictor_from(
-        trained["preparation.json"], trained["model.onnx"], task.kind, list(task.classes), threads=2
-    )
+    return predictor_from(trained["preparation.json"], trained["model.onnx"], task.kind, list(task.classes), threads=2)
 
 
 def wanted(section: EvaluateOptions, task: Task) -> tuple[str, list[str]]:

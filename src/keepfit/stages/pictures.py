@@ -35,7 +35,8 @@ def ingest_pictures(section: DataOptions, folder: Path, given: Any = None) -> Fi
     names, labels, parts, data = [], [], [], []
     entries: list[Entry] = []
     for part, found in _found(section, folder, given):
-        reason, notes = getattr(found, "reason", None), []
+        reason: str | None = getattr(found, "reason", None)
+        notes: list[str] = []
         if reason is None:
             try:
                 _, notes = decode(found.data)

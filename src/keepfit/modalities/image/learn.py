@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from keepfit.modalities.image.augment import contact_sheet
-from keepfit.runtime.pictures import PicturePreparation, decode
 from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import nn
@@ -19,6 +18,7 @@ from keepfit.core.options import Options
 from keepfit.modalities.image.examples import PictureExamples
 from keepfit.modalities.room import Sample, Say, Trained, Way, class_weights
 from keepfit.runtime.coerce import ColumnRule
+from keepfit.runtime.pictures import PicturePreparation, decode
 from keepfit.runtime.table import Table
 from keepfit.training.exporting import Answering, to_onnx
 from keepfit.training.job import Fitted, Job, curve
@@ -170,4 +170,5 @@ def _sheet(examples: PictureExamples) -> bytes:
     """Pictures of the training split as the first two epochs show them, the plain one first in each row."""
     rows = np.linspace(0, len(examples) - 1, min(len(examples), _SHEET // 4), dtype=np.int64)
     columns = [examples.pixels(rows, epoch) for epoch in (None, 0, 1, 2)]
-    return contact_sheet([pixels[row] for row in range(len(rows)) for pixels in columns], 4)
+    sheet: bytes = contact_sheet([pixels[row] for row in range(len(rows)) for pixels in columns], 4)
+    return sheet

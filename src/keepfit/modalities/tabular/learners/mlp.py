@@ -37,7 +37,7 @@ class TableNetwork(nn.Module):
             nn.Embedding(count + 2, min(params.embedding, 2 + round(count**0.56))) for count in cardinalities
         )
         self.cardinalities = cardinalities
-        width = dense + sum(table.embedding_dim for table in self.embeddings)  # type: ignore[misc]
+        width = dense + sum(table.embedding_dim for table in self.embeddings)
         self.frequencies: nn.Parameter | None = None
         if params.periodic and dense:
             self.frequencies = nn.Parameter(torch.randn(dense, params.periodic) * params.sigma)
