@@ -28,6 +28,8 @@ NOT_YET_VALUES = {
     "modality": {"image", "text"},
     "model.use": {"mlp", "cnn", "pretrained", "tfidf", "custom"},
     "data.balance": {"oversample", "undersample", "smote"},
+    "evaluate.primary": {"map50", "map50_95", "perplexity"},
+    "evaluate.metrics": {"map50", "map50_95", "perplexity"},
 }
 
 

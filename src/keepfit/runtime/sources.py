@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,13 +37,14 @@ CHUNK = 50_000
 
 @dataclass(frozen=True)
 class Read:
-    """How text files are read; None is sniffed."""
+    """How text files are read; None is sniffed. `spare` is one of `names` that a file may leave out, such as the target."""
 
     delimiter: str | None = None
     header: bool = True
     names: tuple[str, ...] | None = None
     quote: str | None = None
     encoding: str | None = None
+    spare: str | None = None
 
 
 @dataclass
@@ -203,7 +204,7 @@ def _csv(path: Path, read: Read, rejects: Rejects | None, size: int) -> Iterator
 
     with as_utf8(path, read.encoding) as (plain, head):
         delimiter = read.delimiter or ("\t" if ".tsv" in path.suffixes else _sniff(head, read))
-        names = list(read.names) if read.names else _header(head, delimiter, read, path)
+        names = _said(head, delimiter, read, path) if read.names else _header(head, delimiter, read, path)
         if not read.header and not read.names:
             names = [f"column_{place}" for place in range(len(names))]
         options = {
@@ -259,6 +260,14 @@ def _sniff(head: str, read: Read) -> str:
         return (counts.count(common) / len(counts) if common else 0.0, float(common))
 
     return max((",", "\t", ";", "|"), key=evenness)
+
+
+def _said(head: str, delimiter: str, read: Read, path: Path) -> list[str]:
+    """The names that were said, less the spare one where the file is one column short."""
+    names = list(read.names or ())
+    if read.spare in names and len(_header(head, delimiter, replace(read, header=False), path)) == len(names) - 1:
+        names.remove(read.spare)
+    return names
 
 
 def _header(head: str, delimiter: str, read: Read, path: Path) -> list[str]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from keepfit.core import digest
 from keepfit.core.errors import GateError
+from keepfit.recipe.data import ReadOptions
 from keepfit.recipe.outcome import PackageOptions
 from keepfit.runtime.arrays import unpack
 from keepfit.runtime.bundle import FORMAT
@@ -22,7 +23,7 @@ from keepfit.stages.train import PROBES
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import Task
 
-VERSION = 1
+VERSION = 2
 LIBRARIES = ("numpy", "onnxruntime", "scikit-learn", "lightgbm", "onnx", "duckdb")
 
 
@@ -36,6 +37,8 @@ def package(
     parted: Files,
     cleaned: Files,
     trained: Files,
+    *,
+    read: ReadOptions | None = None,
 ) -> Files:
     """The files of the bundle, SHA256SUMS included. Raises GateError when parity fails."""
     table, task = unpack_table(ingested["table"]), task_of(json_of(parted, "task.json"))
@@ -57,6 +60,7 @@ def package(
     manifest = {
         **_schema(used, rules),
         **task_json_parts(task_json(task)),
+        **_read(read, table.names),
         "format": FORMAT,
         "name": name,
         "modality": "tabular",
@@ -85,6 +89,14 @@ def package(
         files["golden.jsonl"] = golden.encode()
     sums = "".join(f"{digest.of_bytes(data)}  {file}\n" for file, data in sorted(files.items()))
     return {**files, "SHA256SUMS": sums.encode()}
+
+
+def _read(said: ReadOptions | None, names: list[str]) -> dict[str, Any]:
+    """How the rows were read, where that was said: what `predict` and `evaluate` begin with."""
+    found = said.model_dump(exclude_defaults=True) if said is not None else {}
+    if found.get("header") is False:
+        found["names"] = names
+    return {"read": {"header": True, **found}} if found else {}
 
 
 def _scale(train: Table, task: Task) -> float:
