@@ -80,30 +80,21 @@ def fit(
     stopped: Stopped = lambda: False,
 ) -> Run:
     """`run` without a recipe: `data` is a path, a source name, or a pandas or polars frame."""
-    import json
-
     from keepfit import recipe as recipes
     from keepfit.engine.plan import plan
     from keepfit.engine.run import run as walk
+    from keepfit.recipe.load import slug
+    from keepfit.recipe.render import quoted
     from keepfit.store.artifacts import Store
 
     frame = None if isinstance(data, str | Path) else from_frame(data)
-    name = _name(str(data)) if frame is None else "model"
-    text = (
-        f"version: 1\nname: {name}\ndata: {{source: {json.dumps(str(data) if frame is None else 'frame')}, "
-        f"target: {json.dumps(target)}}}\n"
-    )
+    source = str(data) if frame is None else "frame"
+    name = slug(Path(source.removeprefix("sklearn:")).name.split(".")[0]) if frame is None else "model"
+    text = f"version: 1\nname: {name}\ndata:\n  source: {quoted(source)}\n  target: {quoted(target)}\n"
     asked = [f"budget.time={time}"] if time else []
     made = plan(recipes.parse(text, [*asked, *overrides], origin="fit", folder=Path.cwd()), frame)
     root = Path(workspace)
     return walk(made, Store(root), root / "runs", emit, goal=Path(output) if output else None, stopped=stopped)
-
-
-def _name(source: str) -> str:
-    import re
-
-    stem = Path(source.removeprefix("sklearn:")).name.split(".")[0].lower()
-    return re.sub(r"[^a-z0-9_-]+", "-", stem).strip("-_")[:60] or "model"
 
 
 def tables_of(data: str | Path, read: Any = None) -> Iterator[Table]:
@@ -120,12 +111,41 @@ def tables_of(data: str | Path, read: Any = None) -> Iterator[Table]:
                 "lines of the data cannot be read, so answers would not line up",
                 where=f"{file}:{line}",
                 seen=f"{len(rejects.lines)} lines; first: {reason}",
-                hint="mend these lines, or say --delimiter",
+                hint="mend these lines, or say data.read.delimiter=... (or quote, header, names)",
             )
 
 
+def _tables(bundle: Bundle, data: str | Path, overrides: Sequence[str]) -> tuple[Iterator[Table], frozenset[str]]:
+    """The rows of a source, read as the training rows were unless `data.read.*` overrides; spellings of missing labels."""
+    if not bundle.read and not overrides:
+        return tables_of(data), frozenset()
+    from keepfit.recipe.load import read_options
+    from keepfit.stages.ingest import reading
+
+    said = read_options(bundle.read, overrides)
+    missing = frozenset(text.strip().lower() for text in said.missing)
+    tables = tables_of(data, reading(said, spare=bundle.target))
+    more = missing - {text.strip().lower() for text in bundle.read.get("missing", [])}
+    return (_blanked(table, more) for table in tables) if more else tables, missing
+
+
+def _blanked(table: Table, missing: frozenset[str]) -> Table:
+    """The table without cells that hold one of these spellings (folded): the bundle's rules do not know them."""
+    import numpy as np
+
+    def blank(column: NDArray[np.object_]) -> NDArray[np.object_]:
+        bad = [text is not None and text.strip().lower() in missing for text in column]
+        return np.where(np.array(bad, bool), None, column)  # type: ignore[call-overload, no-any-return]
+
+    return Table({name: blank(column) for name, column in table.columns.items()}, table.ids)
+
+
 def predict(
-    bundle: str | Path, data: str | Path, output: str | Path | None = None, write: Callable[[str], object] | None = None
+    bundle: str | Path,
+    data: str | Path,
+    output: str | Path | None = None,
+    write: Callable[[str], object] | None = None,
+    overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Answers for a source, to a csv, parquet or jsonl file, or as CSV lines through `write`. Returns counts."""
     from keepfit.runtime.answers import class_name
@@ -136,9 +156,10 @@ def predict(
     labels = [class_name(label) for label in model.bundle.classes]
     names = ["prediction", *[f"probability_{label}" for label in labels], "error"]
     counts: dict[str, Any] = {"rows": 0, "errors": 0, "unseen": {}}
+    tables, _ = _tables(model.bundle, data, overrides)
 
     def rows() -> Iterator[list[Any]]:
-        for table in tables_of(data):
+        for table in tables:
             answers = model.predict(table)
             counts["rows"] += len(answers)
             for column, times in answers.unseen.items():
@@ -170,7 +191,7 @@ def _kind(classes: Sequence[Any]) -> str:
     return "DOUBLE" if found <= {int, float} else "VARCHAR"
 
 
-def evaluate(bundle: str | Path, data: str | Path) -> dict[str, Any]:
+def evaluate(bundle: str | Path, data: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Metrics on labelled raw data: `metrics`, `rows`, `label_matches`, `errors`."""
     import numpy as np
 
@@ -185,7 +206,8 @@ def evaluate(bundle: str | Path, data: str | Path) -> dict[str, Any]:
         tuple(model.bundle.classes),
     )
     answers, truths = [], []
-    for table in tables_of(data):
+    tables, missing = _tables(model.bundle, data, overrides)
+    for table in tables:
         if task.target not in table.columns:
             from keepfit.core.errors import nearest
 
@@ -199,7 +221,7 @@ def evaluate(bundle: str | Path, data: str | Path) -> dict[str, Any]:
         answers.append(model.predict(table))
         truths.append(table.columns[task.target])
     labels = np.concatenate(truths)
-    truth, matches, known = matched_truth(labels, task)
+    truth, matches, known = matched_truth(labels, task, missing)
     good = known & np.array([not error for part in answers for error in part.errors])
     if not good.any():
         raise DataError("no_rows", "no row has both an answer and a label", where=str(data))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +17,11 @@ from keepfit.engine.plan import plan
 from keepfit.engine.run import all_entries, row_counts
 from keepfit.engine.run import run as walk
 from keepfit.recipe import load
+from keepfit.recipe.load import slug
+from keepfit.recipe.render import quoted
 from keepfit.runtime import sources
 from keepfit.runtime.table import Table
+from keepfit.stages import evaluate
 from keepfit.stages.results import json_of, unpack_table
 from keepfit.store.artifacts import Store
 
@@ -40,27 +41,22 @@ def first_recipe(data: str, target: str | None, folder: Path) -> str:
     source = (
         data if ":" in data and not Path(data).exists() else os.path.relpath(Path(data).resolve(), folder.resolve())
     )
-    name = (
-        re.sub(r"[^a-z0-9_-]+", "-", Path(data.removeprefix("sklearn:")).name.split(".")[0].lower()).strip("-_")
-        or "model"
-    )
     kinds = [
-        f"#     {json.dumps(f.rule.name, ensure_ascii=False)}: {f.rule.kind}".ljust(44) + f"# {f.rule.why}"
-        for f in findings
+        f"  #   {quoted(f.rule.name)}: {f.rule.kind}".ljust(44) + f"# {' '.join(f.rule.why.split())}" for f in findings
     ]
     return "\n".join(
         [
             "# What keepfit saw; every key but data.source and data.target may go.",
             "version: 1",
-            f"name: {name[:60]}",
+            f"name: {slug(Path(data.removeprefix('sklearn:')).name.split('.')[0])}",
             "data:",
-            f"  source: {json.dumps(source, ensure_ascii=False)}",
-            f"  target: {json.dumps(target, ensure_ascii=False)}",
+            f"  source: {quoted(source)}",
+            f"  target: {quoted(target)}",
             "  split: {test: 0.2, validation: 0.1}",
-            "# columns:                                # take the marks away to overrule what was inferred",
+            "  # columns:                              # take the marks away to overrule what was inferred",
             *kinds,
             "model: {use: auto}                        # or linear, gbdt, forest",
-            "budget: {time: 60s}                       # for trying models",
+            "# budget: {time: 60s}                     # for trying models, where model.use is auto or ensemble; else 5m",
             "",
         ]
     )
@@ -88,6 +84,7 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
     )
     with tempfile.TemporaryDirectory(prefix="keepfit-check-") as scratch:
         looked = walk(plan(made.recipe, until="clean"), Store(Path(scratch)), Path(scratch, "runs"), silent)
+    evaluate.refuse_early(made.recipe.evaluate, looked.files["ingest"], looked.files["split"])
     columns = json_of(looked.files["clean"], "findings.json")
     came, kept = row_counts(looked.files)
     task = json_of(looked.files["split"], "task.json")

@@ -362,6 +362,43 @@ def _(folder: Path, bundle: Path) -> list[str]:
     return ["models", "promote"]
 
 
+def to_come(name: str, *words: str) -> None:
+    CASES.append(
+        Broken(name, lambda folder, bundle: [word.format(bundle=bundle) for word in words], 2, "not_available", "")
+    )
+
+
+to_come("ledger undo not yet", "ledger", "{bundle}/..", "undo", "a#1:2")
+to_come("bench of a url not yet", "bench", "--url", "http://127.0.0.1:8000")
+to_come("serve of an alias not yet", "serve", "churn@champion")
+to_come("models show not yet", "models", "show", "churn")
+recipe_case("metric not yet", "not_available", f"{DATA}evaluate: {{metrics: [map50]}}\n", where="r.yaml:2")
+recipe_case("override of the wrong type", "bad_value", f"seed: 1\n{DATA}", more=("seed=abc",), where="seed=abc")
+
+
+@case("bench of nothing", 2, "usage")
+def _(folder: Path, bundle: Path) -> list[str]:
+    return ["bench"]
+
+
+@case("predict with another key", 2, "unused_key", "seed=1")
+def _(folder: Path, bundle: Path) -> list[str]:
+    (folder / "t.csv").write_text(ages)
+    return ["predict", str(bundle), str(folder / "t.csv"), "seed=1"]
+
+
+@case("check of slices that are not there", 2, "column_missing", "evaluate.slices")
+def _(folder: Path, bundle: Path) -> list[str]:
+    (folder / "t.csv").write_text(ages)
+    return ["check", str(recipe(folder, columns="")), "evaluate.slices=[nope]"]
+
+
+@case("check of a metric of another task", 2, "metric_task", "evaluate")
+def _(folder: Path, bundle: Path) -> list[str]:
+    (folder / "t.csv").write_text(ages)
+    return ["check", str(recipe(folder, columns="")), "evaluate.metrics=[rmse]"]
+
+
 @case("unknown model", 2, "no_model")
 def _(folder: Path, bundle: Path) -> list[str]:
     return ["models", "verify", "nobody", "--workspace", str(folder)]

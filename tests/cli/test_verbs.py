@@ -51,8 +51,6 @@ def test_from_init_to_a_second_run(desk: Desk) -> None:
     made = desk.json("init", "t.csv", "--target", "answer", "-o", "r.yaml")
     assert Path(made["recipe"]) == desk.folder / "r.yaml"
     linear = ["model.use=linear", "data.columns={price: ignore}"]
-    text = (desk.folder / "r.yaml").read_text("utf-8")
-    (desk.folder / "r.yaml").write_text(text.replace("budget:", "# budget:"), "utf-8")
     checked = desk.json("check", "r.yaml", *linear)
     assert checked["task"] == "classification" and [stage for stage, _ in checked["plan"]] == STAGES
     assert not (desk.folder / "runs").exists() and not (desk.folder / ".keepfit").exists()
@@ -79,6 +77,22 @@ def test_from_init_to_a_second_run(desk: Desk) -> None:
     assert {stage["status"] for stage in second["stages"]} == {"kept"} and second["run"] == first["run"]
     fresh = desk.json("run", "full.yaml", "--fresh", "--until", "split")
     assert [stage["status"] for stage in fresh["stages"]] == ["made", "made"] and fresh["bundle"] is None
+
+
+def test_what_init_comments_out_fits_when_the_marks_are_gone(desk: Desk) -> None:
+    from keepfit.recipe import load
+
+    rows = [{**row, "prix: 😀 #1": row["age"], 'a "b"': row["city"]} for row in mixed()]
+    (desk.folder / "t.csv").write_text(csv_text(rows), "utf-8")
+    desk.json("init", "t.csv", "--target", "answer", "-o", "r.yaml")
+    first, *lines = (desk.folder / "r.yaml").read_text("utf-8").splitlines()
+    bare = [re.sub(r"^( *)# ", r"\1", line) for line in lines]
+    assert first.startswith("# ") and bare != lines
+    (desk.folder / "bare.yaml").write_text("\n".join(bare) + "\n", "utf-8")
+    found = load(desk.folder / "bare.yaml")
+    assert set(found.data.columns) == set(rows[0]) - {"answer"} and found.budget.time == 60
+    for use in ("auto", "linear", "gbdt", "forest", "ensemble"):
+        assert load(desk.folder / "r.yaml", [f"model.use={use}"]).model.use == use
 
 
 def test_predict_writes_every_format(desk: Desk, finished: Any) -> None:
@@ -154,6 +168,7 @@ def test_verbs_about_keepfit(desk: Desk) -> None:
     schema = json.loads(desk.text("schema"))
     assert schema["$schema"].endswith("2020-12/schema") and schema["additionalProperties"] is False
     assert {"version", "data", "model", "serve"} <= set(schema["properties"]) and schema["required"] == ["data"]
+    assert desk.json("schema") == schema
     parts = desk.json("parts")["parts"]
     assert {"linear", "gbdt", "forest", "auto"} <= {part["name"] for part in parts}
     assert all(Path(part["file"]).is_file() and part["doc"] for part in parts)

@@ -9,7 +9,7 @@ from keepfit.core.errors import RecipeError
 from keepfit.engine.plan import plan
 from keepfit.recipe import fill, load, parse
 from keepfit.recipe.model import NOT_YET, NOT_YET_VALUES, recipe_class
-from keepfit.recipe.render import schema
+from keepfit.recipe.render import file_name, quoted, schema, seen_from
 
 BASE = "version: 1\ndata: {source: 'sklearn:iris', target: target}\n"
 
@@ -148,6 +148,66 @@ def test_other_mistakes_are_coded_errors(text):
 def test_overrides_that_do_not_fit(override):
     with pytest.raises(RecipeError):
         parse(BASE, [override])
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "where"),
+    [
+        (BASE + "seed: 1\n", ["seed=abc"], "seed=abc"),
+        (BASE + "seed: 1\n", ["seed=abc", "seed=-1"], "seed=-1"),
+        (BASE, ["seed=abc"], "seed=abc"),
+        (BASE + "model: {use: gbdt}\n", ["model={use: gdbt}"], "model={use: gdbt}"),
+        (BASE + "model: {use: gbdt}\n", ["model.use=gdbt"], "model.use=gdbt"),
+        (BASE, ["data.columns={age: numbr}"], "data.columns={age: numbr}"),
+        (BASE, ["data.split.by=group"], "data.split.by=group"),
+        (BASE, ["data.train=a.csv"], "data.train=a.csv"),
+        (BASE + "evaluate: {primary: accuracy}\n", ["evaluate.primary=map50"], "evaluate.primary=map50"),
+        (BASE + "model: {use: gbdt}\n", ["preset=fast"], "preset=fast"),
+        (BASE + "seed: x\n", ["name=y"], "r.yaml:3, key seed"),
+        (BASE + "clean: {duplicates: x}\n", ["clean.missing.numeric=mean"], "r.yaml:3, key clean.duplicates"),
+    ],
+)
+def test_a_mistake_in_an_override_is_not_blamed_on_the_file(text, overrides, where):
+    with pytest.raises(RecipeError) as caught:
+        parse(text, overrides, origin="r.yaml")
+    assert caught.value.where == where
+
+
+def test_metrics_to_come_are_refused_inside_lists_too():
+    with pytest.raises(RecipeError, match="evaluate.metrics: perplexity is not available yet") as caught:
+        parse(BASE + "evaluate: {metrics: [accuracy, perplexity]}\n", origin="r.yaml")
+    assert caught.value.code == "not_available" and caught.value.where == "r.yaml:3, key evaluate.metrics"
+
+
+def test_names_say_that_there_is_no_header_also_in_the_saved_recipe():
+    base = "version: 1\ndata: {{source: a.csv, target: y, read: {{names: [x, y]{}}}}}\n"
+    for more, header in (("", False), (", header: true", True), (", header: false", False)):
+        recipe = parse(base.format(more))
+        assert recipe.data.read.header is header and parse(fill(recipe)).data.read.header is header
+
+
+@pytest.mark.parametrize(
+    "text", ["plain", "prix 😀", 'a "b": #c', "\u2028 \x85 \x7f", "no", "- x", "", "line\nbreak", "\\"]
+)
+def test_any_text_can_be_quoted(text):
+    assert yaml.safe_load(f"a:\n  b: {quoted(text)}\n") == {"a": {"b": text}} and "\n" not in quoted(text)
+
+
+def test_sources_are_spelled_for_the_place_where_they_stand(tmp_path, monkeypatch):
+    monkeypatch.setenv("HERE_OR_THERE", str(tmp_path))
+    rename = seen_from(tmp_path / "home", tmp_path / "runs/x/0001")
+    found = {
+        "a.csv": "../../../home/a.csv",
+        "../b/*.csv": "../../../b/*.csv",
+        str(tmp_path / "c.csv"): "../../../c.csv",
+        "/nowhere/d.csv": "/nowhere/d.csv",
+        "${HERE_OR_THERE}/e.csv": "${HERE_OR_THERE}/e.csv",
+    }
+    assert {source: rename(source) for source in found} == found
+    recipe = parse("version: 1\ndata: {train: ../x/a.csv, test: '${HERE_OR_THERE}/b.csv', target: y}\n")
+    data = yaml.safe_load(fill(recipe, file_name))["data"]
+    assert (data["train"], data["test"]) == ("a.csv", "b.csv")
+    assert yaml.safe_load(fill(parse(BASE), file_name))["data"]["source"] == "sklearn:iris"
 
 
 RECIPES = [

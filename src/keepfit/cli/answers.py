@@ -8,10 +8,16 @@ from typing import Annotated
 
 import typer
 
+from keepfit.cli.later import NOT_YET, refuse
 from keepfit.cli.output import HERE, AsJson, Quiet, Verb, Workspace, result
 
 BundlePath = Annotated[Path, typer.Argument(help="bundle folder, or a run folder that holds one", metavar="BUNDLE")]
 DataPath = Annotated[str, typer.Argument(help="file or glob of raw rows", metavar="DATA")]
+
+ReadOverrides = Annotated[
+    list[str] | None,
+    typer.Argument(help="data.read.* overrides of how the bundle reads text files", metavar="[data.read.KEY=VALUE]..."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -26,6 +32,7 @@ def predict(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="csv, parquet or jsonl; csv on stdout otherwise")
     ] = None,
+    overrides: ReadOverrides = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -33,18 +40,18 @@ def predict(
     from keepfit import api
 
     write = None if as_json and output is None else sys.stdout.write
-    counts = api.predict(bundle, data, output, write)
+    counts = api.predict(bundle, data, output, write, overrides or ())
     unseen = "".join(f"\n{times} unseen values in column {name}" for name, times in counts["unseen"].items())
     if not quiet:
         print(f"{counts['rows']} rows answered, {counts['errors']} of them with an error{unseen}", file=sys.stderr)
     result({**counts, "output": str(output.resolve()) if output else None}, as_json, "")
 
 
-def evaluate(bundle: BundlePath, data: DataPath, as_json: AsJson = False) -> None:
+def evaluate(bundle: BundlePath, data: DataPath, overrides: ReadOverrides = None, as_json: AsJson = False) -> None:
     """Metrics on labelled raw data."""
     from keepfit import api
 
-    found = api.evaluate(bundle, data)
+    found = api.evaluate(bundle, data, overrides or ())
     lines = [f"{name:20} {value:.4f}" for name, value in found["metrics"].items() if value is not None]
     lines += [f"label {seen!r} was read as {meant!r}" for seen, meant in found["label_matches"].items()]
     result(found, as_json, "\n".join([*lines, f"rows                 {found['rows']}"]))
@@ -76,13 +83,8 @@ def models(
     from keepfit import repeat
     from keepfit.core.errors import UsageError, nearest
 
-    if action in ("show", "promote", "rollback"):
-        raise UsageError(
-            "not_available",
-            f"models {action} is not available yet",
-            where=f"keepfit models {action}",
-            hint="known: list, verify",
-        )
+    if f"models {action}" in NOT_YET:
+        refuse(f"models {action}", hint="known: list, verify")
     if action not in ("list", "verify"):
         raise UsageError(
             "usage",
@@ -96,16 +98,22 @@ def models(
 
 
 def ledger(
-    run: Annotated[Path, typer.Argument(help="run folder")],
+    run: Annotated[Path, typer.Argument(help="run folder", metavar="RUN")],
+    action: Annotated[list[str] | None, typer.Argument(help="not available yet", metavar="[undo ID...]")] = None,
     where: Annotated[str | None, typer.Option(help="only entries whose rule, column or stage holds this text")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="write to csv, parquet or jsonl")] = None,
     as_json: AsJson = False,
 ) -> None:
     """What happened to every sample."""
     from keepfit import repeat
+    from keepfit.core.errors import UsageError, nearest
     from keepfit.runtime.writers import csv_lines, write
     from keepfit.store.ledger import COLUMNS
 
+    if action and action[0] == "undo":
+        refuse("ledger undo")
+    if action:
+        raise UsageError("usage", f"there is no ledger {action[0]}", hint=nearest(action[0], ["undo"]))
     found = repeat.ledger(run, where)
     rows = [[row[name] for name in COLUMNS] for row in found]
     if output is not None:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from keepfit.cli.later import refuse
 from keepfit.cli.output import AsJson, Verb, result
 
 
@@ -32,6 +33,8 @@ def serve(
     from keepfit.serve.server import serve as answer
     from keepfit.serve.settings import ServeSettings
 
+    if "@" in bundle.name and not bundle.exists():
+        refuse("serve NAME@ALIAS", hint="give a bundle folder, such as runs/NAME/latest/bundle")
     said = parse(Bundle.open(bundle).files["recipe.yaml"].decode(), origin="recipe.yaml of the bundle").serve
     variable = token_env or said.token_env
     token = os.environ.get(variable) if variable else None
@@ -54,12 +57,18 @@ def serve(
 
 
 def bench(
-    bundle: Annotated[Path, typer.Argument(help="bundle folder", metavar="BUNDLE")],
+    bundle: Annotated[Path | None, typer.Argument(help="bundle folder", metavar="BUNDLE")] = None,
+    url: Annotated[str | None, typer.Option(help="a service; not available yet")] = None,
     rows: Annotated[int, typer.Option(min=1, help="single-row questions to ask")] = 500,
     as_json: AsJson = False,
 ) -> None:
     """Latency percentiles, throughput, memory and size of a bundle, in this process."""
     from keepfit import measure
+    from keepfit.core.errors import UsageError
 
+    if url is not None:
+        refuse("bench --url", hint="keepfit bench BUNDLE measures in this process")
+    if bundle is None:
+        raise UsageError("usage", "say which bundle to measure", hint="keepfit bench BUNDLE")
     found = measure.bench(bundle, rows)
     result(found, as_json, "\n".join(f"{name:24} {value}" for name, value in found.items()))

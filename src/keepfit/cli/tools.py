@@ -7,26 +7,15 @@ from typing import Annotated
 
 import typer
 
+from keepfit.cli.later import NOT_YET, refuse
 from keepfit.cli.output import AsJson, Verb, result
-
-NOT_YET = {
-    "explain": "why the model answered so",
-    "compress": "make a bundle smaller and faster",
-    "export": "other formats of a bundle",
-    "up": "the closed loop",
-    "monitor": "drift and accuracy of records",
-    "why": "from an answer to its model and data",
-    "dashboards": "Grafana dashboards and Prometheus rules",
-    "label": "annotation in the browser",
-    "ui": "the web console",
-}
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
     for verb in (schema, parts, doctor):
         app.command(cls=Verb)(verb)
-    for name, purpose in NOT_YET.items():
+    for name, purpose in ((name, purpose) for name, purpose in NOT_YET.items() if " " not in name):
         app.command(
             name,
             help=f"Not available yet: {purpose}.",
@@ -35,26 +24,20 @@ def register(app: typer.Typer) -> None:
 
 
 def _refusal(name: str) -> Callable[[], None]:
-    def refuse() -> None:
-        from keepfit.core.errors import UsageError
+    def refused() -> None:
+        refuse(name)
 
-        raise UsageError(
-            "not_available",
-            f"keepfit {name} is not available yet",
-            where=f"keepfit {name}",
-            hint="keepfit --help lists what is",
-        )
-
-    return refuse
+    return refused
 
 
-def schema() -> None:
+def schema(as_json: AsJson = False) -> None:
     """JSON Schema of a recipe, for editors."""
     import json
 
     from keepfit.recipe.render import schema as made
 
-    print(json.dumps(made(), indent=2, ensure_ascii=False))
+    found = made()
+    result(found, as_json, "" if as_json else json.dumps(found, indent=2, ensure_ascii=False))
 
 
 def parts(

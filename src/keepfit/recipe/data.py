@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -18,13 +18,22 @@ class ReadOptions(Options):
     delimiter: str | None = Field(
         None, description="field separator of a text file; sniffed when absent", min_length=1, max_length=1
     )
-    header: bool = Field(True, description="whether the first line names the columns")
+    header: bool = Field(
+        True, description="whether the first line is a header; false where `names` are given and this is not said"
+    )
     names: list[str] | None = Field(None, description="column names, for files without a header")
     quote: str | None = Field(
         None, pattern=r"^(.|none)$", description="quote character, or none for no quoting; sniffed when absent"
     )
     missing: list[str] = Field(default_factory=list, description="more spellings of a missing value")
     encoding: str | None = Field(None, description="text encoding such as utf-8, latin-1, gb18030; sniffed when absent")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_header_beside_names(cls, given: Any) -> Any:
+        """Settled here, so that the recipe as saved says what was meant."""
+        named = isinstance(given, dict) and bool(given.get("names")) and "header" not in given
+        return {**given, "header": False} if named else given
 
 
 class SplitOptions(Options):

@@ -11,7 +11,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from keepfit.core import catalog
-from keepfit.core.errors import RecipeError, from_os_error, nearest
+from keepfit.core.errors import EnvironmentFault, RecipeError, from_os_error, nearest
+from keepfit.recipe.data import ReadOptions
 from keepfit.recipe.model import (
     MODALITIES,
     NOT_YET,
@@ -22,7 +23,7 @@ from keepfit.recipe.model import (
     unused_keys,
 )
 
-Lines = dict[tuple[str, ...], int]
+Lines = dict[tuple[str, ...], int | str]  # the line of a key, or the override that set it
 _DEEPEST, _MOST_KEYS = 20, 20_000
 
 
@@ -40,8 +41,37 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RecipeFields:
         raise RecipeError("no_recipe", "the recipe is a folder", where=str(path), hint="name the .yaml file") from None
     except OSError as error:
         raise from_os_error(error, "reading the recipe") from None
-    stem = re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).strip("-_") or "model"
-    return parse(text, overrides, origin=str(path), folder=path.resolve().parent, name=stem)
+    return parse(text, overrides, origin=str(path), folder=path.resolve().parent, name=slug(path.stem))
+
+
+def slug(text: str) -> str:
+    """A text as a recipe's name."""
+    return re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_")[:60] or "model"
+
+
+def read_options(said: Mapping[str, Any], overrides: Sequence[str] = ()) -> ReadOptions:
+    """How a bundle's rows were read, with `data.read.*` overrides. Raises RecipeError for any other key."""
+    try:
+        ReadOptions.model_validate(dict(said))
+    except ValidationError as error:
+        raise EnvironmentFault(
+            "damaged_bundle", "bundle.json cannot be read", where="bundle.json, key read", seen=str(error)[:200]
+        ) from None
+    given: dict[str, Any] = {"data": {"read": dict(said)}}
+    lines: Lines = {}
+    for override in overrides:
+        if not override.startswith("data.read.") and "=" in override:
+            raise RecipeError(
+                "unused_key",
+                "this verb reads no such key",
+                where=override,
+                hint="known: " + ", ".join(f"data.read.{name}" for name in ReadOptions.model_fields),
+            )
+        _override(given, override, lines)
+    try:
+        return ReadOptions.model_validate(given["data"]["read"])
+    except ValidationError as error:
+        raise _explained(error, given, lines, "overrides", ("data", "read")) from None
 
 
 def parse(
@@ -66,7 +96,7 @@ def parse(
         )
     given: dict[str, Any] = {"name": name, **value}
     for override in overrides:
-        _override(given, override)
+        _override(given, override, lines)
     _refuse_not_yet(given, lines, origin)
     if isinstance(given.get("model"), dict):
         given["model"] = {"use": "auto", **given["model"]}
@@ -159,7 +189,7 @@ def _value(node: yaml.Node, path: tuple[str, ...], lines: Lines, origin: str) ->
         ) from None
 
 
-def _override(given: dict[str, Any], override: str) -> None:
+def _override(given: dict[str, Any], override: str, lines: Lines) -> None:
     key, found, text = override.partition("=")
     if not found or not key:
         raise RecipeError("bad_override", "an override is key.path=value", where=override)
@@ -171,16 +201,30 @@ def _override(given: dict[str, Any], override: str) -> None:
             raise RecipeError("bad_override", f"{parent!r} holds a value, not keys", where=override)
         place = below
     try:
-        place[last] = yaml.safe_load(text) if text else ""
+        alone = len(text) < 2 and not text.isalnum() and text != "~"  # a delimiter such as | is no YAML
+        place[last] = text if alone else yaml.safe_load(text)
     except RecursionError:
         raise RecipeError("bad_override", "an override is nested too deep", where=key) from None
     except (yaml.YAMLError, ValueError, KeyError, AttributeError):
         place[last] = text
+    path = (*parents, last)
+    for replaced in [known for known in lines if known[: len(path)] == path]:
+        del lines[replaced]
+    lines[path] = override
 
 
 def _where(path: tuple[str, ...], lines: Lines, origin: str) -> str:
-    dotted = ".".join(path)
-    return f"{origin}:{lines[path]}, key {dotted}" if path in lines else f"override of {dotted}" if path else origin
+    """The override that set a key or what holds it, else its line."""
+    above = next((lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in lines), None)
+    if isinstance(above, str):
+        return above
+    return f"{origin}:{lines[path]}, key {'.'.join(path)}" if path in lines else origin
+
+
+def _where_below(path: tuple[str, ...], lines: Lines, origin: str) -> str:
+    """The last override inside a section whose keys do not fit together, else the section."""
+    inside = [said for known, said in lines.items() if isinstance(said, str) and known[: len(path)] == path]
+    return inside[-1] if inside else _where(path, lines, origin)
 
 
 def _refuse_not_yet(given: Mapping[str, Any], lines: Lines, origin: str) -> None:
@@ -199,10 +243,11 @@ def _refuse_not_yet(given: Mapping[str, Any], lines: Lines, origin: str) -> None
         value: Any = given
         for key in keys:
             value = value.get(key) if isinstance(value, Mapping) else None
-        if isinstance(value, str) and value in values:
-            raise RecipeError(
-                "not_available", f"{dotted}: {value} is not available yet", where=_where(keys, lines, origin)
-            )
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, str) and one in values:
+                raise RecipeError(
+                    "not_available", f"{dotted}: {one} is not available yet", where=_where(keys, lines, origin)
+                )
 
 
 def _refuse_unused(recipe: RecipeFields, given: Mapping[str, Any], lines: Lines, origin: str) -> None:
@@ -220,17 +265,20 @@ def _refuse_unused(recipe: RecipeFields, given: Mapping[str, Any], lines: Lines,
             )
 
 
-def _explained(error: ValidationError, given: Mapping[str, Any], lines: Lines, origin: str) -> RecipeError:
+def _explained(
+    error: ValidationError, given: Mapping[str, Any], lines: Lines, origin: str, above: tuple[str, ...] = ()
+) -> RecipeError:
     problems = error.errors(include_url=False)
     first = min(problems, key=lambda p: p["type"] != "extra_forbidden")
     learner = (given.get("model") or {}).get("use", "auto") if isinstance(given.get("model"), dict) else "auto"
-    path = tuple(
+    path = above + tuple(
         str(part)
         for place, part in enumerate(first["loc"])
         if not (place == 1 and first["loc"][0] == "model" and part == learner)
     )
     known = path if path in lines else path[:-1]
-    where = _where(known or path, lines, origin) if path else origin
+    look = _where_below if first["type"] == "value_error" else _where
+    where = look(known or path, lines, origin) if path else origin
     if first["type"] == "extra_forbidden":
         fields = _fields_at(path[:-1], str(learner))
         return RecipeError(

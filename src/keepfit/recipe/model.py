@@ -30,6 +30,8 @@ NOT_YET_VALUES = {
     "modality": {"text"},
     "model.use": {"tfidf"},
     "data.balance": {"oversample", "undersample", "smote"},
+    "evaluate.primary": {"map50", "map50_95", "perplexity"},
+    "evaluate.metrics": {"map50", "map50_95", "perplexity"},
 }
 
 

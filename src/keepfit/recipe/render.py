@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from keepfit.recipe.model import RecipeFields, recipe_class, unused_keys
+from keepfit.runtime.sources import expand
+
+Rename = Callable[[str], str]
 
 _PASSWORD = re.compile(r"(://[^:/@\s]+:)[^@/\s]+@")
 
 
-def fill(recipe: RecipeFields) -> str:
-    """YAML of every key that the plan reads, defaults included; passwords in URLs are redacted, `${NAME}` stays."""
-    values = values_read(recipe)
+def fill(recipe: RecipeFields, rename: Rename | None = None) -> str:
+    """YAML of every key that the plan reads, defaults included; passwords in URLs are redacted, `${NAME}` stays.
+
+    `rename` says how a source is spelled.
+    """
+    values = values_read(recipe, rename)
     return _PASSWORD.sub(r"\1***@", yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110))
 
 
-def values_read(recipe: RecipeFields) -> dict[str, Any]:
+def values_read(recipe: RecipeFields, rename: Rename | None = None) -> dict[str, Any]:
     """The recipe as JSON, less absent values and keys that nothing reads."""
     values: dict[str, Any] = _pruned(recipe.model_dump(mode="json"))
     for dotted in unused_keys(recipe):
@@ -27,7 +36,42 @@ def values_read(recipe: RecipeFields) -> dict[str, Any]:
         for parent in parents:
             place = place.get(parent, {})
         place.pop(last, None)
+    for key in {"source", "train", "validation", "test"} & set(values["data"]):
+        if rename is not None and not _is_named(values["data"][key]):
+            values["data"][key] = rename(values["data"][key])
     return values
+
+
+def _is_named(source: str) -> bool:
+    """A source that is no path."""
+    return source.startswith("sklearn:") or "://" in source
+
+
+def file_name(source: str) -> str:
+    """A source without its folder: what may leave the house, and is the same wherever the data lies."""
+    return Path(source).name
+
+
+def seen_from(home: Path, goal: Path) -> Rename:
+    """Sources that were relative to `home`, spelled so that they are found from `goal`; absolute on another root."""
+
+    def rename(source: str) -> str:
+        absolute = Path(expand(source)).is_absolute()
+        if "${" in source and absolute:
+            return source
+        whole, base = os.path.normpath(home.resolve() / source), str(goal.resolve())
+        try:
+            apart = len(Path(os.path.commonpath([whole, base])).parts) == 1
+        except ValueError:  # other drives
+            apart = True
+        return whole if apart else os.path.relpath(whole, base)
+
+    return rename
+
+
+def quoted(text: str) -> str:
+    """A text as a YAML scalar on one line, whatever is in it."""
+    return str(yaml.safe_dump(text, default_style='"', allow_unicode=True, width=2**30)).rstrip("\n")
 
 
 def _pruned(value: Any) -> Any:

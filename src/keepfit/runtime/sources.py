@@ -51,13 +51,14 @@ LONGEST_LINE = 16_000_000
 
 @dataclass(frozen=True)
 class Read:
-    """How text files are read; None is sniffed."""
+    """How text files are read; None is sniffed. `spare` is one of `names` that a file may leave out, such as the target."""
 
     delimiter: str | None = None
     header: bool = True
     names: tuple[str, ...] | None = None
     quote: str | None = None
     encoding: str | None = None
+    spare: str | None = None
 
 
 @dataclass
@@ -309,7 +310,7 @@ def _sniff(head: str, read: Read) -> str:
 
 
 def _top(plain: Path, delimiter: str, read: Read, path: Path) -> tuple[list[str], int]:
-    """The cells of the first record (none where the names are said), and how many blank lines stand above it."""
+    """The cells of the first record (none where all names are said), and how many blank lines stand above it."""
     import csv
 
     quoting: Literal[0, 3] = csv.QUOTE_NONE if read.quote == "none" else csv.QUOTE_MINIMAL
@@ -319,7 +320,7 @@ def _top(plain: Path, delimiter: str, read: Read, path: Path) -> tuple[list[str]
         blank, line = 0, next(lines, "")
         while line and not line.strip():
             blank, line = blank + 1, next(lines, "")
-        if read.names:
+        if read.names and read.spare is None:
             return [], blank
         try:
             whole = itertools.chain([line], lines)
@@ -345,7 +346,10 @@ def _bounded_lines(file: IO[str], path: Path) -> Iterator[str]:
 
 def _names(first: Sequence[str], read: Read, path: Path) -> list[str]:
     if read.names:
-        return list(read.names)
+        names = list(read.names)
+        if read.spare in names and len(first) == len(names) - 1:
+            names.remove(read.spare)
+        return names
     if not read.header:
         return [f"column_{place}" for place in range(len(first))]
     names = [name.strip() or f"column_{place}" for place, name in enumerate(first)]

@@ -127,7 +127,11 @@ def _predict(bundle: Bundle) -> dict[str, Any]:
     }
     if bundle.modality == "image":
         operation["requestBody"]["content"]["multipart/form-data"] = {
-            "schema": {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
+            "schema": {
+                "type": "object",
+                "required": ["file"],
+                "properties": {"file": {"type": "string", "format": "binary"}},
+            }
         }
     for status, what in _FAILURES.items():
         operation["responses"][status] = {

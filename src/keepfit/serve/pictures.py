@@ -67,7 +67,11 @@ def from_tensors(given: dict[str, Given]) -> Table:
     """The one input `image` as rows. Raises DataError for anything else."""
     if set(given) != {COLUMN}:
         raise DataError(
-            "input_unknown", f"the model has one input, {COLUMN!r}", where="inputs", seen=", ".join(given)[:80], hint=_HINT
+            "input_unknown",
+            f"the model has one input, {COLUMN!r}",
+            where="inputs",
+            seen=", ".join(given)[:80],
+            hint=_HINT,
         )
     tensor = given[COLUMN]
     if tensor.datatype == "BYTES":
@@ -103,7 +107,11 @@ def _pixels(tensor: Given) -> list[bytes]:
         shape = list(tensor.shape)  # [n, h, w] of grey pictures
     if len(shape) not in (3, 4) or 0 in shape:
         raise DataError(
-            "tensor_shape", "the shape must be [n, height, width, channels]", where=COLUMN, seen=str(tensor.shape)[:60], hint=_HINT
+            "tensor_shape",
+            "the shape must be [n, height, width, channels]",
+            where=COLUMN,
+            seen=str(tensor.shape)[:60],
+            hint=_HINT,
         )
     if tensor.raw is not None:
         values: Any = np.frombuffer(tensor.raw, np.uint8)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from keepfit.core.errors import DataError, missing_extra, nearest
-from keepfit.recipe.data import DataOptions
+from keepfit.recipe.data import DataOptions, ReadOptions
 from keepfit.runtime import sources
 from keepfit.runtime.table import Column, Table, concat, text_column
 from keepfit.stages.results import as_json, pack_table
@@ -87,16 +87,7 @@ def _tables(
     elif source.startswith("sklearn:"):
         yield source, from_sklearn(source.removeprefix("sklearn:"), section.target)
     else:
-        said = section.read
-        read = sources.Read(
-            said.delimiter,
-            said.header and not said.names,
-            tuple(said.names) if said.names else None,
-            said.quote,
-            said.encoding,
-        )
-        if said.names and said.header and "header" in said.model_fields_set:
-            read = sources.Read(said.delimiter, True, tuple(said.names), said.quote, said.encoding)
+        read = reading(section.read)
         for path in sources.files_of(source, folder):
             used[path.name] += 1
             name = path.name if used[path.name] == 1 else f"{path.name}~{used[path.name]}"  # the same name elsewhere
@@ -104,6 +95,12 @@ def _tables(
             parts = list(sources.chunks(path, read, bad))
             rejects.lines += [(name, line, reason, raw) for _, line, reason, raw in bad.lines]
             yield name, concat(parts)
+
+
+def reading(said: ReadOptions, spare: str | None = None) -> sources.Read:
+    """How the sources read text files; `spare` is a named column that a file may leave out."""
+    names = tuple(said.names) if said.names else None
+    return sources.Read(said.delimiter, said.header, names, said.quote, said.encoding, spare)
 
 
 def _named(table: Table, source: str, section: DataOptions) -> Table:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from keepfit.core import digest
 from keepfit.core.errors import GateError
+from keepfit.recipe.data import ReadOptions
 from keepfit.recipe.outcome import PackageOptions
 from keepfit.runtime.arrays import unpack
 from keepfit.runtime.bundle import FORMAT
@@ -23,7 +24,7 @@ from keepfit.stages.train import probe_of
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import Task
 
-VERSION = 1
+VERSION = 3
 LIBRARIES = ("numpy", "onnxruntime", "onnx", "duckdb")
 OF_TABLES = ("scikit-learn", "lightgbm")
 OF_NETWORKS = ("torch",)
@@ -39,6 +40,8 @@ def package(
     parted: Files,
     cleaned: Files,
     trained: Files,
+    *,
+    read: ReadOptions | None = None,
 ) -> Files:
     """The files of the bundle, SHA256SUMS included. Raises GateError when parity fails."""
     table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
@@ -57,6 +60,7 @@ def package(
     manifest = {
         **_schema(used, rules),
         **task_json_parts(task_json(task)),
+        **_read(read, table.names),
         "format": FORMAT,
         "name": name,
         "modality": "image" if rules[0].kind == "image" else "tabular",
@@ -92,6 +96,14 @@ def _versions(rules: list[ColumnRule], tried: list[str]) -> dict[str, str]:
     pictures = rules[0].kind == "image"
     more = ("pillow", *OF_NETWORKS) if pictures else OF_TABLES + (OF_NETWORKS if "mlp" in tried else ())
     return {library: version(library) for library in (*LIBRARIES, *more)}
+
+
+def _read(said: ReadOptions | None, names: list[str]) -> dict[str, Any]:
+    """How the rows were read, where that was said: what `predict` and `evaluate` begin with."""
+    found = said.model_dump(exclude_defaults=True) if said is not None else {}
+    if found.get("header") is False:
+        found["names"] = names
+    return {"read": {"header": True, **found}} if found else {}
 
 
 def _scale(train: Table, task: Task) -> float:

@@ -156,9 +156,11 @@ def _bare(text: str) -> str:
     return text.strip().removesuffix(".").strip()
 
 
-def matched_truth(labels: Column, task: Task) -> tuple[NDArray[Any], dict[str, str], NDArray[np.bool_]]:
-    """Answers [n], the spellings of classes that were matched, and a mask [n] of rows that have a label."""
-    known = ~missing_target(labels, frozenset())
+def matched_truth(
+    labels: Column, task: Task, missing: frozenset[str] = frozenset()
+) -> tuple[NDArray[Any], dict[str, str], NDArray[np.bool_]]:
+    """Answers [n], the spellings of classes that were matched, and a mask [n] of rows that have a label; `missing` are more spellings of none."""
+    known = ~missing_target(labels, missing)
     if task.kind == "regression":
         values = truth_of(labels, task)
         return values, {}, known & ~np.isnan(values)

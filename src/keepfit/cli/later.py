@@ -1,0 +1,30 @@
+"""What the command line knows and this version does not do yet: one table, refused by name."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+NOT_YET = {
+    "explain": "why the model answered so",
+    "compress": "make a bundle smaller and faster",
+    "export": "other formats of a bundle",
+    "up": "the closed loop",
+    "monitor": "drift and accuracy of records",
+    "why": "from an answer to its model and data",
+    "dashboards": "Grafana dashboards and Prometheus rules",
+    "label": "annotation in the browser",
+    "ui": "the web console",
+    "ledger undo": "take decisions back for the next run",
+    "bench --url": "measure a service from outside",
+    "serve NAME@ALIAS": "serve a registered model",
+    "models show": "one registered model",
+    "models promote": "move an alias to another version",
+    "models rollback": "move an alias back",
+}
+
+
+def refuse(name: str, hint: str = "keepfit --help lists what is") -> NoReturn:
+    """Raise UsageError `not_available` for a key of the table."""
+    from keepfit.core.errors import UsageError
+
+    raise UsageError("not_available", f"keepfit {name} is not available yet: {NOT_YET[name]}", hint=hint)
