@@ -13,6 +13,9 @@ from keepfit.runtime.opening import Predictor
 from keepfit.runtime.table import Table, from_frame
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from keepfit.engine.plan import Plan
     from keepfit.engine.run import Run
     from keepfit.runtime.answers import Answers
@@ -135,7 +138,7 @@ def _blanked(table: Table, missing: frozenset[str]) -> Table:
 
     def blank(column: NDArray[np.object_]) -> NDArray[np.object_]:
         bad = [text is not None and text.strip().lower() in missing for text in column]
-        return np.where(np.array(bad, bool), None, column)  # type: ignore[call-overload, no-any-return]
+        return np.array([None if gone else text for text, gone in zip(column, bad, strict=True)], object)
 
     return Table({name: blank(column) for name, column in table.columns.items()}, table.ids)
 

@@ -132,6 +132,30 @@ def test_pairs_that_help_no_more_end_after_the_first_fold():
     assert len(said) == 2 and len(found.trials) + len(found.ended) == 2
 
 
+def test_a_trial_that_ended_is_in_the_leaderboard_and_in_the_events(tmp_path, monkeypatch):
+    all_of_them = auto.candidates
+    monkeypatch.setattr(auto, "_NO_BETTER", 0.0)
+    monkeypatch.setattr(auto, "candidates", lambda rows, preset: all_of_them(rows, preset)[:2])
+    (tmp_path / "r.yaml").write_text(
+        "version: 1\ndata: {source: 'sklearn:iris', target: target}\npreset: fast\nbudget: {time: 20s}\n"
+    )
+    events = []
+    run = kf.run(tmp_path / "r.yaml", workspace=tmp_path, emit=events.append, until="evaluate")
+    board = {row["name"]: row for row in json_of(run.files["evaluate"], "leaderboard.json")}
+    why = "stopped early: no better on the first fold"
+    assert board["gbdt_pairs"]["note"] == why and board["gbdt_pairs"]["validation"] is None
+    assert [event.data["why"] for event in events if event.what == "ended"] == [why]
+
+
+def test_a_candidate_that_runs_out_of_time_gives_no_scores_unless_it_is_the_first():
+    features = np.random.default_rng(0).normal(size=(120, 2)).astype(np.float32)
+    pool = Fold(features, (features[:, 0] > 0).astype(int), np.ones(120))
+    settings = Settings(2, 0, 1, [0, 1], [0, 1], extra={"late": lambda: True})
+    one = auto.Candidate("linear", linear.fit, LinearParams.model_validate({}))
+    assert isinstance(auto._crossed(one, pool, settings), auto.Trial)
+    assert auto._crossed(one, pool, settings, may_end=True).why == "stopped early: the time budget"
+
+
 @pytest.mark.parametrize(("most", "copies"), [(10**9, [5, 5]), (0, [1, 1])])
 def test_copies_are_grown_in_turn_while_the_network_is_small(most, copies, monkeypatch):
     monkeypatch.setattr(auto, "_FILE_BYTES", most)

@@ -27,7 +27,7 @@ def gather(plan: Plan, files: dict[str, Files]) -> ReportFacts:
     return ReportFacts(
         name=plan.recipe.name,
         task=task,
-        modality="tabular",
+        modality=plan.recipe.modality,
         recipe=plan.text,
         metrics={"validation": metrics["validation"], "test": metrics["test"]},
         primary=metrics["primary"],
@@ -37,12 +37,15 @@ def gather(plan: Plan, files: dict[str, Files]) -> ReportFacts:
         splits={name: part.count(name) for name in PARTS},
         target_summary=_target(files, task),
         ledger=_ledger(entries),
-        rows_in=len(part) + len(ledger_of(files["ingest"])),
+        rows_in=len(part) + sum(entry.action == "dropped" for entry in ledger_of(files["ingest"])),
         rows_kept=sum(1 for name in part if name),
         leaderboard=json_of(files["evaluate"], "leaderboard.json"),
         importance=json_of(files["explain"], "importance.json"),
         notes=_notes(metrics, trained),
         stages=[],
+        epochs=trained.get("epochs", []),
+        sheets=_sheets(files),
+        mistakes=json_of(files["evaluate"], "mistakes.json") if "mistakes.json" in files["evaluate"] else [],
         model={
             "learner": trained["chosen"],
             "size_bytes": trained["onnx_bytes"],
@@ -51,6 +54,11 @@ def gather(plan: Plan, files: dict[str, Files]) -> ReportFacts:
         },
         lineage={},
     )
+
+
+def _sheets(files: dict[str, Files]) -> dict[str, bytes]:
+    found = {"augmented": files["train"].get("pictures/augmented.png"), "mistakes": files["evaluate"].get("mistakes.png")}
+    return {name: sheet for name, sheet in found.items() if sheet is not None}
 
 
 def _target(files: dict[str, Files], task: Task) -> dict[str, float]:

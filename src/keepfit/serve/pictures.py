@@ -102,7 +102,7 @@ def _files(tensor: Given) -> list[bytes]:
 
 
 def _pixels(tensor: Given) -> list[bytes]:
-    shape = [1, *tensor.shape] if len(tensor.shape) in (2, 3) and tensor.shape[-1:] != [0] else list(tensor.shape)
+    shape = [1, *tensor.shape] if len(tensor.shape) in (2, 3) else list(tensor.shape)
     if len(tensor.shape) == 3 and tensor.shape[2] not in (1, 3, 4):
         shape = list(tensor.shape)  # [n, h, w] of grey pictures
     if len(shape) not in (3, 4) or 0 in shape:

@@ -14,6 +14,7 @@ from keepfit.runtime.opening import Predictor, predictor_from
 from keepfit.runtime.table import Table
 from keepfit.runtime.writers import parquet_bytes
 from keepfit.stages.evaluation import evaluation
+from keepfit.stages.picture_report import mistakes
 from keepfit.stages.results import as_json, json_of, label_text, table_of, task_of, truth_of, unpack_table
 from keepfit.store.artifacts import Files
 from keepfit.tasks.metrics import METRICS, default_primary, score
@@ -71,7 +72,9 @@ def evaluate(
         "unseen": unseen,
         "unanswered": int((~good).sum()),
     }
+    shown = mistakes(test.take(good), truth[good], scores[good], task) if "pictures.json" in ingested else {}
     return {
+        **shown,
         "evaluation.json": as_json(_plain(found)),
         "metrics.json": as_json(_plain(facts)),
         "leaderboard.json": as_json(_plain(board)),

@@ -39,6 +39,9 @@ class ReportFacts:
     notes: list[str] = field(default_factory=list)
     stages: list[dict[str, Any]] = field(default_factory=list)
     model: dict[str, Any] = field(default_factory=dict)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    sheets: dict[str, bytes] = field(default_factory=dict)
+    mistakes: list[dict[str, str]] = field(default_factory=list)
     lineage: dict[str, Any] = field(default_factory=dict)
 
 
@@ -52,7 +55,10 @@ def report_html(facts: ReportFacts) -> str:
 def write_plots(facts: ReportFacts, folder: Path) -> list[Path]:
     """Every picture of the report as a PNG file in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    return [plots.png(picture, folder / f"{picture.name}.png") for picture in pictures(facts)]
+    drawn = [plots.png(picture, folder / f"{picture.name}.png") for picture in pictures(facts)]
+    for name, sheet in facts.sheets.items():
+        (folder / f"{name}.png").write_bytes(sheet)
+    return [*drawn, *(folder / f"{name}.png" for name in facts.sheets)]
 
 
 def pictures(facts: ReportFacts) -> list[Picture]:
@@ -62,6 +68,8 @@ def pictures(facts: ReportFacts) -> list[Picture]:
         found.append(_leaderboard(facts))
     if facts.validation_curve and facts.validation_curve["validation"]:
         found.append(plots.training_curve(facts.validation_curve))
+    if facts.epochs and "accuracy" in facts.epochs[0]:
+        found.append(plots.epochs(facts.epochs))
     return found
 
 

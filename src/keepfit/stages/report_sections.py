@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from keepfit.stages import plots
+from keepfit.stages import picture_report, plots
 from keepfit.stages.card import limits, rate
 from keepfit.stages.plots import Picture
 from keepfit.tasks import wording
@@ -201,10 +201,29 @@ def _errs(facts: ReportFacts, figures: dict[str, str]) -> str:
     )
     return (
         _side_by_side(figures, "confusion")
+        + _mistakes(facts)
         + _bullets(_confusions(facts))
         + table("Per class", headers, rows, numbers=(1, 2, 3, 4, 5))
         + notes
     )
+
+
+def _mistakes(facts: ReportFacts) -> str:
+    """The surest mistakes on pictures, with the name of each file."""
+    if "mistakes" not in facts.sheets:
+        return ""
+    words = "The test pictures on which it was most wrong, in reading order."
+    drawn = picture_report.figure("mistakes", facts.sheets["mistakes"], "Surest mistakes", words)
+    rows = [[place + 1, row["name"], row["said"]] for place, row in enumerate(facts.mistakes)]
+    return f'<div class="figures">{drawn}</div>' + table("Surest mistakes", ["", "picture", "what happened"], rows)
+
+
+def _augmented(facts: ReportFacts) -> str:
+    if "augmented" not in facts.sheets:
+        return ""
+    words = "Training pictures as they are (first of each four) and as three epochs showed them."
+    drawn = picture_report.figure("augmented", facts.sheets["augmented"], "Augmentation", words)
+    return f'<div class="figures">{drawn}</div>'
 
 
 def _confusions(facts: ReportFacts) -> list[str]:
@@ -275,6 +294,8 @@ def _group(facts: ReportFacts, column: dict[str, Any], drawn: str) -> str:
 
 
 def _looks(facts: ReportFacts, figures: dict[str, str]) -> str:
+    if facts.modality == "image":
+        return _words("A picture is one input: there are no columns to shuffle.")
     if not facts.importance:
         return _words("Importance was not measured in this run.")
     best = [row["name"] for row in facts.importance if row["drop"] > 0][:_COLUMNS_NAMED]
@@ -304,7 +325,7 @@ def _data(facts: ReportFacts, figures: dict[str, str]) -> str:
         text += "<p>Every single one is in <code>ledger.parquet</code>.</p>"
     else:
         text += _words("Nothing was dropped or changed.")
-    text += _side_by_side(figures, "splits", "target", "missing")
+    text += _side_by_side(figures, "splits", "target", "missing") + _augmented(facts)
     if facts.target_summary and "target" not in figures:
         values = [[key, number(value)] for key, value in facts.target_summary.items()]
         text += table("The target", ["at", "value"], values, numbers=(1,))
@@ -327,7 +348,7 @@ def _data(facts: ReportFacts, figures: dict[str, str]) -> str:
 
 def _models(facts: ReportFacts, figures: dict[str, str]) -> str:
     if not facts.leaderboard:
-        return _words("One model was trained; nothing was compared.") + _side_by_side(figures, "training_curve")
+        return _words("One model was trained; nothing was compared.") + _side_by_side(figures, "training_curve", "epochs")
     rows = [
         [
             row["name"],
@@ -341,7 +362,7 @@ def _models(facts: ReportFacts, figures: dict[str, str]) -> str:
     chosen = [bool(row["chosen"]) for row in facts.leaderboard]
     headers = ["model", f"{title(facts.primary)} (validation)", "time", "", "note"]
     return table("Leaderboard", headers, rows, numbers=(1, 2), marked=chosen) + _side_by_side(
-        figures, "leaderboard", "training_curve"
+        figures, "leaderboard", "training_curve", "epochs"
     )
 
 

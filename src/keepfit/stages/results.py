@@ -159,7 +159,10 @@ def _bare(text: str) -> str:
 def matched_truth(
     labels: Column, task: Task, missing: frozenset[str] = frozenset()
 ) -> tuple[NDArray[Any], dict[str, str], NDArray[np.bool_]]:
-    """Answers [n], the spellings of classes that were matched, and a mask [n] of rows that have a label; `missing` are more spellings of none."""
+    """Answers [n], the spellings of classes that were matched, and a mask [n] of rows that have a label.
+
+    `missing` are more spellings of a label that is not there.
+    """
     known = ~missing_target(labels, missing)
     if task.kind == "regression":
         values = truth_of(labels, task)

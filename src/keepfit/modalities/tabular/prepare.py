@@ -126,7 +126,8 @@ def _codes(keys: Column, categories: list[str]) -> NDArray[np.int64]:
 
 def _for_networks(features: list[dict[str, Any]], starts: NDArray[np.int64]) -> tuple[list[int], list[tuple[int, int]]]:
     """The linear block without one-hot columns, and the columns of category numbers."""
-    dense, codes = [], []
+    dense: list[int] = []
+    codes: list[tuple[int, int]] = []
     for feature, start in zip(features, starts, strict=False):
         if feature["op"] != "lookup" and feature["block"] == "linear":
             dense += range(int(start), int(start) + len(feature["names"]))

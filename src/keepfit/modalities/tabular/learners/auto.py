@@ -182,10 +182,16 @@ def _tried(
             continue
         own, begun = candidate.settings(timed), time.monotonic()
         plain = next((t for t in found if isinstance(t, Trial) and _is_plain(t.candidate, candidate)), None)
-        found.append(_held_out(candidate, train, valid, own) if pool is None else _crossed(candidate, pool, own, plain))
-        seconds = {"name": candidate.name, "seconds": round(time.monotonic() - begun, 2)}
-        last = found[-1]
-        limits.say("tried", seconds if isinstance(last, Trial) else {**seconds, "why": last.why})
+        found.append(
+            _held_out(candidate, train, valid, own)
+            if pool is None
+            else _crossed(candidate, pool, own, plain, may_end=bool(found))
+        )
+        last, seconds = found[-1], {"seconds": round(time.monotonic() - begun, 2)}
+        if isinstance(last, Ended):
+            limits.say("ended", {"name": candidate.name, "why": last.why, **seconds})
+        else:
+            limits.say("tried", {"name": candidate.name, **seconds})
     return found
 
 
@@ -208,16 +214,19 @@ def _held_out(candidate: Candidate, train: Fold, valid: Fold, settings: Settings
     )
 
 
-def _crossed(candidate: Candidate, pool: Fold, settings: Settings, plain: Trial | None) -> Trial | Ended:
+def _crossed(
+    candidate: Candidate, pool: Fold, settings: Settings, plain: Trial | None = None, may_end: bool = False
+) -> Trial | Ended:
     """Scores of every row by a model that has not seen it, nor have the target means that either was given.
 
-    With `plain`, the trial without derived pairs, this one ends after the first fold where it is no better. The pairs
+    With `plain`, the trial without derived pairs, this one ends after the first fold where it is no better; with
+    `may_end` also where time is up. The pairs
     themselves were chosen on all training rows: choosing them again in each fold would cost as much as a trial.
     """
     start = time.monotonic()
     folds = folds_of(pool.truth, settings.classes, settings.seed)
     scores = np.zeros((len(pool.truth), max(settings.classes, 1)))
-    rounds, curve, size = [], None, 0
+    rounds, curve, size, late = [], None, 0, settings.extra.get("late", lambda: False)
     for fold in range(_FOLDS):
         inside = folds == fold
         if not inside.any():
@@ -233,6 +242,8 @@ def _crossed(candidate: Candidate, pool: Fold, settings: Settings, plain: Trial 
             without, own = (loss(s[inside], held.truth, settings.classes) for s in (plain.scores, scores))
             if own > _NO_BETTER * without:
                 return Ended(candidate, "stopped early: no better on the first fold")
+        if may_end and fold < _FOLDS - 1 and late():
+            return Ended(candidate, "stopped early: the time budget")
     return Trial(candidate, scores, time.monotonic() - start, int(np.mean(rounds)) if rounds else None, curve, size)
 
 

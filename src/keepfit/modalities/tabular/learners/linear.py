@@ -15,6 +15,7 @@ from keepfit.modalities.tabular.options import LinearParams
 def fit(params: LinearParams, train: Fold, valid: Fold | None, settings: Settings) -> Member:
     """L2-penalized fit; `valid` is not used. Coefficients are kept as JSON."""
     from sklearn.linear_model import LogisticRegression, Ridge
+    from threadpoolctl import threadpool_limits
 
     columns = settings.linear or [0]
     matrix = np.nan_to_num(train.features[:, columns].astype(np.float64))
@@ -22,7 +23,8 @@ def fit(params: LinearParams, train: Fold, valid: Fold | None, settings: Setting
         model: Any = LogisticRegression(C=params.c, max_iter=400, random_state=settings.seed)
     else:
         model = Ridge(alpha=1.0 / params.c, random_state=settings.seed)
-    model.fit(matrix, train.truth, sample_weight=train.weights)
+    with threadpool_limits(settings.threads):  # on a busy machine threads of BLAS wait for each other
+        model.fit(matrix, train.truth, sample_weight=train.weights)
     weight = np.atleast_2d(model.coef_).T.astype(np.float32)
     bias = np.atleast_1d(model.intercept_).astype(np.float32)
     if settings.classes:
