@@ -39,6 +39,8 @@ BROAD = {  # where a broad except may stand, and why
     "serve/server.py": "the border of the service: whatever happens is one answer, never a dropped connection",
     "core/atomic.py": "removes the scratch file or folder and raises again",
     "engine/run.py": "marks the run as failed and raises again",
+    "modalities/image/hugging_face.py": "transformers raises its own and others' classes for a damaged model folder",
+    "modalities/image/weights.py": "torch raises the classes of pickle, which nothing here imports, for a damaged file",
 }
 ERRORS = {node.name for node in TREES["core/errors.py"].body if isinstance(node, ast.ClassDef)}
 TERSE = ("runtime/network.py:", "runtime/preparation.py:")  # what is wrong inside a model: Bundle says where it lies
@@ -82,7 +84,12 @@ def test_names_say_something():
 
 def test_nothing_global_evaluated_or_unpickled():
     assert [name for name, _ in nodes(ast.Global)] == []
-    calls = [(name, ast.unparse(node.func)) for name, node in nodes(ast.Call)]
+    calls = [
+        (name, ast.unparse(node.func))
+        for name, node in nodes(ast.Call)
+        # With weights_only torch builds tensors and runs nothing that a file brings along.
+        if ast.unparse(node.func) != "torch.load" or "weights_only=True" not in map(ast.unparse, node.keywords)
+    ]
     bad = {"eval", "exec", "__import__", "torch.load", "compile", "os.system"}
     assert [c for c in calls if c[1] in bad] == [] and len(calls) > 3000
     imported = {alias.name.partition(".")[0] for _, node in nodes(ast.Import) for alias in node.names}

