@@ -30,12 +30,40 @@ class Model:
         self.bundle, self._predictor = bundle, predictor
 
     def predict(self, frame: Any) -> Answers:
-        """Answers for a pandas or polars frame, a mapping of columns or a list of row mappings, in order."""
+        """Answers for a pandas or polars frame, a mapping of columns or a list of row mappings, in order.
+
+        For pictures: a list of paths, bytes of files, or arrays [h, w] or [h, w, 3] of 0..255.
+        """
+        if self.bundle.modality == "image":
+            return self._predictor.predict(_pictures(frame))
         return self._predictor.predict(from_frame(frame))
+
+    def answer(self, table: Table) -> Answers:
+        """Answers for a table as sources give it."""
+        return self._predictor.predict(table)
 
     def check_rows(self, rows: Sequence[Any]) -> Table:
         """JSON objects as a table, strictly checked. Raises DataError."""
         return self._predictor.check_rows(rows)
+
+
+def _pictures(given: Any) -> Table:
+    """A table of pictures from a sequence of paths, bytes or arrays."""
+    import numpy as np
+
+    from keepfit.core.errors import from_os_error
+    from keepfit.runtime.picture_predictor import COLUMN
+    from keepfit.runtime.pictures import encode_array
+
+    column = np.empty(len(given), object)
+    for place, one in enumerate(given):
+        try:
+            column[place] = Path(one).read_bytes() if isinstance(one, str | Path) else one
+        except OSError as error:
+            raise from_os_error(error, "reading a picture") from None
+        if not isinstance(column[place], bytes):
+            column[place] = encode_array(one)
+    return Table({COLUMN: column})
 
 
 def load(path: str | Path) -> Model:
@@ -120,12 +148,17 @@ def tables_of(data: str | Path, read: Any = None) -> Iterator[Table]:
 
 def _tables(bundle: Bundle, data: str | Path, overrides: Sequence[str]) -> tuple[Iterator[Table], frozenset[str]]:
     """The rows of a source, read as the training rows were unless `data.read.*` overrides; spellings of missing labels."""
-    if not bundle.read and not overrides:
+    if not bundle.read and not overrides and bundle.modality != "image":
         return tables_of(data), frozenset()
     from keepfit.recipe.load import read_options
     from keepfit.stages.ingest import reading
 
     said = read_options(bundle.read, overrides)
+    if bundle.modality == "image":
+        from keepfit.stages.pictures import tables as picture_tables
+
+        column = bundle.manifest.get("image_column")
+        return picture_tables(str(data), column, bundle.target, reading(said)), frozenset()
     missing = frozenset(text.strip().lower() for text in said.missing)
     tables = tables_of(data, reading(said, spare=bundle.target))
     more = missing - {text.strip().lower() for text in bundle.read.get("missing", [])}
@@ -157,13 +190,14 @@ def predict(
 
     model = load(bundle)
     labels = [class_name(label) for label in model.bundle.classes]
-    names = ["prediction", *[f"probability_{label}" for label in labels], "error"]
+    pictures = model.bundle.modality == "image"
+    names = ["prediction", *[f"probability_{label}" for label in labels], "error", *(["file"] if pictures else [])]
     counts: dict[str, Any] = {"rows": 0, "errors": 0, "unseen": {}}
     tables, _ = _tables(model.bundle, data, overrides)
 
     def rows() -> Iterator[list[Any]]:
         for table in tables:
-            answers = model.predict(table)
+            answers = model.answer(table)
             counts["rows"] += len(answers)
             for column, times in answers.unseen.items():
                 counts["unseen"][column] = counts["unseen"].get(column, 0) + times
@@ -174,10 +208,15 @@ def predict(
                     if answers.probabilities is None
                     else [None if error else float(p) for p in answers.probabilities[place]]
                 )
-                yield [label, *shares, error]
+                yield [label, *shares, error, *([str(table.ids[place])] if pictures else [])]
 
     if output is not None:
-        write_file(Path(output), names, [_kind(model.bundle.classes), *["DOUBLE"] * len(labels), "VARCHAR"], rows())
+        write_file(
+            Path(output),
+            names,
+            [_kind(model.bundle.classes), *["DOUBLE"] * len(labels), *["VARCHAR"] * (1 + pictures)],
+            rows(),
+        )
     else:
         for line in csv_lines(names, rows()):
             (write or (lambda text: None))(line)
@@ -221,7 +260,7 @@ def evaluate(bundle: str | Path, data: str | Path, overrides: Sequence[str] = ()
                 seen=", ".join(table.names)[:300],
                 hint=nearest(task.target, table.names),
             )
-        answers.append(model.predict(table))
+        answers.append(model.answer(table))
         truths.append(table.columns[task.target])
     labels = np.concatenate(truths)
     truth, matches, known = matched_truth(labels, task, missing)

@@ -97,6 +97,10 @@ def _line(event: Event) -> str:
     if event.what == "metrics":
         said = ", ".join(f"{name} {value:.4f}" for name, value in data["metrics"]["test"].items() if value is not None)
         return f"{event.at:10} test {said}"
+    if event.what == "epoch":
+        said = f", accuracy {data['accuracy']:.4f}" if "accuracy" in data else ""
+        losses = f"loss {data['train_loss']:.4f}, validation {data['loss']:.4f}"
+        return f"{event.at:10} epoch {data['epoch']} of {data['of']}: {losses}{said}"
     return f"{event.at:10} {event.what} {' '.join(str(v) for v in data.values())}".rstrip()
 
 

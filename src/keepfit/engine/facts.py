@@ -57,7 +57,10 @@ def gather(plan: Plan, files: dict[str, Files]) -> ReportFacts:
 
 
 def _sheets(files: dict[str, Files]) -> dict[str, bytes]:
-    found = {"augmented": files["train"].get("pictures/augmented.png"), "mistakes": files["evaluate"].get("mistakes.png")}
+    found = {
+        "augmented": files["train"].get("pictures/augmented.png"),
+        "mistakes": files["evaluate"].get("mistakes.png"),
+    }
     return {name: sheet for name, sheet in found.items() if sheet is not None}
 
 

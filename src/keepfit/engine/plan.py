@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from keepfit.core import digest
-from keepfit.core.catalog import load, options_of
+from keepfit.core.catalog import options_of
 from keepfit.core.errors import RecipeError, nearest
 from keepfit.recipe import Recipe, fill
 from keepfit.recipe.model import learns_by_network
 from keepfit.recipe.render import values_read
 from keepfit.runtime import sources
 from keepfit.runtime.table import Table
-from keepfit.stages import clean, evaluate, explain, ingest, package, split, train
+from keepfit.stages import clean, evaluate, explain, ingest, package, pictures, split, train
 from keepfit.store.artifacts import Store
 
 STAGES = ("ingest", "split", "clean", "train", "evaluate", "explain", "package", "report")
@@ -142,12 +142,11 @@ def source_digests(recipe: Recipe, frame: Table | None) -> list[list[str]]:
     ):
         if source is None:
             continue
+        if recipe.modality == "image":
+            found.append([part, pictures.source_digest(source, data, recipe.folder)])
+            continue
         if source.startswith("sklearn:"):
             found.append([part, source, _version("scikit-learn")])
-            continue
-        if recipe.modality == "image":
-            listed: list[Path] = load("keepfit.modalities.image.read:files_of")(source, recipe.folder)
-            found += [[part, str(path), digest.of_file(path)] for path in listed]
             continue
         for path in sources.files_of(source, recipe.folder):
             found.append([part, path.name, digest.of_file(Path(path))])

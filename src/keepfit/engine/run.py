@@ -236,7 +236,9 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
     if stage == "package":
         card = facts.card(plan, files)
         metrics = json_of(files["evaluate"], "metrics.json")
-        return package.package(recipe.package, recipe.name, plan.text, card, metrics, *line, read=recipe.data.read)
+        return package.package(
+            recipe.package, recipe.name, plan.text, card, metrics, *line, read=recipe.data.read, image=recipe.data.image
+        )
     return facts.report(plan, files)
 
 

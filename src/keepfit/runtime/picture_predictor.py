@@ -24,7 +24,10 @@ _SHAPE = 'send {"image": "<base64 of a file>"} or a nested list of 0..255, heigh
 
 @dataclass(frozen=True)
 class PicturePredictor:
-    """A bundle's preparation and network for pictures. Rows are tables whose column `image` holds bytes of files."""
+    """A bundle's preparation and network for pictures. Rows are tables whose column `image` holds bytes of files.
+
+    Text in place of bytes is the reason why there are none.
+    """
 
     preparation: PicturePreparation
     network: Network
@@ -54,11 +57,13 @@ class PicturePredictor:
         width = max(len(self.classes), 1)
         return (np.concatenate(found) if found else np.zeros((0, width), np.float32)), errors, {}
 
-    def _sized(self, picture: bytes | None, errors: list[str], row: int) -> NDArray[np.uint8]:
+    def _sized(self, picture: bytes | str | None, errors: list[str], row: int) -> NDArray[np.uint8]:
         prepared = self.preparation
         try:
             if picture is None:
                 raise DataError("picture_missing", "there is no picture", where=f"row {row}", hint=_SHAPE)
+            if isinstance(picture, str):
+                raise DataError("picture_missing", picture, where=f"row {row}", hint=_SHAPE)
             return prepared.fit_size(decode(picture)[0])
         except DataError as error:
             errors[row] = error.what + (f" ({error.seen})" if error.seen else "")

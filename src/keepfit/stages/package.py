@@ -42,6 +42,7 @@ def package(
     trained: Files,
     *,
     read: ReadOptions | None = None,
+    image: str | None = None,
 ) -> Files:
     """The files of the bundle, SHA256SUMS included. Raises GateError when parity fails."""
     table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
@@ -61,6 +62,7 @@ def package(
         **_schema(used, rules),
         **task_json_parts(task_json(task)),
         **_read(read, table.names),
+        **({"image_column": image} if image is not None else {}),
         "format": FORMAT,
         "name": name,
         "modality": "image" if rules[0].kind == "image" else "tabular",

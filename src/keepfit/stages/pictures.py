@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keepfit.core import digest
 from keepfit.core.catalog import load
 from keepfit.core.errors import DataError
 from keepfit.recipe.data import DataOptions
@@ -17,6 +19,7 @@ from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.picture_predictor import COLUMN
 from keepfit.runtime.pictures import decode, encode_array
 from keepfit.runtime.table import Table, text_column
+from keepfit.stages.ingest import reading
 from keepfit.stages.results import as_json, pack_table
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
@@ -24,6 +27,7 @@ from keepfit.store.ledger import Entry
 _GOLDEN = 8
 _SIDES = (8, 64)  # made-up pictures are no smaller and no larger
 _LOOKED_AT = 1000
+_AT_ONCE = 64
 
 
 def ingest_pictures(section: DataOptions, folder: Path, given: Any = None) -> Files:
@@ -79,12 +83,46 @@ def _found(section: DataOptions, folder: Path, given: Any) -> Iterable[tuple[str
         reader = load("keepfit.modalities.image.read:from_arrays")
         yield from (("", found) for found in reader(*given))
         return
-    reader = load("keepfit.modalities.image.read:pictures")
     said = (("", section.source), ("train", section.train), ("validation", section.validation), ("test", section.test))
     for part, source in said:
         if source is not None:
-            for found in reader(source, folder, image_column=section.image, target=section.target, read=section.read):
-                yield part, found
+            yield from ((part, found) for found in _of(source, section, folder))
+
+
+def source_digest(source: str, section: DataOptions, folder: Path) -> str:
+    """The digest of everything that a source of pictures gives."""
+    found = _of(source, section, folder)
+    return digest.of_json(
+        [
+            [one.name, one.reason]
+            if hasattr(one, "reason")
+            else [one.name, one.label, one.part, hashlib.blake2b(one.data, digest_size=16).hexdigest()]
+            for one in found
+        ]
+    )
+
+
+def _of(source: str, section: DataOptions, folder: Path) -> Iterable[Any]:
+    reader = load("keepfit.modalities.image.read:pictures")
+    found: Iterable[Any] = reader(
+        source, folder, image_column=section.image, target=section.target, read=reading(section.read)
+    )
+    return found
+
+
+def tables(source: str, column: str | None, target: str, read: Any) -> Iterator[Table]:
+    """Pictures to answer, in tables of a few; a file that is no picture is its reason in place of its bytes.
+
+    `column` holds the paths where the source is a table; the target's column is there where labels are known.
+    """
+    reader = load("keepfit.modalities.image.read:pictures")
+    found = iter(reader(source, Path.cwd(), image_column=column, target=target, read=read, loose=True))
+    while some := list(itertools.islice(found, _AT_ONCE)):
+        pictures, ids = np.empty(len(some), object), np.empty(len(some), object)
+        pictures[:] = [one.reason if hasattr(one, "reason") else one.data for one in some]
+        ids[:] = [one.name for one in some]
+        labels = [getattr(one, "label", None) for one in some]
+        yield Table({COLUMN: pictures, target: text_column(labels)}, ids)
 
 
 def look(train: Table) -> tuple[list[ColumnRule], list[dict[str, Any]], dict[str, Any]]:

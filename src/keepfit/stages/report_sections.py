@@ -348,7 +348,9 @@ def _data(facts: ReportFacts, figures: dict[str, str]) -> str:
 
 def _models(facts: ReportFacts, figures: dict[str, str]) -> str:
     if not facts.leaderboard:
-        return _words("One model was trained; nothing was compared.") + _side_by_side(figures, "training_curve", "epochs")
+        return _words("One model was trained; nothing was compared.") + _side_by_side(
+            figures, "training_curve", "epochs"
+        )
     rows = [
         [
             row["name"],

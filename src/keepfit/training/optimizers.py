@@ -39,7 +39,7 @@ def make(said: Any, network: nn.Module, lr: float) -> torch.optim.Optimizer:
 def groups_of(network: nn.Module, said: Options) -> Groups:
     """Groups by layer and by whether decay applies.
 
-    A network may offer `layers()`: lists of parameter names from input to output, the head last. The head learns at
+    A network may have `layers`: lists of parameter names from input to output, the head last. The head learns at
     the full rate, each layer below at `layer_decay` times the one above (Clark et al. 2020).
     """
     decay, fall = float(said.weight_decay), float(said.layer_decay)  # type: ignore[attr-defined]
@@ -59,7 +59,7 @@ def groups_of(network: nn.Module, said: Options) -> Groups:
 
 def _depths(network: nn.Module) -> dict[str, int]:
     """How many layers lie above a parameter."""
-    layers: Sequence[Sequence[str]] = network.layers() if hasattr(network, "layers") else []
+    layers: Sequence[Sequence[str]] = getattr(network, "layers", [])
     found = {name: 0 for name, _ in network.named_parameters()}
     for above, names in enumerate(reversed(list(layers))):
         found.update(dict.fromkeys(names, above))

@@ -40,11 +40,11 @@ _DAMAGE = (
 )
 
 
-def from_zip(path: Path) -> Iterator[Found | Refused]:
+def from_zip(path: Path, *, loose: bool = False) -> Iterator[Found | Refused]:
     """The pictures of a zip, sorted by name. Raises DataError at the call: no zip, an empty one, no classes."""
     listed = _listed(path)
     members = [Member(name, reason) for name, (_, reason) in listed.items()]
-    found = placed(members, str(path))
+    found = placed(members, str(path), loose=loose)
 
     def items() -> Iterator[Found | Refused]:
         with _opened(path) as archive:
@@ -53,7 +53,7 @@ def from_zip(path: Path) -> Iterator[Found | Refused]:
                     yield Refused(item.name, item.reason)
                     continue
                 data = _content(archive, item.name, listed[item.name][0])
-                yield data if isinstance(data, Refused) else Found(item.name, item.label, item.part, data)
+                yield data if isinstance(data, Refused) else Found(item.name, item.label or None, item.part, data)
 
     return items()
 

@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from keepfit.modalities.image.augment import augmented, generator, mixed
-from keepfit.runtime.pictures import PicturePreparation, decode
 from numpy.typing import NDArray
 
-from keepfit.core.options import Options
+from keepfit.modalities.image.augment import augmented, generator, mixed
+from keepfit.runtime.pictures import PicturePreparation, decode
 from keepfit.training.loading import Batch
 
-_MIXING = ("mixup", "cutmix")
 _MOST_BYTES = 1_500_000_000  # above this pictures are decoded anew for each batch
 
 
@@ -28,13 +26,13 @@ class PictureExamples:
         preparation: PicturePreparation,
         *,
         classes: int,
-        augment: Sequence[Options] = (),
+        augment: Sequence[Any] = (),
         seed: int = 0,
     ) -> None:
         self.pictures, self.truth, self.preparation = pictures, truth, preparation
         self.classes, self.seed = classes, seed
-        self.single = [part for part in augment if part.use not in _MIXING]  # type: ignore[attr-defined]
-        self.mixing = [part for part in augment if part.use in _MIXING]  # type: ignore[attr-defined]
+        self.single = [part for part in augment if part.of == "picture"]
+        self.mixing = [part for part in augment if part.of == "batch"]
         size = len(pictures) * preparation.height * preparation.width * preparation.channels
         self.cache = self._sized(range(len(pictures))) if size <= _MOST_BYTES else None
 

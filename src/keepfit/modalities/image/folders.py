@@ -20,11 +20,11 @@ from keepfit.modalities.image.layout import MOST_DEPTH, MOST_NAME, TOO_LONG, Mem
 _GLANCE = 20_000
 
 
-def from_folder(root: Path) -> Iterator[Found | Refused]:
+def from_folder(root: Path, *, loose: bool = False) -> Iterator[Found | Refused]:
     """The pictures of a folder, sorted by name, read one by one. Raises DataError at the call, see `layout.placed`."""
     members = _members(root)
     names = sorted(members)
-    found = placed([Member(name, members[name][1]) for name in names], str(root))
+    found = placed([Member(name, members[name][1]) for name in names], str(root), loose=loose)
 
     def items() -> Iterator[Found | Refused]:
         for item in found:
@@ -32,7 +32,7 @@ def from_folder(root: Path) -> Iterator[Found | Refused]:
                 yield Refused(item.name, item.reason)
                 continue
             data = bytes_of(item.name, members[item.name][0])
-            yield data if isinstance(data, Refused) else Found(item.name, item.label, item.part, data)
+            yield data if isinstance(data, Refused) else Found(item.name, item.label or None, item.part, data)
 
     return items()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from keepfit.core.errors import DataError
 from keepfit.modalities.image.found import Part
@@ -41,8 +41,8 @@ class Placed:
     reason: str = ""
 
 
-def placed(members: Sequence[Member], where: str) -> list[Placed]:
-    """Label and part of each member, in the given order.
+def placed(members: Sequence[Member], where: str, *, loose: bool = False) -> list[Placed]:
+    """Label and part of each member, in the given order. `loose`: pictures outside class folders are taken, without a label.
 
     A single folder that holds everything is entered. Deeper folders belong to the class above them.
     Raises DataError where there are no class folders, or fewer than two classes with pictures.
@@ -52,6 +52,8 @@ def placed(members: Sequence[Member], where: str) -> list[Placed]:
     inside = [path[len(top) :] for path in paths if path[: len(top)] == top]
     parted = _has_parts(inside)
     out = [_place(member, top, parted) for member in members]
+    if loose:
+        return [replace(item, reason=member.reason) for item, member in zip(out, members, strict=True)]
     _check_classes(out, where)
     return out
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from keepfit.modalities.image.augment import contact_sheet
 from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import nn
@@ -15,6 +14,7 @@ from torch import nn
 from keepfit.core import digest
 from keepfit.core.catalog import load
 from keepfit.core.options import Options
+from keepfit.modalities.image.augment import contact_sheet
 from keepfit.modalities.image.examples import PictureExamples
 from keepfit.modalities.room import Sample, Say, Trained, Way, class_weights
 from keepfit.runtime.coerce import ColumnRule
@@ -139,6 +139,7 @@ def _kept(
                 "scores_at": 0,
             }
         ],
+        "ended": [],
         "curve": curve(fitted),
         "features": start.preparation.height * start.preparation.width * start.preparation.channels,
         "onnx_bytes": len(onnx),

@@ -40,10 +40,12 @@ def pictures(
     image_column: str | None = None,
     target: str | None = None,
     read: sources.Read = _NO_READ,
+    loose: bool = False,
 ) -> Iterator[Found | Refused]:
     """The pictures of a source in a fixed order, loaded one by one; what gives none is Refused and ends nothing.
 
-    `image_column`, `target` and `read` are for tables. Raises DataError, at the call or while iterating, where the
+    `image_column`, `target` and `read` are for tables. With `loose` a picture needs no class folder and may
+    stand alone. Raises DataError, at the call or while iterating, where the
     source as a whole cannot be used.
     """
     if source.startswith("sklearn:"):
@@ -52,10 +54,17 @@ def pictures(
     if files := image_files(place):
         return from_idx(files)
     if os.path.isdir(place):
-        return from_folder(place)
+        return from_folder(place, loose=loose)
     if place.suffix.lower() == ".zip" and os.path.isfile(place):
-        return from_zip(place)
+        return from_zip(place, loose=loose)
+    if loose and has_picture_ending(place.name):
+        return (_alone(path) for path in sources.files_of(source, folder))
     return _listed(sources.files_of(source, folder), source, image_column, target, read)
+
+
+def _alone(path: Path) -> Found | Refused:
+    data = bytes_of(path.name, path)
+    return data if isinstance(data, Refused) else Found(path.name, None, "", data)
 
 
 def looks_like_pictures(source: str, folder: Path) -> bool:

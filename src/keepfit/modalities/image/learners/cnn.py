@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from keepfit.modalities.image.networks import SmallCnn
-
 from keepfit.modalities.image.learners.start import Start
+from keepfit.modalities.image.networks import SmallCnn
 from keepfit.modalities.room import Way
 
 _LARGEST = 96

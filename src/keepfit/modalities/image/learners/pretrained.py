@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from keepfit.modalities.image.backbones import Classifier, load_backbone
-from keepfit.runtime.pictures import PicturePreparation
-
 from keepfit.modalities.image.learners.start import Start
 from keepfit.modalities.room import Way
+from keepfit.runtime.pictures import PicturePreparation
 
 
 def start(options: Any, looked: Any, outputs: int, way: Way) -> Start:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keepfit.runtime.pictures import PicturePreparation
 from torch import nn
+
+from keepfit.runtime.pictures import PicturePreparation
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,214 @@
+"""What a user may say about pictures: the ways to vary them while training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Field
+
+from keepfit.core.options import Options
+
+_AUGMENT = "keepfit.modalities.image.augment"
+_LEARNERS = "keepfit.modalities.image.learners"
+
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"the first number must not be above the second: {list(pair)}")
+    return pair
+
+
+_Share = Annotated[float, Field(gt=0, le=1)]
+_Factor = Annotated[float, Field(ge=0.1, le=10)]
+_Shares = Annotated[tuple[_Share, _Share], AfterValidator(_ascending)]
+_Factors = Annotated[tuple[_Factor, _Factor], AfterValidator(_ascending)]
+
+
+class Augmentation(Options):
+    """One way to vary pictures of the training split; `of` says whether it changes a picture or mixes those of a batch."""
+
+    of: ClassVar[Literal["picture", "batch"]] = "picture"
+    p: float = Field(1.0, ge=0, le=1, description="share of the pictures that are changed; of the batches, for a mix")
+
+
+class RotateOptions(Augmentation):
+    """Turns a picture around its centre; the corners get the mean colour of its border."""
+
+    impl: ClassVar[str] = f"{_AUGMENT}:rotated"
+    use: Literal["rotate"] = "rotate"
+    degrees: float = Field(15.0, ge=0, le=180, description="largest angle, to either side")
+    p: float = Field(0.5, ge=0, le=1, description="share of the pictures that are changed")
+
+
+class CropOptions(Augmentation):
+    """Cuts out a part and stretches it to the full size."""
+
+    impl: ClassVar[str] = f"{_AUGMENT}:cropped"
+    use: Literal["crop"] = "crop"
+    scale: _Shares = Field((0.8, 1.0), description="least and largest share of the area that is kept")
+    ratio: _Factors = Field(
+        (0.75, 1.3333), description="narrowest and widest shape of the part: its width over its height"
+    )
+
+
+class FlipOptions(Augmentation):
+    """Mirrors a picture left to right, or top to bottom."""
+
+    impl: ClassVar[str] = f"{_AUGMENT}:flipped"
+    use: Literal["flip"] = "flip"
+    vertical: bool = Field(False, description="top to bottom instead of left to right")
+    p: float = Field(0.5, ge=0, le=1, description="share of the pictures that are changed")
+
+
+class ScaleOptions(Augmentation):
+    """Zooms in or out around the centre; what comes into view gets the mean colour of the border."""
+
+    impl: ClassVar[str] = f"{_AUGMENT}:scaled"
+    use: Literal["scale"] = "scale"
+    range: _Factors = Field((0.9, 1.1), description="smallest and largest factor; below 1 zooms out")
+    p: float = Field(0.5, ge=0, le=1, description="share of the pictures that are changed")
+
+
+class TranslateOptions(Augmentation):
+    """Shifts a picture by whole pixels; what comes into view gets the mean colour of the border."""
+
+    impl: ClassVar[str] = f"{_AUGMENT}:translated"
+    use: Literal["translate"] = "translate"
+    share: float = Field(0.1, ge=0, le=1, description="largest shift, as a share of width and height")
+    p: float = Field(0.5, ge=0, le=1, description="share of the pictures that are changed")
+
+
+class ColourOptions(Augmentation):
+    """Varies hue, saturation, contrast and brightness; grey pictures have only the last two."""
+
+    impl: ClassVar[str] = f"{_AUGMENT}:coloured"
+    use: Literal["colour"] = "colour"
+    brightness: float = Field(0.2, ge=0, le=1, description="0.2: factors from 0.8 to 1.2")
+    contrast: float = Field(0.2, ge=0, le=1, description="0.2: factors from 0.8 to 1.2, around the mean grey")
+    saturation: float = Field(0.2, ge=0, le=1, description="0.2: factors from 0.8 to 1.2")
+    hue: float = Field(0.0, ge=0, le=0.5, description="largest turn of the colour circle, to either side")
+
+
+class BlurOptions(Augmentation):
+    """Gaussian blur."""
+
+    impl: ClassVar[str] = f"{_AUGMENT}:blurred"
+    use: Literal["blur"] = "blur"
+    radius: float = Field(1.0, ge=0, le=50, description="largest radius in pixels")
+    p: float = Field(0.3, ge=0, le=1, description="share of the pictures that are changed")
+
+
+class NoiseOptions(Augmentation):
+    """Adds normal noise to every pixel and channel."""
+
+    impl: ClassVar[str] = f"{_AUGMENT}:noisy"
+    use: Literal["noise"] = "noise"
+    std: float = Field(0.05, ge=0, le=1, description="standard deviation, where black is 0 and white is 1")
+    p: float = Field(0.5, ge=0, le=1, description="share of the pictures that are changed")
+
+
+class EraseOptions(Augmentation):
+    """Covers a rectangle with random pixels (random erasing, Zhong et al. 2017)."""
+
+    impl: ClassVar[str] = f"{_AUGMENT}:erased"
+    use: Literal["erase"] = "erase"
+    area: _Shares = Field((0.02, 0.2), description="least and largest share of the area that is covered")
+    p: float = Field(0.5, ge=0, le=1, description="share of the pictures that are changed")
+
+
+class MixupOptions(Augmentation):
+    """Blends every picture of a batch, and its answer, with another one (Zhang et al. 2017)."""
+
+    of: ClassVar[Literal["picture", "batch"]] = "batch"
+    impl: ClassVar[str] = f"{_AUGMENT}:blended"
+    use: Literal["mixup"] = "mixup"
+    alpha: float = Field(0.2, gt=0, le=100, description="shares follow Beta(alpha, alpha): larger blends more evenly")
+    p: float = Field(1.0, ge=0, le=1, description="share of the batches that are mixed")
+
+
+class CutmixOptions(Augmentation):
+    """Pastes a rectangle of another picture of the batch, and shares the answer by area (Yun et al. 2019)."""
+
+    of: ClassVar[Literal["picture", "batch"]] = "batch"
+    impl: ClassVar[str] = f"{_AUGMENT}:pasted"
+    use: Literal["cutmix"] = "cutmix"
+    alpha: float = Field(1.0, gt=0, le=100, description="kept shares of the area follow Beta(alpha, alpha)")
+    p: float = Field(1.0, ge=0, le=1, description="share of the batches that are mixed")
+
+
+class CnnOptions(Options):
+    """A small convolutional network from scratch."""
+
+    impl: ClassVar[str] = f"{_LEARNERS}.cnn:start"
+    use: Literal["cnn"] = "cnn"
+    size: int | Literal["auto"] = Field("auto", description="height and width that pictures are brought to")
+    width: float = Field(1.0, gt=0, le=8, description="channels of every layer, times this")
+
+    @classmethod
+    def train_defaults(cls, preset: str) -> dict[str, Any]:
+        """What this learner prefers in the `train` section."""
+        return {
+            "epochs": {"fast": 3, "balanced": 8, "best": 20}[preset],
+            "batch_size": 128,
+            "optimizer": {"use": "adamw", "lr": 3e-3, "weight_decay": 0.05},
+            "schedule": {"use": "onecycle"},
+            "early_stop": "off",
+        }
+
+
+class PretrainedOptions(Options):
+    """A pretrained backbone with a head of its own, fine-tuned."""
+
+    impl: ClassVar[str] = f"{_LEARNERS}.pretrained:start"
+    use: Literal["pretrained"] = "pretrained"
+    source: str = Field(
+        "mobilenet_v2",
+        description="mobilenet_v2, efficientnet_lite0 to 2, a weights file, a Hugging Face folder, or a hub name with online",
+    )
+    size: int | Literal["auto"] = Field("auto", description="height and width that pictures are brought to")
+    freeze: bool | int = Field(False, description="true: the whole backbone; a number: its first layers")
+    online: bool = Field(False, description="whether a hub may be asked for the weights")
+
+    @classmethod
+    def train_defaults(cls, preset: str) -> dict[str, Any]:
+        """What this learner prefers in the `train` section."""
+        return {
+            "epochs": {"fast": 3, "balanced": 8, "best": 16}[preset],
+            "batch_size": 32,
+            "optimizer": {"use": "adamw", "lr": 1e-3, "weight_decay": 0.05, "layer_decay": 0.9},
+            "schedule": {"use": "cosine", "warmup": 1.0},
+            "early_stop": "off",
+        }
+
+    def files(self, folder: Path) -> list[Path]:
+        """The files that the weights come from, for the step key."""
+        from keepfit.core.catalog import load
+
+        found: list[Path] = load("keepfit.modalities.image.weights:files_of")(self.source, folder)
+        return found
+
+
+class CustomOptions(Options):
+    """Your own torch module: `class: my_model.py:SimpleCNN`."""
+
+    impl: ClassVar[str] = f"{_LEARNERS}.custom:start"
+    use: Literal["custom"] = "custom"
+    class_: str = Field(alias="class", pattern=r"^.+\.py:[A-Za-z_]\w*$", description="file and class, file.py:Class")
+    args: dict[str, Any] = Field(default_factory=dict, description="what the constructor is called with")
+    size: int | Literal["auto"] = Field("auto", description="height and width that pictures are brought to")
+
+    @classmethod
+    def train_defaults(cls, preset: str) -> dict[str, Any]:
+        """What this learner prefers in the `train` section."""
+        return {"epochs": {"fast": 3, "balanced": 10, "best": 30}[preset]}
+
+    def files(self, folder: Path) -> list[Path]:
+        """The file with the class, for the step key."""
+        return [folder / self.class_.rpartition(":")[0]]
+
+
+class AutoOptions(CnnOptions):
+    """A small convolutional network; its size and colour follow the pictures."""
+
+    use: Literal["auto"] = "auto"  # type: ignore[assignment]
