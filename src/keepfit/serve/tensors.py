@@ -64,7 +64,7 @@ def decode(given: Given, wanted: str) -> Column:
             "tensor_length",
             f"the shape says {given.rows} values",
             where=where,
-            seen=f"{len(cells)} values",
+            seen="more" if len(cells) > given.rows else f"{len(cells)} values",
             hint='make "shape" the number of values, or give all of them',
         )
     return text_column(cells)
@@ -73,7 +73,7 @@ def decode(given: Given, wanted: str) -> Column:
 def _from_raw(given: Given, where: str) -> list[Any]:
     raw = given.raw or b""
     if given.datatype == "BYTES":
-        return _texts(raw, where)
+        return _texts(raw, given.rows, where)
     dtype = np.dtype(DTYPES[given.datatype])
     size = given.rows * dtype.itemsize
     if len(raw) != size:
@@ -90,10 +90,10 @@ def _from_raw(given: Given, where: str) -> list[Any]:
     return list(values.tolist())
 
 
-def _texts(raw: bytes, where: str) -> list[str | None]:
+def _texts(raw: bytes, rows: int, where: str) -> list[str | None]:
     cells: list[str | None] = []
     at = 0
-    while at < len(raw):
+    while at < len(raw) and len(cells) <= rows:  # one over is enough to refuse
         start = at + _LENGTH.size
         end = start + (_LENGTH.unpack_from(raw, at)[0] if start <= len(raw) else 0)
         if start > len(raw) or end > len(raw):
