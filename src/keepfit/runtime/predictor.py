@@ -80,9 +80,9 @@ class Predictor:
                 if name not in known and name not in self.ignored:
                     raise DataError(
                         "unknown_column",
-                        f"there is no column {name!r}",
-                        where=f"{where}, column {name!r}",
-                        hint=nearest(str(name), known),
+                        f"there is no column {str(name)[:80]!r}",
+                        where=f"{where}, column {str(name)[:80]!r}",
+                        hint=nearest(str(name)[:80], known),
                     )
             for rule in used:
                 self._check_cell(rule, row, f"{where}, column {rule.name!r}")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import zlib
+from collections import Counter
 from typing import Any, NoReturn
 
 from starlette.requests import ClientDisconnect, Request
@@ -15,6 +16,7 @@ from keepfit.serve.settings import ServeSettings
 
 _EITHER, _GZIP = 47, 31  # window bits: gzip or zlib by the first bytes; gzip only
 _SLICE = 4096  # zlib copies what follows a member: small slices keep a body of tiny members linear
+_DIGITS = 18
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -22,7 +24,7 @@ async def read_body(request: Request, settings: ServeSettings) -> bytes:
     """The raw bytes. Raises DataError `body_too_large` before the excess is held, `body_slow` after the time limit."""
     limit = settings.max_body_bytes
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
+    if declared.isascii() and declared.isdigit() and (len(declared) > _DIGITS or int(declared) > limit):
         raise _too_large(limit)
     pieces, size, more = [], 0, True
     try:
@@ -145,8 +147,7 @@ def _check_characters(value: Any) -> None:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
         raise DataError(
             "key_twice", f"the key {twice[:80]!r} is given twice", where="body", hint="give every key of an object once"
         )

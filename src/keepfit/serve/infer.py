@@ -86,7 +86,7 @@ def _read_inputs(request: dict[str, Any], tail: bytes, pictures: bool) -> dict[s
         if given.name in found:
             raise DataError(
                 "input_twice",
-                f"the input {given.name!r} is given twice",
+                f"the input {given.name[:80]!r} is given twice",
                 where="inputs",
                 hint="give every column once; several rows are several values of one tensor",
             )
@@ -106,7 +106,7 @@ def _read_input(tensor: Any, tail: bytes, at: int, pictures: bool) -> tuple[Give
     if not isinstance(tensor, dict) or not isinstance(tensor.get("name"), str):
         raise DataError("tensor_type", "an input must be an object with a name", where="inputs", hint=_TENSOR)
     name, datatype = tensor["name"], tensor.get("datatype")
-    where = f"input {name!r}"
+    where = f"input {name[:80]!r}"
     if not isinstance(datatype, str):
         raise DataError(
             "tensor_datatype",

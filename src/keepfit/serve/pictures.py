@@ -93,7 +93,7 @@ def _files(tensor: Given) -> list[bytes]:
             seen="JSON data",
             hint="use the binary tensor extension, or POST /predict with base64",
         )
-    found = pieces(tensor.raw, COLUMN)
+    found = pieces(tensor.raw, count, COLUMN)
     if len(found) != count or not found:
         raise DataError(
             "tensor_length", f"the shape says {count} values", where=COLUMN, seen=f"{len(found)} values", hint=_HINT

@@ -65,7 +65,7 @@ def decode(given: Given, wanted: str) -> Column:
             "tensor_length",
             f"the shape says {given.rows} values",
             where=where,
-            seen=f"{len(cells)} values",
+            seen="more" if len(cells) > given.rows else f"{len(cells)} values",
             hint='make "shape" the number of values, or give all of them',
         )
     return text_column(cells)
@@ -74,7 +74,7 @@ def decode(given: Given, wanted: str) -> Column:
 def _from_raw(given: Given, where: str) -> list[Any]:
     raw = given.raw or b""
     if given.datatype == "BYTES":
-        return _texts(raw, where)
+        return _texts(raw, given.rows, where)
     dtype = np.dtype(DTYPES[given.datatype])
     size = given.rows * dtype.itemsize
     if len(raw) != size:
@@ -91,15 +91,18 @@ def _from_raw(given: Given, where: str) -> list[Any]:
     return list(values.tolist())
 
 
-def _texts(raw: bytes, where: str) -> list[str | None]:
-    return [_text(piece, where, row) for row, piece in enumerate(pieces(raw, where))]
+def _texts(raw: bytes, rows: int, where: str) -> list[str | None]:
+    return [_text(piece, where, row) for row, piece in enumerate(pieces(raw, rows, where))]
 
 
-def pieces(raw: bytes, where: str) -> list[bytes]:
-    """The values of BYTES data, each with its length in front. Raises DataError where it ends within one."""
+def pieces(raw: bytes, rows: int, where: str) -> list[bytes]:
+    """The values of BYTES data, each with its length in front; at most one more than `rows`, which is enough to refuse.
+
+    Raises DataError where the data ends within a value.
+    """
     found: list[bytes] = []
     at = 0
-    while at < len(raw):
+    while at < len(raw) and len(found) <= rows:  # one over is enough to refuse
         start = at + _LENGTH.size
         end = start + (_LENGTH.unpack_from(raw, at)[0] if start <= len(raw) else 0)
         if start > len(raw) or end > len(raw):
