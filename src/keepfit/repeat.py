@@ -64,8 +64,9 @@ def verify_run(folder: Path) -> dict[str, Any]:
     bundle.predictor()
     try:
         text = (folder / "recipe.yaml").read_text("utf-8")
-        home = Path(json.loads((folder / "plan.json").read_bytes())["folder"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        saved = json.loads((folder / "plan.json").read_bytes())
+        home = Path(saved.get("folder", folder.resolve())) if saved["keys"] else folder
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise EnvironmentFault(
             "damaged_run", "recipe or plan of the run cannot be read", where=str(folder), seen=repr(error)
         ) from None

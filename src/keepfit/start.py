@@ -13,8 +13,8 @@ import numpy as np
 from keepfit.core.catalog import load as part
 from keepfit.core.errors import DataError, nearest
 from keepfit.core.events import silent
+from keepfit.engine.facts import all_entries, row_counts
 from keepfit.engine.plan import plan
-from keepfit.engine.run import all_entries, row_counts
 from keepfit.engine.run import run as walk
 from keepfit.recipe import load
 from keepfit.recipe.load import slug

@@ -15,7 +15,23 @@ from keepfit.stages.card import card_markdown
 from keepfit.stages.report import ReportFacts, report_html, write_plots
 from keepfit.stages.results import PARTS, json_of, ledger_of, task_of, truth_of, unpack_table
 from keepfit.store.artifacts import Files
+from keepfit.store.ledger import Entry
 from keepfit.tasks.task import Task
+
+
+def all_entries(files: dict[str, Files]) -> list[Entry]:
+    """The whole ledger, in the order of the stages."""
+    return [entry for stage in ("ingest", "split", "clean") if stage in files for entry in ledger_of(files[stage])]
+
+
+def row_counts(files: dict[str, Files]) -> tuple[int, int]:
+    """Samples that came in (unreadable lines included) and samples that some split keeps."""
+    unread = sum(entry.action == "dropped" for entry in ledger_of(files["ingest"]))
+    came = len(json_of(files["ingest"], "given.json")) + unread
+    last = files.get("clean", files.get("split", {}))
+    part = json_of(last, "part.json") if last else json_of(files["ingest"], "given.json")
+    kept = sum(1 for name in part if name) if last else len(part)
+    return came, kept
 
 
 def gather(plan: Plan, files: dict[str, Files]) -> ReportFacts:
@@ -23,7 +39,7 @@ def gather(plan: Plan, files: dict[str, Files]) -> ReportFacts:
     task = task_of(json_of(files["split"], "task.json"))
     metrics, trained = json_of(files["evaluate"], "metrics.json"), json_of(files["train"], "trained.json")
     part = json_of(files["clean"], "part.json")
-    entries = [entry for stage in ("ingest", "split", "clean") for entry in ledger_of(files[stage])]
+    came, kept = row_counts(files)
     return ReportFacts(
         name=plan.recipe.name,
         task=task,
@@ -36,13 +52,12 @@ def gather(plan: Plan, files: dict[str, Files]) -> ReportFacts:
         columns=json_of(files["clean"], "findings.json"),
         splits={name: part.count(name) for name in PARTS},
         target_summary=_target(files, task),
-        ledger=_ledger(entries),
-        rows_in=len(part) + sum(entry.action == "dropped" for entry in ledger_of(files["ingest"])),
-        rows_kept=sum(1 for name in part if name),
+        ledger=_ledger(all_entries(files)),
+        rows_in=came,
+        rows_kept=kept,
         leaderboard=json_of(files["evaluate"], "leaderboard.json"),
         importance=json_of(files["explain"], "importance.json"),
         notes=_notes(metrics, trained),
-        stages=[],
         epochs=trained.get("epochs", []),
         sheets=_sheets(files),
         mistakes=json_of(files["evaluate"], "mistakes.json") if "mistakes.json" in files["evaluate"] else [],
@@ -52,7 +67,6 @@ def gather(plan: Plan, files: dict[str, Files]) -> ReportFacts:
             "features": trained["features"],
             "scored by": trained["scored_by"],
         },
-        lineage={},
     )
 
 
@@ -74,7 +88,7 @@ def _target(files: dict[str, Files], task: Task) -> dict[str, float]:
     return {str(level): float(np.quantile(truth, level)) for level in (0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1)}
 
 
-def _ledger(entries: list[Any]) -> list[dict[str, Any]]:
+def _ledger(entries: list[Entry]) -> list[dict[str, Any]]:
     counts = Counter((entry.rule.partition(":")[0], entry.stage, entry.action) for entry in entries)
     said = {"dropped": "dropped from the data", "noted": "kept, and noted here", "changed": "changed"}
     return [

@@ -14,7 +14,7 @@ from keepfit.core.catalog import options_of
 from keepfit.core.errors import RecipeError, nearest
 from keepfit.recipe import Recipe, fill
 from keepfit.recipe.model import learns_by_network
-from keepfit.recipe.render import values_read
+from keepfit.recipe.render import file_name, values_read
 from keepfit.runtime import sources
 from keepfit.runtime.table import Table
 from keepfit.stages import clean, evaluate, explain, ingest, package, pictures, split, train
@@ -56,7 +56,7 @@ _READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]]
         ("numpy", "onnxruntime"),
     ),
     "package": (("",), ("ingest", "split", "clean", "train", "evaluate", "explain"), package.VERSION, ("onnxruntime",)),
-    "report": (("",), ("package", "explain", "evaluate"), 1, ("matplotlib",)),
+    "report": (("",), ("package", "explain", "evaluate"), 2, ("matplotlib",)),
 }
 
 
@@ -71,7 +71,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The recipe, its rendered text and the steps in order."""
+    """The recipe, its rendered text as bundle and report show it (file names, no folders), and the steps in order."""
 
     recipe: Recipe
     text: str
@@ -87,7 +87,7 @@ def plan(recipe: Recipe, frame: Table | None = None, until: str | None = None) -
     """The steps of a recipe. Raises DataError where a source is not there, RecipeError for an unknown stage."""
     if until is not None and until not in STAGES:
         raise RecipeError("unknown_stage", f"there is no stage {until!r}", where="--until", hint=nearest(until, STAGES))
-    values = values_read(recipe)
+    values = values_read(recipe, file_name)  # where the data lies must not change what is made
     keys: dict[str, str] = {}
     steps = []
     for stage in STAGES:
@@ -106,7 +106,7 @@ def plan(recipe: Recipe, frame: Table | None = None, until: str | None = None) -
         steps.append(Step(stage, keys[stage], inputs))
         if stage == until:
             break
-    return Plan(recipe, fill(recipe), tuple(steps), frame)
+    return Plan(recipe, fill(recipe, file_name), tuple(steps), frame)
 
 
 _LEARNING = ("scikit-learn", "lightgbm", "skl2onnx", "onnxmltools")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,17 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from keepfit.core import atomic
-from keepfit.core.errors import GateError, KeepfitError, from_os_error
+from keepfit.core.errors import from_os_error
 from keepfit.core.events import Emit, Event
 from keepfit.engine import facts
+from keepfit.engine.facts import all_entries, row_counts
+from keepfit.engine.folder import RunFolder
 from keepfit.engine.plan import Plan, Step
+from keepfit.recipe import fill
 from keepfit.recipe.model import learns_by_network
+from keepfit.recipe.render import seen_from
 from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.writers import csv_lines, parquet_bytes
 from keepfit.stages import clean, evaluate, explain, ingest, package, pictures, split, train
-from keepfit.stages.results import json_of, ledger_of
+from keepfit.stages.results import json_of
 from keepfit.store.artifacts import Files, Store
-from keepfit.store.ledger import COLUMNS, Entry, conserve
+from keepfit.store.ledger import COLUMNS, conserve
 from keepfit.store.scratch import Scratch, scratch
 
 Stopped = Callable[[], bool]
@@ -83,16 +85,15 @@ def run(
     start = time.monotonic()
     done = Run(None, [])
     try:
-        with _claimed(plan, store, runs, goal) as folder:
-            told = emit if plan.steps[-1].stage != "report" else _logged(emit, folder, start)
+        with _claimed(plan, store, runs, goal, fresh) as place:
+            told = _logged(emit, place, start) if place is not None else emit
             for step in plan.steps:
                 _walk(step, plan, store, done, told, fresh, stopped)
             _conserved(done.files)
             done.seconds, done.interrupted = time.monotonic() - start, stopped()
-            if "report" in done.files:
-                _write(folder, plan, done)
-                done.path = folder
-                store.run_state(folder, plan.recipe.name, [s.key for s in plan.steps], "finished")
+            if place is not None:
+                done.path = folder = _written(place, plan, done)
+                store.run_state(folder, place.name, place.keys, "finished")
                 if goal is None:
                     _point(folder.parent / "latest", folder.name)
             return done
@@ -101,75 +102,33 @@ def run(
 
 
 @contextmanager
-def _claimed(plan: Plan, store: Store, runs: Path, goal: Path | None) -> Iterator[Path]:
-    """A run folder that no other process uses: an unfinished one of the same plan, or a new number."""
-    if goal is not None:
-        yield goal
+def _claimed(plan: Plan, store: Store, runs: Path, goal: Path | None, fresh: bool) -> Iterator[RunFolder | None]:
+    """The folder of a walk that goes to the end, None for one that does not; on failure nothing half-written stays."""
+    if plan.steps[-1].stage != "report":
+        yield None
         return
-    if not any(step.stage == "report" for step in plan.steps):
-        yield runs
-        return
-    keys = [step.key for step in plan.steps]
-    parent = runs / plan.recipe.name
-    old = store.unfinished(parent, keys) or _finished(parent, keys)
-    lock = _locked(old) if old is not None else None
-    folder = old
-    while folder is None or lock is None:  # another process may lock a new folder before its maker does
-        folder = store.new_run(parent, plan.recipe.name, keys)
-        lock = _locked(folder)
+    name = plan.recipe.name
+    place = RunFolder(store, runs / name, name, [step.key for step in plan.steps], goal, fresh)
     try:
-        yield folder
+        place.claim_goal()
+        yield place
     except BaseException:
-        if not (folder / "plan.json").exists():  # nothing half-written stays
-            store.run_state(folder, plan.recipe.name, keys, "failed")
-            shutil.rmtree(folder, ignore_errors=True)
+        place.fail()
         raise
     finally:
-        if lock is not None:
-            os.close(lock)
+        place.release()
 
 
-def _logged(emit: Emit, folder: Path, start: float) -> Emit:
+def _logged(emit: Emit, place: RunFolder, start: float) -> Emit:
     """The listener, and every event but `kept` as a line of events.jsonl with the seconds since the start."""
 
     def told(event: Event) -> None:
         emit(event)
         if event.what != "kept":
-            folder.mkdir(parents=True, exist_ok=True)
             line = {"elapsed_s": round(time.monotonic() - start, 3), "at": event.at, "what": event.what, **event.data}
-            with (folder / "events.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            place.log(json.dumps(line, ensure_ascii=False))
 
     return told
-
-
-def _finished(parent: Path, keys: list[str]) -> Path | None:
-    """The latest run, when it was made by this very plan and is whole."""
-    try:
-        folder = (parent / "latest").resolve(strict=True)
-    except OSError:
-        return None
-    return folder if _is_whole(folder, keys) else None
-
-
-def _is_whole(folder: Path, keys: list[str]) -> bool:
-    """Whether a run folder was written to its end by this very plan and its bundle is undamaged."""
-    try:
-        same = json.loads((folder / "plan.json").read_bytes())["keys"] == keys
-        Bundle.open(folder / "bundle")
-    except (OSError, ValueError, KeyError, TypeError, KeepfitError):
-        return False
-    return bool(same)
-
-
-def _locked(folder: Path) -> int | None:
-    handle = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    return handle
 
 
 def _walk(step: Step, plan: Plan, store: Store, done: Run, emit: Emit, fresh: bool, stopped: Stopped) -> None:
@@ -268,40 +227,41 @@ def _way(plan: Plan, place: Scratch) -> dict[str, Any]:
     }
 
 
-def all_entries(files: dict[str, Files]) -> list[Entry]:
-    """The whole ledger, in the order of the stages."""
-    return [entry for stage in ("ingest", "split", "clean") if stage in files for entry in ledger_of(files[stage])]
-
-
-def row_counts(files: dict[str, Files]) -> tuple[int, int]:
-    """Samples that came in (unreadable lines included) and samples that some split keeps."""
-    came = len(json_of(files["ingest"], "given.json")) + sum(
-        entry.action == "dropped" for entry in ledger_of(files["ingest"])
-    )
-    last = files.get("clean", files.get("split", {}))
-    part = json_of(last, "part.json") if last else json_of(files["ingest"], "given.json")
-    kept = sum(1 for name in part if name) if last else len(part)
-    return came, kept
-
-
 def _conserved(files: dict[str, Files]) -> None:
     if "split" in files:
         conserve(*row_counts(files), all_entries(files))
 
 
-def _write(folder: Path, plan: Plan, done: Run) -> None:
-    """Every file of the run folder; the plan last, since it says that the rest is whole."""
+def _written(place: RunFolder, plan: Plan, done: Run) -> Path:
+    """The run folder with every file in it; the plan is the last one, since it says that the rest is whole."""
+
+    def recipe(folder: Path) -> str:
+        framed = plan.frame is not None
+        return fill(plan.recipe, None if framed else seen_from(plan.recipe.folder, folder))
+
     made = any(stage["status"] == "made" for stage in done.stages)
-    if not made and _is_whole(folder, [step.key for step in plan.steps]):
-        return
-    folder.mkdir(parents=True, exist_ok=True)
+    kept = None if made else place.whole(done.files, recipe)
+    if kept is not None:
+        return kept
+    folder = place.begin()
+    _write(folder, done)
+    atomic.write_text(folder / "recipe.yaml", recipe(folder))
+    saved = {
+        "keys": place.keys,
+        "stages": done.stages,
+        "rows": dict(zip(("in", "kept"), row_counts(done.files), strict=True)),
+    }
+    atomic.write_text(folder / "plan.json", json.dumps(saved, indent=1))
+    return folder
+
+
+def _write(folder: Path, done: Run) -> None:
     files = done.files
     bundle = files["package"]
     with atomic.new_folder(folder / "bundle") as scratch:
         for name, data in bundle.items():
             (scratch / name).write_bytes(data)
-    if Bundle.open(folder / "bundle").predictor() is None:
-        raise GateError("parity", "the bundle cannot be opened", where=str(folder))
+    Bundle.open(folder / "bundle").predictor()
     entries = all_entries(files)
     kinds = ["VARCHAR", "VARCHAR", "BIGINT", *["VARCHAR"] * 6]
     rows = [[entry.as_json()[column] for column in COLUMNS] for entry in entries]
@@ -317,14 +277,6 @@ def _write(folder: Path, plan: Plan, done: Run) -> None:
         )
     for name, data in files["report"].items():
         atomic.write_bytes(folder / name, data)
-    atomic.write_text(folder / "recipe.yaml", plan.text)
-    saved = {
-        "keys": [s.key for s in plan.steps],
-        "stages": done.stages,
-        "rows": dict(zip(("in", "kept"), row_counts(files), strict=True)),
-        "folder": str(plan.recipe.folder),
-    }
-    atomic.write_text(folder / "plan.json", json.dumps(saved, indent=1))
 
 
 def _point(link: Path, name: str) -> None:

@@ -37,12 +37,10 @@ class ReportFacts:
     leaderboard: list[dict[str, Any]] = field(default_factory=list)
     importance: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    stages: list[dict[str, Any]] = field(default_factory=list)
     model: dict[str, Any] = field(default_factory=dict)
     epochs: list[dict[str, Any]] = field(default_factory=list)
     sheets: dict[str, bytes] = field(default_factory=dict)
     mistakes: list[dict[str, str]] = field(default_factory=list)
-    lineage: dict[str, Any] = field(default_factory=dict)
 
 
 def report_html(facts: ReportFacts) -> str:
@@ -126,24 +124,12 @@ def _target(facts: ReportFacts) -> list[Picture]:
     if not summary:
         return []
     if facts.task.kind == "regression":
-        levels = {level: value for key, value in summary.items() if (level := quantile_level(key)) is not None}
-        return [plots.target_histogram(levels)] if len(levels) > 1 else []
+        return [plots.target_histogram(summary)]
     total = max(sum(summary.values()), 1)
     ordered = sorted(summary.items(), key=lambda item: -item[1])
     rows = [(name, float(size), f"{count(int(size))} ({percent(size / total)})") for name, size in ordered]
     alt = f"Rows per class; the most frequent of {len(summary)} is {ordered[0][0]}."
     return [plots.bars("target", "The target", alt, rows, width=HALF)]
-
-
-def quantile_level(key: str) -> str | None:
-    """`0.5`, `50%`, `q50`, `median`, `min` and `max` as a level between 0 and 1; None for anything else."""
-    named = {"min": "0", "median": "0.5", "max": "1"}.get(key, key)
-    text = named.removeprefix("q").removesuffix("%")
-    try:
-        level = float(text) / (1 if text == named else 100)
-    except ValueError:
-        return None
-    return str(level) if 0 <= level <= 1 else None
 
 
 def _said(sizes: dict[str, int]) -> str:

@@ -326,9 +326,6 @@ def _data(facts: ReportFacts, figures: dict[str, str]) -> str:
     else:
         text += _words("Nothing was dropped or changed.")
     text += _side_by_side(figures, "splits", "target", "missing") + _augmented(facts)
-    if facts.target_summary and "target" not in figures:
-        values = [[key, number(value)] for key, value in facts.target_summary.items()]
-        text += table("The target", ["at", "value"], values, numbers=(1,))
     rows = [
         [
             column["name"],
@@ -369,14 +366,8 @@ def _models(facts: ReportFacts, figures: dict[str, str]) -> str:
 
 
 def _made(facts: ReportFacts) -> str:
-    rows = [[stage["name"], stage["status"], wording.duration(stage["seconds"])] for stage in facts.stages]
-    parts = [
-        table("Stages", ["stage", "status", "time"], rows, numbers=(2,)) if rows else "",
-        _pairs("Model", facts.model),
-        _pairs("Lineage", facts.lineage),
-    ]
     return (
-        f'<div class="columns">{"".join(parts)}</div><h3>Recipe</h3>'
+        f'<div class="columns">{_pairs("Model", facts.model)}</div><h3>Recipe</h3>'
         f'<pre tabindex="0" aria-label="recipe">{esc(facts.recipe)}</pre>'
     )
 
