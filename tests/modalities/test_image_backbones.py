@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,17 @@ def test_weight_files_are_read(saved, kind, tmp_path):
     assert made.mean == (0.485, 0.456, 0.406) and not made.module.training
     got, was = made.module.features[0][0].weight, saved["features.0.0.weight"]
     assert got.dtype == torch.float32 and torch.allclose(got, was, atol=1e-3 if kind == "half" else 0)
+
+
+def test_a_library_that_is_missing_is_named(monkeypatch, tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(b"")
+    (tmp_path / "m").mkdir()
+    for module in ("safetensors.torch", "transformers"):
+        monkeypatch.setitem(sys.modules, module, None)
+    for source, module in (("w.safetensors", "safetensors"), ("m", "transformers")):
+        with pytest.raises(EnvironmentFault) as caught:
+            load_backbone(source, tmp_path)
+        assert caught.value.code == "missing_extra" and module in caught.value.seen
 
 
 @pytest.mark.parametrize("variant", [0, 1, 2])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from keepfit.core import digest
-from keepfit.core.errors import DataError, EnvironmentFault
+from keepfit.core.errors import DataError, EnvironmentFault, missing_extra
 from keepfit.modalities.image import efficientnet, mobilenet
 
 MOBILENET, LITE = "mobilenet_v2", "efficientnet_lite"
@@ -100,15 +100,23 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Name to tensor of a .safetensors file or a torch state dict; objects of any other kind in it are refused unread."""
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file as read_safetensors
-
-            return dict(read_safetensors(path))
+            return _safe_tensors(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except EnvironmentFault:
+        raise
     except Exception as error:
         hint = "give a .safetensors file, or a .pth file of a state dict: torch.save(model.state_dict(), ...)"
         seen = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise _refused("weights_broken", "the weight file cannot be read", path, seen, hint) from error
     return _unwrapped(content, path)
+
+
+def _safe_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file as read
+    except ImportError:
+        raise missing_extra("image", "safetensors") from None
+    return dict(read(path))
 
 
 def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
