@@ -32,10 +32,12 @@ class Model:
     def predict(self, frame: Any) -> Answers:
         """Answers for a pandas or polars frame, a mapping of columns or a list of row mappings, in order.
 
-        For pictures: a list of paths, bytes of files, or arrays [h, w] or [h, w, 3] of 0..255.
+        For pictures: a list of paths, bytes of files, arrays [h, w] or [h, w, 3] of 0..255, or
+        objects as `/predict` takes them.
         """
         if self.bundle.modality == "image":
-            return self._predictor.predict(_pictures(frame))
+            named = len(frame) and isinstance(frame[0], dict)
+            return self._predictor.predict(self.check_rows(frame) if named else _pictures(frame))
         return self._predictor.predict(from_frame(frame))
 
     def answer(self, table: Table) -> Answers:

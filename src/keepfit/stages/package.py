@@ -57,7 +57,6 @@ def package(
     parity = check_parity(native, scores.astype(np.float64), task.kind, scale)
     rows, kept = _golden(section.golden, made_up, probe, native)
     lines = [{"input": row, "scores": values} for row, values in zip(rows, kept, strict=True)]
-    golden = "".join(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n" for line in lines)
     manifest = {
         **_schema(used, rules),
         **task_json_parts(task_json(task)),
@@ -70,11 +69,7 @@ def package(
         "golden": section.golden,
         "metrics": metrics,
         "parity": parity,
-        "lineage": {
-            "data": digest.of_bytes(ingested["table"]),
-            "recipe": digest.of_bytes(recipe.encode()),
-            "trained": digest.of_json({n: digest.of_bytes(data) for n, data in trained.items()}),
-        },
+        "lineage": _lineage(ingested, recipe, trained),
         "libraries": _versions(rules, json_of(trained, "trained.json")["tried"]),
         "keepfit": version("keepfit"),
         "model": {key: json_of(trained, "trained.json")[key] for key in ("chosen", "weights", "rounds", "features")},
@@ -88,9 +83,18 @@ def package(
         "card.md": card.encode(),
     }
     if section.golden != "off":
+        golden = "".join(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n" for line in lines)
         files["golden.jsonl"] = golden.encode()
     sums = "".join(f"{digest.of_bytes(data)}  {file}\n" for file, data in sorted(files.items()))
     return {**files, "SHA256SUMS": sums.encode()}
+
+
+def _lineage(ingested: Files, recipe: str, trained: Files) -> dict[str, str]:
+    return {
+        "data": digest.of_bytes(ingested["table"]),
+        "recipe": digest.of_bytes(recipe.encode()),
+        "trained": digest.of_json({n: digest.of_bytes(data) for n, data in trained.items()}),
+    }
 
 
 def _versions(rules: list[ColumnRule], tried: list[str]) -> dict[str, str]:
