@@ -115,7 +115,7 @@ def _safe_tensors(path: Path) -> dict[str, Tensor]:
     try:
         from safetensors.torch import load_file as read
     except ImportError:
-        raise missing_extra("image", "safetensors") from None
+        raise missing_extra("networks", "safetensors") from None
     return dict(read(path))
 
 
