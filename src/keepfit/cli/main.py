@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import tempfile
 import traceback
@@ -28,6 +29,7 @@ for room in (making, answers, service, tools):
 
 def main() -> None:
     """Run the command line and exit with the documented code."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # else threads that wait burn the core that others need
     for stream in (sys.stdout, sys.stderr):  # a file name may hold bytes that are no text
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

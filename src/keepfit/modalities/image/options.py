@@ -179,6 +179,7 @@ class PretrainedOptions(Options):
             "batch_size": 32,
             "optimizer": {"use": "adamw", "lr": 1e-3, "weight_decay": 0.05, "layer_decay": 0.9},
             "schedule": {"use": "cosine", "warmup": 1.0},
+            "channels_last": True,
             "early_stop": "off",
         }
 
