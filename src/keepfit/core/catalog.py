@@ -13,6 +13,7 @@ from keepfit.core.errors import RecipeError, nearest
 from keepfit.core.options import Options
 
 _ROOM = "keepfit.modalities.tabular.options"
+_IMAGE = "keepfit.modalities.image.options"
 
 TABLE: dict[str, dict[str, str]] = {
     "tabular": {
@@ -21,6 +22,19 @@ TABLE: dict[str, dict[str, str]] = {
         "gbdt": f"{_ROOM}:GbdtOptions",
         "forest": f"{_ROOM}:ForestOptions",
         "ensemble": f"{_ROOM}:EnsembleOptions",
+    },
+    "augment": {
+        "rotate": f"{_IMAGE}:RotateOptions",
+        "crop": f"{_IMAGE}:CropOptions",
+        "flip": f"{_IMAGE}:FlipOptions",
+        "scale": f"{_IMAGE}:ScaleOptions",
+        "translate": f"{_IMAGE}:TranslateOptions",
+        "colour": f"{_IMAGE}:ColourOptions",
+        "blur": f"{_IMAGE}:BlurOptions",
+        "noise": f"{_IMAGE}:NoiseOptions",
+        "erase": f"{_IMAGE}:EraseOptions",
+        "mixup": f"{_IMAGE}:MixupOptions",
+        "cutmix": f"{_IMAGE}:CutmixOptions",
     },
 }
 

@@ -1,0 +1,1 @@
+"""Pictures: classes and numbers from images."""

@@ -1,0 +1,155 @@
+"""What a user may say about pictures: the ways to vary them while training."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, Field
+
+from keepfit.core.options import Options
+
+_AUGMENT = "keepfit.modalities.image.augment"
+Of = Literal["picture", "batch"]  # whether a part changes one picture or mixes those of a batch
+
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"the first number must not be above the second: {list(pair)}")
+    return pair
+
+
+_Share = Annotated[float, Field(gt=0, le=1)]
+_Factor = Annotated[float, Field(ge=0.1, le=10)]
+_Shares = Annotated[tuple[_Share, _Share], AfterValidator(_ascending)]
+_Factors = Annotated[tuple[_Factor, _Factor], AfterValidator(_ascending)]
+
+
+class RotateOptions(Options):
+    """Turns a picture around its centre; the corners get the mean colour of its border."""
+
+    impl: ClassVar[str] = f"{_AUGMENT}:rotated"
+    of: ClassVar[Of] = "picture"
+    use: Literal["rotate"] = "rotate"
+    degrees: float = Field(15.0, ge=0, le=180, description="largest angle, to either side")
+    p: float = Field(0.5, ge=0, le=1, description="share of the pictures that are changed")
+
+
+class CropOptions(Options):
+    """Cuts out a part and stretches it to the full size."""
+
+    impl: ClassVar[str] = f"{_AUGMENT}:cropped"
+    of: ClassVar[Of] = "picture"
+    use: Literal["crop"] = "crop"
+    scale: _Shares = Field((0.8, 1.0), description="least and largest share of the area that is kept")
+    ratio: _Factors = Field(
+        (0.75, 1.3333), description="narrowest and widest shape of the part: its width over its height"
+    )
+    p: float = Field(1.0, ge=0, le=1, description="share of the pictures that are changed")
+
+
+class FlipOptions(Options):
+    """Mirrors a picture left to right, or top to bottom."""
+
+    impl: ClassVar[str] = f"{_AUGMENT}:flipped"
+    of: ClassVar[Of] = "picture"
+    use: Literal["flip"] = "flip"
+    vertical: bool = Field(False, description="top to bottom instead of left to right")
+    p: float = Field(0.5, ge=0, le=1, description="share of the pictures that are changed")
+
+
+class ScaleOptions(Options):
+    """Zooms in or out around the centre; what comes into view gets the mean colour of the border."""
+
+    impl: ClassVar[str] = f"{_AUGMENT}:scaled"
+    of: ClassVar[Of] = "picture"
+    use: Literal["scale"] = "scale"
+    range: _Factors = Field((0.9, 1.1), description="smallest and largest factor; below 1 zooms out")
+    p: float = Field(0.5, ge=0, le=1, description="share of the pictures that are changed")
+
+
+class TranslateOptions(Options):
+    """Shifts a picture by whole pixels; what comes into view gets the mean colour of the border."""
+
+    impl: ClassVar[str] = f"{_AUGMENT}:translated"
+    of: ClassVar[Of] = "picture"
+    use: Literal["translate"] = "translate"
+    share: float = Field(0.1, ge=0, le=1, description="largest shift, as a share of width and height")
+    p: float = Field(0.5, ge=0, le=1, description="share of the pictures that are changed")
+
+
+class ColourOptions(Options):
+    """Varies hue, saturation, contrast and brightness; grey pictures have only the last two."""
+
+    impl: ClassVar[str] = f"{_AUGMENT}:coloured"
+    of: ClassVar[Of] = "picture"
+    use: Literal["colour"] = "colour"
+    brightness: float = Field(0.2, ge=0, le=1, description="0.2: factors from 0.8 to 1.2")
+    contrast: float = Field(0.2, ge=0, le=1, description="0.2: factors from 0.8 to 1.2, around the mean grey")
+    saturation: float = Field(0.2, ge=0, le=1, description="0.2: factors from 0.8 to 1.2")
+    hue: float = Field(0.0, ge=0, le=0.5, description="largest turn of the colour circle, to either side")
+    p: float = Field(1.0, ge=0, le=1, description="share of the pictures that are changed")
+
+
+class BlurOptions(Options):
+    """Gaussian blur."""
+
+    impl: ClassVar[str] = f"{_AUGMENT}:blurred"
+    of: ClassVar[Of] = "picture"
+    use: Literal["blur"] = "blur"
+    radius: float = Field(1.0, ge=0, le=50, description="largest radius in pixels")
+    p: float = Field(0.3, ge=0, le=1, description="share of the pictures that are changed")
+
+
+class NoiseOptions(Options):
+    """Adds normal noise to every pixel and channel."""
+
+    impl: ClassVar[str] = f"{_AUGMENT}:noisy"
+    of: ClassVar[Of] = "picture"
+    use: Literal["noise"] = "noise"
+    std: float = Field(0.05, ge=0, le=1, description="standard deviation, where black is 0 and white is 1")
+    p: float = Field(0.5, ge=0, le=1, description="share of the pictures that are changed")
+
+
+class EraseOptions(Options):
+    """Covers a rectangle with random pixels (random erasing, Zhong et al. 2017)."""
+
+    impl: ClassVar[str] = f"{_AUGMENT}:erased"
+    of: ClassVar[Of] = "picture"
+    use: Literal["erase"] = "erase"
+    area: _Shares = Field((0.02, 0.2), description="least and largest share of the area that is covered")
+    p: float = Field(0.5, ge=0, le=1, description="share of the pictures that are changed")
+
+
+class MixupOptions(Options):
+    """Blends every picture of a batch, and its answer, with another one (Zhang et al. 2017)."""
+
+    impl: ClassVar[str] = f"{_AUGMENT}:blended"
+    of: ClassVar[Of] = "batch"
+    use: Literal["mixup"] = "mixup"
+    alpha: float = Field(0.2, gt=0, le=100, description="shares follow Beta(alpha, alpha): larger blends more evenly")
+    p: float = Field(1.0, ge=0, le=1, description="share of the batches that are mixed")
+
+
+class CutmixOptions(Options):
+    """Pastes a rectangle of another picture of the batch, and shares the answer by area (Yun et al. 2019)."""
+
+    impl: ClassVar[str] = f"{_AUGMENT}:pasted"
+    of: ClassVar[Of] = "batch"
+    use: Literal["cutmix"] = "cutmix"
+    alpha: float = Field(1.0, gt=0, le=100, description="kept shares of the area follow Beta(alpha, alpha)")
+    p: float = Field(1.0, ge=0, le=1, description="share of the batches that are mixed")
+
+
+Augmentation = (
+    RotateOptions
+    | CropOptions
+    | FlipOptions
+    | ScaleOptions
+    | TranslateOptions
+    | ColourOptions
+    | BlurOptions
+    | NoiseOptions
+    | EraseOptions
+    | MixupOptions
+    | CutmixOptions
+)
