@@ -52,7 +52,9 @@ def load_backbone(source: str, folder: Path, *, online: bool = False) -> Backbon
     if path.is_file():
         return _from_file(path)
     if not HUB_NAME.fullmatch(source) or path.suffix in (".pth", ".pt", ".safetensors"):
-        hint = f"{nearest(source, weight_files.PACKAGED)}; or give a weight file, a model folder or a hub name owner/name"
+        hint = (
+            f"{nearest(source, weight_files.PACKAGED)}; or give a weight file, a model folder or a hub name owner/name"
+        )
         raise DataError(
             "backbone_unknown", "there is no such backbone", where=source, seen=f"no file {path}", hint=hint
         )

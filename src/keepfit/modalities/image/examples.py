@@ -65,5 +65,5 @@ class PictureExamples:
         if epoch is None or not self.mixing:
             return torch.from_numpy(inputs), torch.from_numpy(codes)
         shares = np.eye(self.classes, dtype=np.float32)[codes]
-        inputs, shares = mixed(inputs, shares, self.mixing, generator(self.seed, epoch, len(self) + int(rows[0])))
+        inputs, shares = mixed(inputs, shares, self.mixing, generator(self.seed, epoch, int(rows[0]), stream=1))
         return torch.from_numpy(inputs), torch.from_numpy(shares)

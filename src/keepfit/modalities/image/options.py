@@ -11,6 +11,7 @@ from keepfit.core.options import Options
 
 _AUGMENT = "keepfit.modalities.image.augment"
 _LEARNERS = "keepfit.modalities.image.learners"
+Of = Literal["picture", "batch"]  # whether a part changes one picture or mixes those of a batch
 
 
 def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
@@ -25,116 +26,147 @@ _Shares = Annotated[tuple[_Share, _Share], AfterValidator(_ascending)]
 _Factors = Annotated[tuple[_Factor, _Factor], AfterValidator(_ascending)]
 
 
-class Augmentation(Options):
-    """One way to vary pictures of the training split; `of` says whether it changes a picture or mixes those of a batch."""
-
-    of: ClassVar[Literal["picture", "batch"]] = "picture"
-    p: float = Field(1.0, ge=0, le=1, description="share of the pictures that are changed; of the batches, for a mix")
-
-
-class RotateOptions(Augmentation):
+class RotateOptions(Options):
     """Turns a picture around its centre; the corners get the mean colour of its border."""
 
     impl: ClassVar[str] = f"{_AUGMENT}:rotated"
+    of: ClassVar[Of] = "picture"
     use: Literal["rotate"] = "rotate"
     degrees: float = Field(15.0, ge=0, le=180, description="largest angle, to either side")
     p: float = Field(0.5, ge=0, le=1, description="share of the pictures that are changed")
 
 
-class CropOptions(Augmentation):
+class CropOptions(Options):
     """Cuts out a part and stretches it to the full size."""
 
     impl: ClassVar[str] = f"{_AUGMENT}:cropped"
+    of: ClassVar[Of] = "picture"
     use: Literal["crop"] = "crop"
     scale: _Shares = Field((0.8, 1.0), description="least and largest share of the area that is kept")
     ratio: _Factors = Field(
         (0.75, 1.3333), description="narrowest and widest shape of the part: its width over its height"
     )
+    p: float = Field(1.0, ge=0, le=1, description="share of the pictures that are changed")
 
 
-class FlipOptions(Augmentation):
+class FlipOptions(Options):
     """Mirrors a picture left to right, or top to bottom."""
 
     impl: ClassVar[str] = f"{_AUGMENT}:flipped"
+    of: ClassVar[Of] = "picture"
     use: Literal["flip"] = "flip"
     vertical: bool = Field(False, description="top to bottom instead of left to right")
     p: float = Field(0.5, ge=0, le=1, description="share of the pictures that are changed")
 
 
-class ScaleOptions(Augmentation):
+class ScaleOptions(Options):
     """Zooms in or out around the centre; what comes into view gets the mean colour of the border."""
 
     impl: ClassVar[str] = f"{_AUGMENT}:scaled"
+    of: ClassVar[Of] = "picture"
     use: Literal["scale"] = "scale"
     range: _Factors = Field((0.9, 1.1), description="smallest and largest factor; below 1 zooms out")
     p: float = Field(0.5, ge=0, le=1, description="share of the pictures that are changed")
 
 
-class TranslateOptions(Augmentation):
+class TranslateOptions(Options):
     """Shifts a picture by whole pixels; what comes into view gets the mean colour of the border."""
 
     impl: ClassVar[str] = f"{_AUGMENT}:translated"
+    of: ClassVar[Of] = "picture"
     use: Literal["translate"] = "translate"
     share: float = Field(0.1, ge=0, le=1, description="largest shift, as a share of width and height")
     p: float = Field(0.5, ge=0, le=1, description="share of the pictures that are changed")
 
 
-class ColourOptions(Augmentation):
+class ColourOptions(Options):
     """Varies hue, saturation, contrast and brightness; grey pictures have only the last two."""
 
     impl: ClassVar[str] = f"{_AUGMENT}:coloured"
+    of: ClassVar[Of] = "picture"
     use: Literal["colour"] = "colour"
     brightness: float = Field(0.2, ge=0, le=1, description="0.2: factors from 0.8 to 1.2")
     contrast: float = Field(0.2, ge=0, le=1, description="0.2: factors from 0.8 to 1.2, around the mean grey")
     saturation: float = Field(0.2, ge=0, le=1, description="0.2: factors from 0.8 to 1.2")
     hue: float = Field(0.0, ge=0, le=0.5, description="largest turn of the colour circle, to either side")
+    p: float = Field(1.0, ge=0, le=1, description="share of the pictures that are changed")
 
 
-class BlurOptions(Augmentation):
+class BlurOptions(Options):
     """Gaussian blur."""
 
     impl: ClassVar[str] = f"{_AUGMENT}:blurred"
+    of: ClassVar[Of] = "picture"
     use: Literal["blur"] = "blur"
     radius: float = Field(1.0, ge=0, le=50, description="largest radius in pixels")
     p: float = Field(0.3, ge=0, le=1, description="share of the pictures that are changed")
 
 
-class NoiseOptions(Augmentation):
+class NoiseOptions(Options):
     """Adds normal noise to every pixel and channel."""
 
     impl: ClassVar[str] = f"{_AUGMENT}:noisy"
+    of: ClassVar[Of] = "picture"
     use: Literal["noise"] = "noise"
     std: float = Field(0.05, ge=0, le=1, description="standard deviation, where black is 0 and white is 1")
     p: float = Field(0.5, ge=0, le=1, description="share of the pictures that are changed")
 
 
-class EraseOptions(Augmentation):
+class EraseOptions(Options):
     """Covers a rectangle with random pixels (random erasing, Zhong et al. 2017)."""
 
     impl: ClassVar[str] = f"{_AUGMENT}:erased"
+    of: ClassVar[Of] = "picture"
     use: Literal["erase"] = "erase"
     area: _Shares = Field((0.02, 0.2), description="least and largest share of the area that is covered")
     p: float = Field(0.5, ge=0, le=1, description="share of the pictures that are changed")
 
 
-class MixupOptions(Augmentation):
+class MixupOptions(Options):
     """Blends every picture of a batch, and its answer, with another one (Zhang et al. 2017)."""
 
-    of: ClassVar[Literal["picture", "batch"]] = "batch"
     impl: ClassVar[str] = f"{_AUGMENT}:blended"
+    of: ClassVar[Of] = "batch"
     use: Literal["mixup"] = "mixup"
     alpha: float = Field(0.2, gt=0, le=100, description="shares follow Beta(alpha, alpha): larger blends more evenly")
     p: float = Field(1.0, ge=0, le=1, description="share of the batches that are mixed")
 
 
-class CutmixOptions(Augmentation):
+class CutmixOptions(Options):
     """Pastes a rectangle of another picture of the batch, and shares the answer by area (Yun et al. 2019)."""
 
-    of: ClassVar[Literal["picture", "batch"]] = "batch"
     impl: ClassVar[str] = f"{_AUGMENT}:pasted"
+    of: ClassVar[Of] = "batch"
     use: Literal["cutmix"] = "cutmix"
     alpha: float = Field(1.0, gt=0, le=100, description="kept shares of the area follow Beta(alpha, alpha)")
     p: float = Field(1.0, ge=0, le=1, description="share of the batches that are mixed")
+
+
+Augmentation = (
+    RotateOptions
+    | CropOptions
+    | FlipOptions
+    | ScaleOptions
+    | TranslateOptions
+    | ColourOptions
+    | BlurOptions
+    | NoiseOptions
+    | EraseOptions
+    | MixupOptions
+    | CutmixOptions
+)
+
+
+def _from_scratch(preset: str) -> dict[str, Any]:
+    """What a small network prefers in the `train` section."""
+    return {
+        "epochs": {"fast": 3, "balanced": 8, "best": 20}[preset],
+        "batch_size": 128,
+        "optimizer": {"use": "adamw", "lr": 5e-3, "weight_decay": 0.02},
+        "schedule": {"use": "onecycle"},
+        "channels_last": True,
+        "early_stop": "off",
+    }
 
 
 class CnnOptions(Options):
@@ -148,14 +180,7 @@ class CnnOptions(Options):
     @classmethod
     def train_defaults(cls, preset: str) -> dict[str, Any]:
         """What this learner prefers in the `train` section."""
-        return {
-            "epochs": {"fast": 3, "balanced": 8, "best": 20}[preset],
-            "batch_size": 128,
-            "optimizer": {"use": "adamw", "lr": 5e-3, "weight_decay": 0.02},
-            "schedule": {"use": "onecycle"},
-            "channels_last": True,
-            "early_stop": "off",
-        }
+        return _from_scratch(preset)
 
 
 class PretrainedOptions(Options):
@@ -210,7 +235,15 @@ class CustomOptions(Options):
         return [folder / self.class_.rpartition(":")[0]]
 
 
-class AutoOptions(CnnOptions):
+class AutoOptions(Options):
     """A small convolutional network; its size and colour follow the pictures."""
 
-    use: Literal["auto"] = "auto"  # type: ignore[assignment]
+    impl: ClassVar[str] = f"{_LEARNERS}.cnn:start"
+    use: Literal["auto"] = "auto"
+    size: int | Literal["auto"] = Field("auto", description="height and width that pictures are brought to")
+    width: float = Field(1.0, gt=0, le=8, description="channels of every layer, times this")
+
+    @classmethod
+    def train_defaults(cls, preset: str) -> dict[str, Any]:
+        """What this learner prefers in the `train` section."""
+        return _from_scratch(preset)
