@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keepfit.runtime.pictures import encode_array
+import keepfit as kf
 
 KINDS = ("flat", "tall")
 TRAIN = "train: {epochs: 1, batch_size: 16, precision: fp32}\n"
@@ -51,4 +51,7 @@ def write_recipe(folder: Path, data: str = "source: pictures", more: str = "", *
     return path
 
 
-__all__ = ["CNN", "KINDS", "TRAIN", "encode_array", "pixels", "png", "write_pictures", "write_recipe"]
+def made_run(folder: Path) -> Any:
+    """A finished run of `write_recipe` on `write_pictures`, in `folder`."""
+    write_pictures(folder / "pictures")
+    return kf.run(write_recipe(folder), workspace=folder)
