@@ -122,7 +122,7 @@ def fit(
     from keepfit.store.artifacts import Store
 
     arrays = isinstance(data, tuple) and len(data) == 2
-    frame = None if isinstance(data, str | Path) else _of_arrays(*data, target) if arrays else from_frame(data)
+    frame = None if isinstance(data, str | Path) else _of_arrays(data, target) if arrays else from_frame(data)
     source = str(data) if frame is None else "frame"
     name = slug(Path(source.removeprefix("sklearn:")).name.split(".")[0]) if frame is None else "model"
     text = f"version: 1\nname: {name}\ndata:\n  source: {quoted(source)}\n  target: {quoted(target)}\n"
@@ -133,10 +133,10 @@ def fit(
     return walk(made, Store(root), root / "runs", emit, goal=Path(output) if output else None, stopped=stopped)
 
 
-def _of_arrays(images: Any, labels: Any, target: str) -> Table:
+def _of_arrays(pair: Any, target: str) -> Table:
     from keepfit.stages.pictures import of_arrays
 
-    return of_arrays(images, labels, target)
+    return of_arrays(*pair, target)
 
 
 def tables_of(data: str | Path, read: Any = None) -> Iterator[Table]:
