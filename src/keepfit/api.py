@@ -136,7 +136,8 @@ def fit(
 def _of_arrays(pair: Any, target: str) -> Table:
     from keepfit.stages.pictures import of_arrays
 
-    return of_arrays(*pair, target)
+    images, labels = pair
+    return of_arrays(images, labels, target)
 
 
 def tables_of(data: str | Path, read: Any = None) -> Iterator[Table]:
