@@ -169,7 +169,7 @@ def test_broken_pictures_and_bombs_are_refused_with_their_reason(ask):
         [[256, 2]],
         [[0.5, 0.25]],
         [[1e308, 1]],
-        [[10**400, 1]],
+        [[10**30, 1]],
         [["1", "2"]],
         [[True, False]],
         [[[1, 2]]],
