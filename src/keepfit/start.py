@@ -13,7 +13,6 @@ import numpy as np
 from keepfit.core.catalog import load as part
 from keepfit.core.errors import DataError, nearest
 from keepfit.core.events import silent
-from keepfit.engine.facts import all_entries, row_counts
 from keepfit.engine.plan import plan
 from keepfit.engine.run import run as walk
 from keepfit.recipe import load
@@ -22,7 +21,7 @@ from keepfit.recipe.render import quoted
 from keepfit.runtime import sources
 from keepfit.runtime.table import Table
 from keepfit.stages import evaluate
-from keepfit.stages.results import json_of, unpack_table
+from keepfit.stages.results import all_entries, json_of, row_counts, unpack_table
 from keepfit.store.artifacts import Store
 
 _LIKELY = ("target", "label", "class", "y", "outcome", "churn", "survived", "income", "price", "species", "quality")

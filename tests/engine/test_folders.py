@@ -91,6 +91,14 @@ def test_a_folder_that_is_written_is_refused_to_others(tmp_path):
     assert set(statuses(fit(tmp_path, tmp_path / "goal")).values()) == {"kept"}
 
 
+def test_the_goal_may_be_the_workspace(tmp_path):
+    write_recipe(tmp_path / "data")
+    run = kf.fit(
+        str(tmp_path / "data/small.csv"), "answer", overrides=LINEAR, output=tmp_path / "w", workspace=tmp_path / "w"
+    )
+    assert run.path == tmp_path / "w" and (tmp_path / "w/.keepfit").is_dir()
+
+
 def test_a_killed_fit_may_be_said_again(tmp_path):
     write_recipe(tmp_path)
     code = (

@@ -39,11 +39,13 @@ BROAD = {  # where a broad except may stand, and why
     "serve/server.py": "the border of the service: whatever happens is one answer, never a dropped connection",
     "core/atomic.py": "removes the scratch file or folder and raises again",
     "engine/run.py": "marks the run as failed and raises again",
+    "training/custom.py": "the user's own network may raise anything while it is made",
     "modalities/image/hugging_face.py": "transformers raises its own and others' classes for a damaged model folder",
     "modalities/image/weights.py": "torch raises the classes of pickle, which nothing here imports, for a damaged file",
 }
 ERRORS = {node.name for node in TREES["core/errors.py"].body if isinstance(node, ast.ClassDef)}
-TERSE = ("runtime/network.py:", "runtime/preparation.py:")  # what is wrong inside a model: Bundle says where it lies
+# What is wrong inside a model, Bundle says where it lies; what is wrong with a picture, decode and the reader of pictures.
+TERSE = ("runtime/network.py:", "runtime/preparation.py:", "runtime/pictures.py:", "runtime/picture_faults.py:")
 
 
 def nodes(*kinds):
@@ -142,7 +144,7 @@ def test_inheritance_is_shallow():
         return 1 + max((depth(b) for b in bases[name] if b in bases and b != name), default=0)
 
     deep = {name: depth(name) for name in bases if depth(name) > 2}
-    assert set(deep) <= {"Recipe"} and len(bases) > 60
+    assert {n for n in deep if bases[n] != ["Augmentation"]} <= {"Recipe"} and len(bases) > 60  # they share one field
 
 
 def test_the_floors_hold():
@@ -220,4 +222,4 @@ def test_the_way_from_run_to_weights_is_counted(tmp_path):
     files = done.stdout.split()
     print(len(files), *files, sep="\n")
     assert "api.py" in files and "modalities/tabular/learners/linear.py" in files
-    assert 10 <= len(files) <= 38  # 37 when this was measured: the files with a function that ran, store and recipe too
+    assert 10 <= len(files) <= 44  # 43 when this was measured: the files with a function that ran, store and recipe too

@@ -6,6 +6,7 @@ import importlib.util
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from keepfit.core.errors import DataError, EnvironmentFault, KeepfitError
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra image)")
 if torch:
-    from keepfit.modalities.image import efficientnet, hugging_face, mobilenet, weights
+    from keepfit.modalities.image import efficientnet, hugging_face, mobilenet, weight_files, weights
     from keepfit.modalities.image.backbones import Classifier, load_backbone
 
 HERE = Path(".")
@@ -26,7 +27,7 @@ def has(*modules):
 
 
 def packaged(name):
-    known = weights.PACKAGED[name]
+    known = weight_files.PACKAGED[name]
     missing = not has(known.package.replace("-", "_"))
     return pytest.param(name, marks=pytest.mark.skipif(missing, reason=f"no weights: {known.install}"))
 
@@ -87,6 +88,17 @@ def test_weight_files_are_read(saved, kind, tmp_path):
     assert made.mean == (0.485, 0.456, 0.406) and not made.module.training
     got, was = made.module.features[0][0].weight, saved["features.0.0.weight"]
     assert got.dtype == torch.float32 and torch.allclose(got, was, atol=1e-3 if kind == "half" else 0)
+
+
+def test_a_library_that_is_missing_is_named(monkeypatch, tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(b"")
+    (tmp_path / "m").mkdir()
+    for module in ("safetensors.torch", "transformers"):
+        monkeypatch.setitem(sys.modules, module, None)
+    for source, module in (("w.safetensors", "safetensors"), ("m", "transformers")):
+        with pytest.raises(EnvironmentFault) as caught:
+            load_backbone(source, tmp_path)
+        assert caught.value.code == "missing_extra" and module in caught.value.seen
 
 
 @pytest.mark.parametrize("variant", [0, 1, 2])
@@ -178,8 +190,8 @@ def test_sources_that_are_not_there(source, code, says, tmp_path):
 
 
 def test_weights_that_are_not_installed_name_the_line(monkeypatch):
-    gone = weights.Packaged("no-such-weights-package", "1.0", "w.pth", "0")
-    monkeypatch.setitem(weights.PACKAGED, "mobilenet_v2", gone)
+    gone = weight_files.Packaged("no-such-weights-package", "1.0", "w.pth", "0")
+    monkeypatch.setitem(weight_files.PACKAGED, "mobilenet_v2", gone)
     with pytest.raises(EnvironmentFault) as caught:
         load_backbone("mobilenet_v2", HERE)
     assert (
@@ -193,7 +205,7 @@ def test_weights_of_a_changed_package_are_refused(tmp_path, monkeypatch):
     (tmp_path / "some_weights/__init__.py").write_text("raise RuntimeError('imported')")
     (tmp_path / "some_weights/w.pth").write_bytes(b"other")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(weights.PACKAGED, "mobilenet_v2", weights.Packaged("some-weights", "1.0", "w.pth", "0" * 64))
+    monkeypatch.setitem(weight_files.PACKAGED, "mobilenet_v2", weight_files.Packaged("some-weights", "1.0", "w.pth", "0" * 64))
     with pytest.raises(EnvironmentFault) as caught:
         load_backbone("mobilenet_v2", HERE)
     assert caught.value.code == "weights_changed" and "--force-reinstall" in caught.value.hint
@@ -356,7 +368,7 @@ def test_a_hub_that_does_not_answer_is_said(monkeypatch, tmp_path):
 # ---- real weights ----
 
 
-@pytest.mark.parametrize("name", [packaged(name) for name in weights.PACKAGED])
+@pytest.mark.parametrize("name", [packaged(name) for name in weight_files.PACKAGED])
 def test_packaged_weights_know_a_palace(name):
     """Features and the file's own last layer name a photograph: paddings, norms and scaling are those of the training."""
     from PIL import Image
@@ -366,8 +378,8 @@ def test_packaged_weights_know_a_palace(name):
     photo = Image.fromarray(load_sample_image("china.jpg")[:, 106:533]).resize((made.size, made.size))
     mean, std = (torch.tensor(v)[:, None, None] for v in (made.mean, made.std))
     picture = (torch.tensor(np.array(photo)).permute(2, 0, 1).float() / 255 - mean) / std
-    tensors = weights.read_tensors(weights.installed(name))
-    matrix, bias = (tensors[key] for key in weights.HEADS[weights.LITE if "lite" in name else name])
+    tensors = weights.read_tensors(weight_files.installed(name))
+    matrix, bias = (tensors[key] for key in weights.HEADS[weight_files.LITE if "lite" in name else name])
     with torch.no_grad():
         scores = (made.module(picture[None]) @ matrix.T + bias).softmax(1)[0]
     palace = 698  # of the 1000 classes of ImageNet

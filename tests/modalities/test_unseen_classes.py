@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -94,9 +95,8 @@ def test_many_categories_of_noise_are_noise_out_of_fold():
         made = fitted({"c": [f"c{v}" for v in rng.integers(0, 150, 1000)]}, truth, {"c": "categorical"})
         pool = Fold(made.matrix, truth, np.ones(1000), made.encoded)
         params = GbdtParams.model_validate({"rounds": 60, "learning_rate": 0.03, "num_leaves": 7})
-        trial = auto._crossed(
-            auto.Candidate("gbdt", gbdt.fit, params), pool, Settings(2, seed, 1, made.plain, made.linear), None
-        )
+        settings = Settings(2, seed, 1, made.plain, made.linear)
+        trial = auto._crossed(auto.Candidate("gbdt", gbdt.fit, params), pool, settings)[0]
         found.append(roc_auc_score(truth, trial.scores[:, 1]))
     assert abs(np.mean(found) - 0.5) < 0.04, found
 
@@ -113,23 +113,27 @@ def test_no_mean_outside_a_fold_knows_an_answer_inside():
     assert (one[0].features[:, place] != made.matrix[folds != 2, place]).mean() > 0.9
 
 
-def test_pairs_that_help_no_more_end_after_the_first_fold():
+@pytest.mark.parametrize("helps", [False, True])
+def test_pairs_that_do_not_help_end_after_the_first_fold(helps):
     rng = np.random.default_rng(0)
-    table = {name: [float(v) for v in rng.normal(size=600)] for name in "ab"}
-    truth = (np.array(table["a"]) + rng.normal(size=600) > 0).astype(int)
+    table = {name: [float(v) for v in rng.uniform(1, 9, size=1200)] for name in "ab"}
+    a, b = (np.array(table[name]) for name in "ab")
+    truth = (((a / b > 1) if helps else a > 5) ^ (rng.random(1200) < 0.1)).astype(int)
     made = fitted(table, truth, {"a": "numeric", "b": "numeric"})
-    pool = Fold(made.matrix, truth, np.ones(600), made.encoded)
+    pool = Fold(made.matrix, truth, np.ones(1200), made.encoded)
     settings = Settings(2, 0, 1, made.plain, made.linear, made.pairs)
-    plain = auto.Candidate("gbdt", gbdt.fit, GbdtParams.model_validate({"rounds": 30}))
+    plain = auto.Candidate("gbdt", gbdt.fit, GbdtParams.model_validate({"rounds": 40}))
     pairs = auto.Candidate("gbdt_pairs", gbdt.fit, plain.params, pairs=True)
     said = []
-    limits = auto.Limits(None, True, True, lambda: False, lambda what, data: said.append(data))
-    trial = auto._crossed(plain, pool, settings, None)
-    trial.scores = np.eye(2)[truth] * 0.9 + 0.05  # nothing is as good
-    ended = auto._crossed(pairs, pool, pairs.settings(settings), trial)
-    assert isinstance(ended, auto.Ended) and ended.why == "stopped early: no better on the first fold"
+    limits = auto.Limits(None, True, True, lambda: False, lambda what, data: said.append((what, data["name"])))
     found = auto.search([plain, pairs], pool, pool.take(np.arange(0)), settings, limits)
-    assert len(said) == 2 and len(found.trials) + len(found.ended) == 2
+    assert said == [("tried", "gbdt"), ("tried" if helps else "ended", "gbdt_pairs")]
+    assert [ended.why for ended in found.ended] == ([] if helps else ["stopped early: no better on the first fold"])
+    calls = iter([False])  # time is up after the first fold of both
+    late = Settings(2, 0, 1, made.plain, made.linear, made.pairs, {"late": lambda: next(calls, True)})
+    short = GbdtParams.model_validate({"rounds": 15})  # too few to ask for the time while boosting
+    kinds = [type(t) for t in auto._crossed(replace(plain, params=short), pool, late, replace(pairs, params=short))]
+    assert len(kinds) == 2 and (not helps or kinds == [auto.Ended, auto.Trial])
 
 
 def test_a_trial_that_ended_is_in_the_leaderboard_and_in_the_events(tmp_path, monkeypatch):
@@ -152,8 +156,8 @@ def test_a_candidate_that_runs_out_of_time_gives_no_scores_unless_it_is_the_firs
     pool = Fold(features, (features[:, 0] > 0).astype(int), np.ones(120))
     settings = Settings(2, 0, 1, [0, 1], [0, 1], extra={"late": lambda: True})
     one = auto.Candidate("linear", linear.fit, LinearParams.model_validate({}))
-    assert isinstance(auto._crossed(one, pool, settings), auto.Trial)
-    assert auto._crossed(one, pool, settings, may_end=True).why == "stopped early: the time budget"
+    assert isinstance(auto._crossed(one, pool, settings)[0], auto.Trial)
+    assert auto._crossed(one, pool, settings, may_end=True)[0].why == "stopped early: the time budget"
 
 
 @pytest.mark.parametrize(("most", "copies"), [(10**9, [5, 5]), (0, [1, 1])])

@@ -68,6 +68,18 @@ def test_overrides_say_how_another_file_is_read(made):
     assert fewer["rows"] == sum(row["answer"] not in ("?", first) for row in rows)
 
 
+def test_another_separator_than_in_training_is_said_so(tmp_path):
+    (tmp_path / "t.csv").write_text(csv_text(mixed()), "utf-8")
+    said = ["model.use=linear", "data.columns={price: ignore}", "data.read.delimiter=,"]
+    run = kf.fit(str(tmp_path / "t.csv"), "answer", overrides=said, workspace=tmp_path)
+    (tmp_path / "u.csv").write_text(csv_text(mixed()).replace(",", ";"), "utf-8")
+    for verb in (api.predict, api.evaluate):
+        with pytest.raises(DataError) as caught:
+            verb(run.bundle, tmp_path / "u.csv", overrides=[])
+        assert caught.value.code == "column_missing" and "data.read.delimiter=;" in caught.value.hint
+    assert api.evaluate(run.bundle, tmp_path / "u.csv", ["data.read.delimiter=;"])["rows"] == 240
+
+
 @pytest.mark.parametrize(
     ("override", "code"),
     [("seed=1", "unused_key"), ("data.read.delimitr=x", "unknown_key"), ("data.read.delimiter=ab", "bad_value")],

@@ -13,25 +13,10 @@ from keepfit.core.errors import missing_extra
 from keepfit.engine.plan import Plan
 from keepfit.stages.card import card_markdown
 from keepfit.stages.report import ReportFacts, report_html, write_plots
-from keepfit.stages.results import PARTS, json_of, ledger_of, task_of, truth_of, unpack_table
+from keepfit.stages.results import PARTS, all_entries, json_of, row_counts, task_of, truth_of, unpack_table
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
 from keepfit.tasks.task import Task
-
-
-def all_entries(files: dict[str, Files]) -> list[Entry]:
-    """The whole ledger, in the order of the stages."""
-    return [entry for stage in ("ingest", "split", "clean") if stage in files for entry in ledger_of(files[stage])]
-
-
-def row_counts(files: dict[str, Files]) -> tuple[int, int]:
-    """Samples that came in (unreadable lines included) and samples that some split keeps."""
-    unread = sum(entry.action == "dropped" for entry in ledger_of(files["ingest"]))
-    came = len(json_of(files["ingest"], "given.json")) + unread
-    last = files.get("clean", files.get("split", {}))
-    part = json_of(last, "part.json") if last else json_of(files["ingest"], "given.json")
-    kept = sum(1 for name in part if name) if last else len(part)
-    return came, kept
 
 
 def gather(plan: Plan, files: dict[str, Files]) -> ReportFacts:

@@ -17,6 +17,7 @@ from keepfit.runtime.bundle import Bundle
 from keepfit.store.artifacts import Store
 
 _MARK = b"keepfit\n"
+_WORKSPACE = ".keepfit"  # may lie in the goal itself, as in `fit -o .`
 _OURS = [
     *("bundle", "plots", "leaderboard.csv", "ledger.parquet", "metrics.json", "predictions.parquet", "report.html"),
     *("recipe.yaml", "events.jsonl", ".events.part", "plan.json", ".lock"),
@@ -44,12 +45,13 @@ class RunFolder:
         goal = self.goal
         if goal is None:
             return
-        if goal.is_dir() and any(goal.iterdir()) and not _is_ours(goal):
+        there = sorted(path.name for path in goal.iterdir() if path.name != _WORKSPACE) if goal.is_dir() else []
+        if there and not _is_ours(goal):
             raise UsageError(
                 "folder_not_empty",
                 "the folder holds files and is not the folder of a run",
                 where=str(goal),
-                seen=", ".join(sorted(path.name for path in goal.iterdir())[:5]),
+                seen=", ".join(there[:5]),
                 hint="choose a folder that is empty or not there yet: -o DIR",
             )
         made = [place for place in (goal, *goal.parents) if not place.exists()]

@@ -15,7 +15,6 @@ from keepfit.core import atomic
 from keepfit.core.errors import from_os_error
 from keepfit.core.events import Emit, Event
 from keepfit.engine import facts
-from keepfit.engine.facts import all_entries, row_counts
 from keepfit.engine.folder import RunFolder
 from keepfit.engine.plan import Plan, Step
 from keepfit.recipe import fill
@@ -24,7 +23,7 @@ from keepfit.recipe.render import seen_from
 from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.writers import csv_lines, parquet_bytes
 from keepfit.stages import clean, evaluate, explain, ingest, package, pictures, split, train
-from keepfit.stages.results import json_of
+from keepfit.stages.results import all_entries, json_of, row_counts
 from keepfit.store.artifacts import Files, Store
 from keepfit.store.ledger import COLUMNS, conserve
 from keepfit.store.scratch import Scratch, scratch

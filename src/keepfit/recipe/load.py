@@ -24,6 +24,7 @@ from keepfit.recipe.model import (
     unused_keys,
 )
 
+_TABLE = re.compile(r"\.(csv|tsv|txt|data|parquet|jsonl|ndjson|json)(\.gz)?$", re.IGNORECASE)
 _DEEPEST, _MOST_KEYS = 20, 20_000
 
 
@@ -122,7 +123,7 @@ def _modality(given: Mapping[str, Any], folder: Path) -> str:
     if data.get("image") is not None:
         return "image"
     source = data.get("source", data.get("train"))
-    if not isinstance(source, str) or ":" in source.partition("/")[0]:
+    if not isinstance(source, str) or ":" in source.partition("/")[0] or _TABLE.search(source):
         return "tabular"
     looks: Any = catalog.load("keepfit.modalities.image.read:looks_like_pictures")
     return "image" if looks(source, folder) else "tabular"

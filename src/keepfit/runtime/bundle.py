@@ -108,7 +108,11 @@ class Bundle:
         said = self.manifest.get("read", {})
         if not isinstance(said, dict):
             raise EnvironmentFault(
-                "damaged_bundle", "bundle.json cannot be read", where=str(self.path), seen=f"read: {said!r}"[:200]
+                "damaged_bundle",
+                "bundle.json cannot be read",
+                where=str(self.path),
+                seen=f"read: {said!r}"[:200],
+                hint=_AGAIN,
             )
         return said
 

@@ -22,13 +22,19 @@ class Predictor(Protocol):
     """The thing that answers, whatever goes in."""
 
     @property
-    def task(self) -> str: ...
+    def task(self) -> str:
+        """classification or regression."""
+        ...
 
     @property
-    def classes(self) -> list[Any]: ...
+    def classes(self) -> list[Any]:
+        """Classes in score order."""
+        ...
 
     @property
-    def ignored(self) -> frozenset[str]: ...
+    def ignored(self) -> frozenset[str]:
+        """Inputs that may be given and are not read."""
+        ...
 
     def scores(self, table: Table) -> tuple[NDArray[np.float32], list[str], dict[str, int]]:
         """Scores [n, k], the error of each row, unseen categories by column."""

@@ -124,6 +124,7 @@ def _parquet(lines: Path, names: Sequence[str], kinds: Sequence[str]) -> bytes:
         raise DataError(
             "not_parquet",
             "these rows cannot be written as Parquet",
+            where="the answers",
             seen=str(error).splitlines()[0][:200],
             hint="write csv or jsonl instead, or rename classes and columns with unusual characters",
         ) from None

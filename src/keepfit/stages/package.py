@@ -55,9 +55,7 @@ def package(
     scores, _, _ = predictor_of(trained, task).scores(probe)
     scale = _scale(table.take(part == "train"), task)
     parity = check_parity(native, scores.astype(np.float64), task.kind, scale)
-    rows, kept = _golden(section.golden, made_up, probe, native)
-    lines = [{"input": row, "scores": values} for row, values in zip(rows, kept, strict=True)]
-    golden = "".join(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n" for line in lines)
+    golden = _golden(section.golden, made_up, probe, native)
     manifest = {
         **_schema(used, rules),
         **task_json_parts(task_json(task)),
@@ -70,11 +68,7 @@ def package(
         "golden": section.golden,
         "metrics": metrics,
         "parity": parity,
-        "lineage": {
-            "data": digest.of_bytes(ingested["table"]),
-            "recipe": digest.of_bytes(recipe.encode()),
-            "trained": digest.of_json({n: digest.of_bytes(data) for n, data in trained.items()}),
-        },
+        "lineage": _lineage(ingested, recipe, trained),
         "libraries": _versions(rules, json_of(trained, "trained.json")["tried"]),
         "keepfit": version("keepfit"),
         "model": {key: json_of(trained, "trained.json")[key] for key in ("chosen", "weights", "rounds", "features")},
@@ -88,9 +82,17 @@ def package(
         "card.md": card.encode(),
     }
     if section.golden != "off":
-        files["golden.jsonl"] = golden.encode()
+        files["golden.jsonl"] = golden
     sums = "".join(f"{digest.of_bytes(data)}  {file}\n" for file, data in sorted(files.items()))
     return {**files, "SHA256SUMS": sums.encode()}
+
+
+def _lineage(ingested: Files, recipe: str, trained: Files) -> dict[str, str]:
+    return {
+        "data": digest.of_bytes(ingested["table"]),
+        "recipe": digest.of_bytes(recipe.encode()),
+        "trained": digest.of_json({n: digest.of_bytes(data) for n, data in trained.items()}),
+    }
 
 
 def _versions(rules: list[ColumnRule], tried: list[str]) -> dict[str, str]:
@@ -135,15 +137,16 @@ def check_parity(native: NDArray[np.float64], scores: NDArray[np.float64], kind:
     return {"rows": len(native), "largest_difference": float(f"{worst:.1e}"), "labels_equal": same}
 
 
-def _golden(
-    kind: str, made_up: list[dict[str, Any]], probe: Table, native: NDArray[np.float64]
-) -> tuple[list[Any], list[Any]]:
+def _golden(kind: str, made_up: list[dict[str, Any]], probe: Table, native: NDArray[np.float64]) -> bytes:
+    """JSON lines of inputs with their scores."""
     count = len(made_up)
-    if kind == "synthetic":
-        return made_up, native[:count].tolist()
-    picked = range(count, min(count + 20, len(probe)))
-    rows = [{name: _plain(column[row]) for name, column in probe.columns.items()} for row in picked]
-    return rows, [native[row].tolist() for row in picked]
+    picked = range(count) if kind == "synthetic" else range(count, min(count + 20, len(probe)))
+    rows = (
+        made_up[row] if kind == "synthetic" else {name: _plain(column[row]) for name, column in probe.columns.items()}
+        for row in picked
+    )
+    lines = [{"input": said, "scores": native[row].tolist()} for row, said in zip(picked, rows, strict=True)]
+    return "".join(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n" for line in lines).encode()
 
 
 def _plain(cell: str | bytes | None) -> str | None:

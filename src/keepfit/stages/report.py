@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keepfit.stages import plots, report_sections
+from keepfit.stages import learning_plots, plots, report_sections
 from keepfit.stages.plots import HALF, Picture
 from keepfit.tasks.task import Task
 from keepfit.tasks.wording import count, metric_text, percent, title
@@ -65,9 +65,9 @@ def pictures(facts: ReportFacts) -> list[Picture]:
     if len(facts.leaderboard) > 1:
         found.append(_leaderboard(facts))
     if facts.validation_curve and facts.validation_curve["validation"]:
-        found.append(plots.training_curve(facts.validation_curve))
+        found.append(learning_plots.training_curve(facts.validation_curve))
     if facts.epochs and "accuracy" in facts.epochs[0]:
-        found.append(plots.epochs(facts.epochs))
+        found.append(learning_plots.epochs(facts.epochs))
     return found
 
 

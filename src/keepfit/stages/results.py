@@ -76,6 +76,21 @@ def ledger_of(files: Files) -> list[Entry]:
     return [Entry(**entry) for entry in json.loads(files.get("ledger.json", b"[]"))]
 
 
+def all_entries(files: dict[str, Files]) -> list[Entry]:
+    """The whole ledger, in the order of the stages."""
+    return [entry for stage in ("ingest", "split", "clean") if stage in files for entry in ledger_of(files[stage])]
+
+
+def row_counts(files: dict[str, Files]) -> tuple[int, int]:
+    """Samples that came in (unreadable lines included) and samples that some split keeps."""
+    unread = sum(entry.action == "dropped" for entry in ledger_of(files["ingest"]))
+    came = len(json_of(files["ingest"], "given.json")) + unread
+    last = files.get("clean", files.get("split", {}))
+    part = json_of(last, "part.json") if last else json_of(files["ingest"], "given.json")
+    kept = sum(1 for name in part if name) if last else len(part)
+    return came, kept
+
+
 def task_of(value: Mapping[str, Any]) -> Task:
     """A task from JSON."""
     matches = value.get("label_matches", {})

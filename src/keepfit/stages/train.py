@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keepfit.core.catalog import load
-from keepfit.core.errors import RecipeError, nearest
+from keepfit.core.errors import RecipeError, missing_extra, nearest
 from keepfit.core.options import Options
 from keepfit.runtime.arrays import pack
 from keepfit.runtime.coerce import ColumnRule
@@ -33,6 +34,8 @@ def train(
     say: Callable[[str, dict[str, Any]], None],
 ) -> Files:
     """`preparation.json`, `model.onnx`, `weights/*`, `native.json` (the learner's own answers), `trained.json`."""
+    if way.get("train") is not None:
+        _need_the_extra()
     sample, ways = load("keepfit.modalities.room:Sample"), load("keepfit.modalities.room:Way")
     table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
     _refuse_early(way, task)
@@ -66,6 +69,15 @@ def train(
         "native.json": as_json(pack(made.native, "f8")),
         "held.json": json.dumps(held).encode(),
     }
+
+
+def _need_the_extra() -> None:
+    """Said before hours of training, what export and report need too."""
+    for module in ("torch", "safetensors", "onnx", "onnxscript", "matplotlib"):
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise missing_extra("networks", error.name or module) from None
 
 
 def _refuse_early(way: dict[str, Any], task: Task) -> None:

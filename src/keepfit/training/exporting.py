@@ -34,7 +34,7 @@ def to_onnx(network: nn.Module, example: torch.Tensor, *, name: str = "keepfit")
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
             warnings.simplefilter("ignore")
-            program = torch.onnx.export(
+            program: Any = torch.onnx.export(
                 network,
                 (example,),
                 dynamo=True,
@@ -47,7 +47,6 @@ def to_onnx(network: nn.Module, example: torch.Tensor, *, name: str = "keepfit")
             )
     finally:
         logger.setLevel(level)
-    assert program is not None
     model = program.model_proto
     _bare(model.graph)
     del model.metadata_props[:]

@@ -170,15 +170,14 @@ class _Training:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         if self.average is not None:
-            self._follow()
+            self._follow(self.average)
 
-    def _follow(self) -> None:
+    def _follow(self, average: nn.Module) -> None:
         """The running average of the weights; buffers are copied."""
-        assert self.average is not None
         decay = min(self.job.options.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
-            for kept, seen in zip(self.average.buffers(), self.network.buffers(), strict=True):
+            torch._foreach_lerp_(list(average.parameters()), list(self.network.parameters()), 1 - decay)
+            for kept, seen in zip(average.buffers(), self.network.buffers(), strict=True):
                 kept.copy_(seen)
 
     def _judge(self, count: int) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from keepfit.core import digest
 from keepfit.core.errors import DataError, EnvironmentFault, RecipeError, nearest
-from keepfit.modalities.image import hugging_face, weights
+from keepfit.modalities.image import hugging_face, weight_files, weights
 
 LITE_MEAN_STD = (0.5, 0.5, 0.5)
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -44,15 +44,15 @@ def load_backbone(source: str, folder: Path, *, online: bool = False) -> Backbon
 
     DataError for files that do not fit, EnvironmentFault for weights that are not there.
     """
-    if source in weights.PACKAGED:
-        return _from_file(weights.installed(source))
+    if source in weight_files.PACKAGED:
+        return _from_file(weight_files.installed(source))
     path = folder / Path(source).expanduser()
     if path.is_dir():
         return _from_folder(path, None)
     if path.is_file():
         return _from_file(path)
     if not HUB_NAME.fullmatch(source) or path.suffix in (".pth", ".pt", ".safetensors"):
-        hint = f"{nearest(source, weights.PACKAGED)}; or give a weight file, a model folder or a hub name owner/name"
+        hint = f"{nearest(source, weight_files.PACKAGED)}; or give a weight file, a model folder or a hub name owner/name"
         raise DataError(
             "backbone_unknown", "there is no such backbone", where=source, seen=f"no file {path}", hint=hint
         )
@@ -66,7 +66,7 @@ def load_backbone(source: str, folder: Path, *, online: bool = False) -> Backbon
 
 def _from_file(path: Path) -> Backbone:
     module, name = weights.load_file(path)
-    lite = name.startswith(weights.LITE)
+    lite = name.startswith(weight_files.LITE)
     mean = LITE_MEAN_STD if lite else hugging_face.IMAGENET_MEAN
     std = LITE_MEAN_STD if lite else hugging_face.IMAGENET_STD
     return _made(module, hugging_face.Intake(weights.size_of(name), mean, std), name, digest.of_file(path), path)

@@ -62,7 +62,7 @@ def fetched(name: str) -> Path:
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
-        raise missing_extra("image", "huggingface_hub") from None
+        raise missing_extra("networks", "huggingface_hub") from None
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
     except (OSError, ValueError) as error:
@@ -77,7 +77,7 @@ def load_folder(folder: Path) -> tuple[nn.Module, Intake, str]:
     try:
         import transformers
     except ImportError:
-        raise missing_extra("image", "transformers") from None
+        raise missing_extra("networks", "transformers") from None
     if not (folder / CONFIGURATION).is_file():
         raise _refused(
             "backbone_folder", f"the folder has no {CONFIGURATION}", folder, "give the folder of save_pretrained"

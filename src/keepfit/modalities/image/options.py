@@ -151,8 +151,9 @@ class CnnOptions(Options):
         return {
             "epochs": {"fast": 3, "balanced": 8, "best": 20}[preset],
             "batch_size": 128,
-            "optimizer": {"use": "adamw", "lr": 3e-3, "weight_decay": 0.05},
+            "optimizer": {"use": "adamw", "lr": 5e-3, "weight_decay": 0.02},
             "schedule": {"use": "onecycle"},
+            "channels_last": True,
             "early_stop": "off",
         }
 
@@ -185,7 +186,7 @@ class PretrainedOptions(Options):
         """The files that the weights come from, for the step key."""
         from keepfit.core.catalog import load
 
-        found: list[Path] = load("keepfit.modalities.image.weights:files_of")(self.source, folder)
+        found: list[Path] = load("keepfit.modalities.image.weight_files:files_of")(self.source, folder)
         return found
 
 

@@ -51,17 +51,9 @@ def fit(
     )
     choosing = coerced(valid.table, rules)
     seen = fitted.preparation.apply(choosing)
-    settings = Settings(
-        classes,
-        way.seed,
-        way.threads,
-        fitted.plain,
-        fitted.linear,
-        fitted.pairs,
-        dense=fitted.dense,
-        codes=fitted.codes,
-        network=NetworkWay(way.train, way.threads, way.scratch, way.budget_s, way.stopped, say) if way.train else None,
-    )
+    network = NetworkWay(way.train, way.threads, way.scratch, way.budget_s, way.stopped, say) if way.train else None
+    blocks = (fitted.plain, fitted.linear, fitted.pairs, fitted.dense, fitted.codes)
+    settings = Settings(classes, way.seed, way.threads, *blocks, network=network)
     parts = (
         Fold(fitted.matrix, train.truth, _weights(train.truth, weigh), fitted.encoded),
         Fold(seen, valid.truth, _weights(valid.truth, weigh), fitted.encoded_of(choosing)),

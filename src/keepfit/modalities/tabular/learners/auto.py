@@ -68,6 +68,7 @@ class Ended:
 
     candidate: Candidate
     why: str
+    seconds: float
 
 
 @dataclass
@@ -175,23 +176,20 @@ def _tried(
     found: list[Trial | Ended] = []
     timed = replace(settings, extra={"late": lambda: limits.stopped() or limits.left(_TRYING) < 0})
     for candidate in tried:
-        if candidate.pairs and not settings.pairs:
+        if (candidate.pairs and not settings.pairs) or any(candidate is done.candidate for done in found):
             continue
         if found and (limits.stopped() or limits.left(_STARTING) < 0):
             limits.say("skipped", {"name": candidate.name, "why": "stopped" if limits.stopped() else "the time budget"})
             continue
-        own, begun = candidate.settings(timed), time.monotonic()
-        plain = next((t for t in found if isinstance(t, Trial) and _is_plain(t.candidate, candidate)), None)
-        found.append(
-            _held_out(candidate, train, valid, own)
-            if pool is None
-            else _crossed(candidate, pool, own, plain, may_end=bool(found))
-        )
-        last, seconds = found[-1], {"seconds": round(time.monotonic() - begun, 2)}
-        if isinstance(last, Ended):
-            limits.say("ended", {"name": candidate.name, "why": last.why, **seconds})
+        if pool is None:
+            some: list[Trial | Ended] = [_held_out(candidate, train, valid, candidate.settings(timed))]
         else:
-            limits.say("tried", {"name": candidate.name, **seconds})
+            rival = next((c for c in tried if settings.pairs and _is_plain(candidate, c)), None)
+            some = _crossed(candidate, pool, timed, rival, may_end=bool(found))
+        for last in some:
+            data = {"name": last.candidate.name, "seconds": round(last.seconds, 2)}
+            limits.say(*("tried", data) if isinstance(last, Trial) else ("ended", {**data, "why": last.why}))
+        found += some
     return found
 
 
@@ -214,37 +212,73 @@ def _held_out(candidate: Candidate, train: Fold, valid: Fold, settings: Settings
     )
 
 
-def _crossed(
-    candidate: Candidate, pool: Fold, settings: Settings, plain: Trial | None = None, may_end: bool = False
-) -> Trial | Ended:
-    """Scores of every row by a model that has not seen it, nor have the target means that either was given.
+class _Crossing:
+    """The cross-validation of one candidate, a fold at a time.
 
-    With `plain`, the trial without derived pairs, this one ends after the first fold where it is no better; with
-    `may_end` also where time is up. The pairs
-    themselves were chosen on all training rows: choosing them again in each fold would cost as much as a trial.
+    Scores of every row are by a model that has not seen it, nor have the target means that either was given. Derived
+    pairs were chosen on all training rows: choosing them again in each fold would cost as much as a trial.
     """
-    start = time.monotonic()
-    folds = folds_of(pool.truth, settings.classes, settings.seed)
-    scores = np.zeros((len(pool.truth), max(settings.classes, 1)))
-    rounds, curve, size, late = [], None, 0, settings.extra.get("late", lambda: False)
-    for fold in range(_FOLDS):
-        inside = folds == fold
-        if not inside.any():
-            continue
-        around, held = pool.held_out(folds, fold, settings.classes)
-        member = candidate.fitted(candidate.params, around, held, settings)
-        scores[inside] = member.predict(held.features)
-        size = sum(map(len, member.files.values()))
-        if member.curve:
-            rounds.append(member.curve["best"])
-            curve = member.curve
-        if fold == 0 and plain is not None:
-            without, own = (loss(s[inside], held.truth, settings.classes) for s in (plain.scores, scores))
-            if own > _NO_BETTER * without:
-                return Ended(candidate, "stopped early: no better on the first fold")
-        if may_end and fold < _FOLDS - 1 and late():
-            return Ended(candidate, "stopped early: the time budget")
-    return Trial(candidate, scores, time.monotonic() - start, int(np.mean(rounds)) if rounds else None, curve, size)
+
+    def __init__(self, candidate: Candidate, pool: Fold, settings: Settings) -> None:
+        self.candidate, self.pool, self.settings = candidate, pool, candidate.settings(settings)
+        self.folds = folds_of(pool.truth, settings.classes, settings.seed)
+        self.scores = np.zeros((len(pool.truth), max(settings.classes, 1)))
+        self.late = settings.extra.get("late", lambda: False)
+        self.rounds: list[int] = []
+        self.curve: dict[str, Any] | None = None
+        self.done, self.size_bytes, self.seconds, self.first_loss = 0, 0, 0.0, 0.0
+
+    def step(self) -> None:
+        """The next fold."""
+        start, inside = time.monotonic(), self.folds == self.done
+        around, held = self.pool.held_out(self.folds, self.done, self.settings.classes)
+        member = self.candidate.fitted(self.candidate.params, around, held, self.settings)
+        self.scores[inside] = member.predict(held.features)
+        self.size_bytes = sum(map(len, member.files.values()))
+        if member.curve and not (self.rounds and self.late()):  # a fold cut short says nothing of the best round
+            self.rounds.append(member.curve["best"])
+            self.curve = member.curve
+        if not self.done:
+            self.first_loss = loss(self.scores[inside], held.truth, self.settings.classes)
+        self.done += 1
+        self.seconds += time.monotonic() - start
+
+    def finished(self, may_end: bool) -> Trial | Ended:
+        """All folds; with `may_end` it ends without scores where time is up."""
+        while self.done < _FOLDS:
+            if may_end and self.done and self.late():
+                return self.ended("the time budget")
+            self.step()
+        rounds = int(np.mean(self.rounds)) if self.rounds else None
+        return Trial(self.candidate, self.scores, self.seconds, rounds, self.curve, self.size_bytes)
+
+    def ended(self, why: str) -> Ended:
+        """What is left to say of it."""
+        return Ended(self.candidate, f"stopped early: {why}", self.seconds)
+
+
+def _crossed(
+    candidate: Candidate, pool: Fold, settings: Settings, rival: Candidate | None = None, may_end: bool = False
+) -> list[Trial | Ended]:
+    """Trials of a candidate and of its rival, the same with derived pairs.
+
+    The rival ends after the first fold where it is no better; where it is clearly better, it goes first, since time
+    may last for one of them only.
+    """
+    one = _Crossing(candidate, pool, settings)
+    if rival is None:
+        return [one.finished(may_end)]
+    one.step()
+    two = _Crossing(rival, pool, settings)
+    if one.late():
+        return [one.finished(may_end), two.ended("the time budget")]
+    two.step()
+    if two.first_loss > _NO_BETTER * one.first_loss:
+        return [one.finished(may_end), two.ended("no better on the first fold")]
+    if two.first_loss * _NO_BETTER < one.first_loss:
+        better = two.finished(may_end)
+        return [one.finished(True), better]
+    return [one.finished(may_end), two.finished(True)]
 
 
 def folds_of(truth: NDArray[Any], classes: int, seed: int, count: int = _FOLDS) -> NDArray[np.int64]:

@@ -51,6 +51,7 @@ class TableNetwork(nn.Module):
         self.head = nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Scores [n, k]."""
         numbers = torch.nan_to_num(x[:, : self.dense]).clamp(-_CLIP, _CLIP)
         parts = [numbers]
         if self.frequencies is not None:
@@ -79,6 +80,7 @@ class _Rows:
         return len(self.inputs)
 
     def batch(self, rows: NDArray[np.int64], epoch: int | None) -> Batch:
+        """Inputs float32 [b, d] and answers; tables are not augmented."""
         place = torch.from_numpy(rows)
         return self.inputs[place], self.answers[place]
 
