@@ -31,7 +31,7 @@ def walled(folder, blocked, *arguments):
     return done
 
 
-@pytest.mark.parametrize("blocked", ["torch", "PIL", "onnxscript", "safetensors", "matplotlib", "onnx"])
+@pytest.mark.parametrize("blocked", ["torch", "PIL", "onnxscript", "matplotlib"])
 def test_a_recipe_of_pictures_without_the_extra(tmp_path, blocked):
     write_pictures(tmp_path / "pictures", 12)
     done = walled(tmp_path, blocked, "run", write_recipe(tmp_path), "--json", "-q")
