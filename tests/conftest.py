@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "runtime"))
 sys.path.insert(0, str(Path(__file__).parent))
 
+import made_pictures
 from made_tables import made_run
 
 
@@ -18,3 +19,10 @@ from made_tables import made_run
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A finished linear run on 240 rows; read it, do not write."""
     return made_run(tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture(scope="session")
+def finished_pictures(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A finished narrow network on 48 pictures in two folders; read it, do not write."""
+    pytest.importorskip("torch", reason="torch is not installed (extra image)")
+    return made_pictures.made_run(tmp_path_factory.mktemp("pictures"))

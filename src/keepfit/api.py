@@ -112,7 +112,10 @@ def fit(
     emit: Emit = silent,
     stopped: Stopped = lambda: False,
 ) -> Run:
-    """`run` without a recipe: `data` is a path, a source name, or a pandas or polars frame."""
+    """`run` without a recipe: `data` is a path, a source name, a pandas or polars frame, or pictures.
+
+    Pictures are a pair: an array [n, h, w] or [n, h, w, c] of 0..255, and n labels; `target` names the labels.
+    """
     from keepfit import recipe as recipes
     from keepfit.engine.plan import plan
     from keepfit.engine.run import run as walk
@@ -120,14 +123,23 @@ def fit(
     from keepfit.recipe.render import quoted
     from keepfit.store.artifacts import Store
 
-    frame = None if isinstance(data, str | Path) else from_frame(data)
+    arrays = isinstance(data, tuple) and len(data) == 2
+    frame = None if isinstance(data, str | Path) else _of_arrays(data, target) if arrays else from_frame(data)
     source = str(data) if frame is None else "frame"
     name = slug(Path(source.removeprefix("sklearn:")).name.split(".")[0]) if frame is None else "model"
     text = f"version: 1\nname: {name}\ndata:\n  source: {quoted(source)}\n  target: {quoted(target)}\n"
+    text += "modality: image\n" if arrays else ""
     asked = [f"budget.time={time}"] if time else []
     made = plan(recipes.parse(text, [*asked, *overrides], origin="fit", folder=Path.cwd()), frame)
     root = Path(workspace)
     return walk(made, Store(root), root / "runs", emit, goal=Path(output) if output else None, stopped=stopped)
+
+
+def _of_arrays(pair: Any, target: str) -> Table:
+    from keepfit.stages.pictures import of_arrays
+
+    images, labels = pair
+    return of_arrays(images, labels, target)
 
 
 def tables_of(data: str | Path, read: Any = None) -> Iterator[Table]:

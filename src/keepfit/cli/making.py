@@ -115,7 +115,7 @@ def _told(made: Run, as_json: bool) -> None:
         "run": str(made.path.resolve()) if made.path else None,
         "bundle": str(made.bundle.resolve()) if made.bundle else None,
         "task": made.task,
-        "modality": "tabular",
+        "modality": made.modality,
         "metrics": made.metrics,
         "primary_metric": made.primary,
         "stages": made.stages,

@@ -130,6 +130,8 @@ def _part(recipe: Recipe) -> dict[str, Any]:
 
 def source_digests(recipe: Recipe, frame: Table | None) -> list[list[str]]:
     """Every source with the digest of its content."""
+    if frame is not None and recipe.modality == "image":
+        return [["frame", pictures.source_digest("frame", recipe.data, recipe.folder, frame)]]
     if frame is not None:
         return [["frame", digest.of_json({name: column.tolist() for name, column in frame.columns.items()})]]
     data = recipe.data

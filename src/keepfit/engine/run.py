@@ -40,6 +40,7 @@ class Run:
     files: dict[str, Files] = field(default_factory=dict)
     seconds: float = 0.0
     interrupted: bool = False
+    modality: str = "tabular"
 
     @property
     def bundle(self) -> Path | None:
@@ -82,7 +83,7 @@ def run(
 ) -> Run:
     """Make what is missing and write `runs/<name>/<number>/` (or `goal`). Raises KeepfitError; nothing half-written stays."""
     start = time.monotonic()
-    done = Run(None, [])
+    done = Run(None, [], modality=plan.recipe.modality)
     try:
         with _claimed(plan, store, runs, goal, fresh) as place:
             told = _logged(emit, place, start) if place is not None else emit
@@ -168,7 +169,7 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
 
     if stage == "ingest":
         if recipe.modality == "image":
-            return pictures.ingest_pictures(recipe.data, recipe.folder)
+            return pictures.ingest_pictures(recipe.data, recipe.folder, plan.frame)
         return ingest.ingest(recipe.data, recipe.folder, plan.frame)
     if stage == "split":
         return split.split(recipe.data, _task(plan), recipe.seed, files["ingest"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ class Sample:
 @dataclass(frozen=True)
 class Way:
     """How to fit: missing values, balance, seed, budget; for networks the train section, augmentation and a place to
-    keep checkpoints. `budget_s` None is no limit; `folder` is what paths of the recipe are relative to.
+    keep checkpoints. `budget_s` None is no limit; `folder` is what paths of the recipe are relative to; `names` are the
+    classes as the recipe spells them.
     """
 
     numeric: str
@@ -42,6 +43,7 @@ class Way:
     augment: Sequence[Options] = ()
     scratch: Path | None = None
     folder: Path = field(default_factory=Path.cwd)
+    names: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,14 @@ class Trained:
     pictures: dict[str, bytes] = field(default_factory=dict)
 
 
-def class_weights(truth: NDArray[Any], classes: int) -> NDArray[np.float64]:
-    """Weights [k] by which all classes count the same."""
+def class_weights(truth: NDArray[Any], classes: int, way: Way) -> NDArray[np.float64] | None:
+    """Weights [k]: those that the recipe gives, or those by which all classes count the same; None for no weights."""
+    said = "auto" if way.train is None else way.train.class_weight
+    if not classes:
+        return None
+    if isinstance(said, Mapping):
+        return np.array([said.get(name, 1.0) for name in way.names], np.float64)
+    if said != "balanced" and (said, way.balance) != ("auto", "class_weight"):
+        return None
     counts = np.bincount(truth.astype(int), minlength=classes)
     return np.asarray(len(truth) / (classes * np.maximum(counts, 1)))

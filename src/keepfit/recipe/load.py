@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from keepfit.core import catalog
-from keepfit.core.errors import EnvironmentFault, RecipeError, from_os_error, nearest
+from keepfit.core.errors import EnvironmentFault, RecipeError, from_os_error
 from keepfit.recipe.data import ReadOptions
+from keepfit.recipe.mistakes import Lines, explained, where_of
 from keepfit.recipe.model import (
     MODALITIES,
     NOT_YET,
@@ -23,7 +24,6 @@ from keepfit.recipe.model import (
     unused_keys,
 )
 
-Lines = dict[tuple[str, ...], int | str]  # the line of a key, or the override that set it
 _TABLE = re.compile(r"\.(csv|tsv|txt|data|parquet|jsonl|ndjson|json)(\.gz)?$", re.IGNORECASE)
 _DEEPEST, _MOST_KEYS = 20, 20_000
 
@@ -72,7 +72,7 @@ def read_options(said: Mapping[str, Any], overrides: Sequence[str] = ()) -> Read
     try:
         return ReadOptions.model_validate(given["data"]["read"])
     except ValidationError as error:
-        raise _explained(error, given, lines, "overrides", ("data", "read")) from None
+        raise explained(error, given["data"]["read"], lines, "overrides", above=("data", "read")) from None
 
 
 def parse(
@@ -106,7 +106,7 @@ def parse(
     try:
         recipe = recipe_class(modality).model_validate(filled)
     except ValidationError as error:
-        raise _explained(error, given, lines, origin) from None
+        raise explained(error, filled, lines, origin, modality=modality) from None
     recipe._folder = folder or Path.cwd()
     _refuse_unused(recipe, given, lines, origin)
     return recipe
@@ -214,20 +214,6 @@ def _override(given: dict[str, Any], override: str, lines: Lines) -> None:
     lines[path] = override
 
 
-def _where(path: tuple[str, ...], lines: Lines, origin: str) -> str:
-    """The override that set a key or what holds it, else its line."""
-    above = next((lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in lines), None)
-    if isinstance(above, str):
-        return above
-    return f"{origin}:{lines[path]}, key {'.'.join(path)}" if path in lines else origin
-
-
-def _where_below(path: tuple[str, ...], lines: Lines, origin: str) -> str:
-    """The last override inside a section whose keys do not fit together, else the section."""
-    inside = [said for known, said in lines.items() if isinstance(said, str) and known[: len(path)] == path]
-    return inside[-1] if inside else _where(path, lines, origin)
-
-
 def _refuse_not_yet(given: Mapping[str, Any], lines: Lines, origin: str) -> None:
     for section, names in NOT_YET.items():
         place = given if not section else given.get(section)
@@ -236,7 +222,7 @@ def _refuse_not_yet(given: Mapping[str, Any], lines: Lines, origin: str) -> None
             raise RecipeError(
                 "not_available",
                 f"{'.'.join(path)!r} is not available yet",
-                where=_where(path, lines, origin),
+                where=where_of(path, lines, origin),
                 hint="take the key out of the recipe",
             )
     for dotted, values in NOT_YET_VALUES.items():
@@ -247,7 +233,7 @@ def _refuse_not_yet(given: Mapping[str, Any], lines: Lines, origin: str) -> None
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, str) and one in values:
                 raise RecipeError(
-                    "not_available", f"{dotted}: {one} is not available yet", where=_where(keys, lines, origin)
+                    "not_available", f"{dotted}: {one} is not available yet", where=where_of(keys, lines, origin)
                 )
 
 
@@ -261,76 +247,6 @@ def _refuse_unused(recipe: RecipeFields, given: Mapping[str, Any], lines: Lines,
             raise RecipeError(
                 "unused_key",
                 f"nothing in this plan reads {dotted!r}",
-                where=_where(path, lines, origin),
+                where=where_of(path, lines, origin),
                 hint="take it out, or choose a model or split that uses it",
             )
-
-
-def _explained(
-    error: ValidationError, given: Mapping[str, Any], lines: Lines, origin: str, above: tuple[str, ...] = ()
-) -> RecipeError:
-    problems = error.errors(include_url=False)
-    first = min(problems, key=lambda p: p["type"] != "extra_forbidden")
-    learner = (given.get("model") or {}).get("use", "auto") if isinstance(given.get("model"), dict) else "auto"
-    path = above + tuple(
-        str(part)
-        for place, part in enumerate(first["loc"])
-        if not (place == 1 and first["loc"][0] == "model" and part == learner)
-    )
-    known = path if path in lines else path[:-1]
-    look = _where_below if first["type"] == "value_error" else _where
-    where = look(known or path, lines, origin) if path else origin
-    if first["type"] == "extra_forbidden":
-        fields = _fields_at(path[:-1], str(learner))
-        return RecipeError(
-            "unknown_key",
-            f"there is no key {path[-1]!r} here",
-            where=_where(path, lines, origin),
-            hint=_homes(path[-1], fields),
-        )
-    if first["type"] == "missing":
-        return RecipeError("key_missing", f"the key {'.'.join(path)!r} is needed", where=where if known else origin)
-    if first["type"] == "union_tag_invalid":
-        return RecipeError(
-            "bad_value",
-            f"there is no learner {learner!r}",
-            where=_where(("model", "use"), lines, origin),
-            seen=str(learner),
-            hint=nearest(str(learner), catalog.TABLE["tabular"]),
-        )
-    seen = repr(first["input"])[:80]
-    hint = first["msg"].removeprefix("Value error, ")
-    expected = first.get("ctx", {}).get("expected")
-    if expected and isinstance(first["input"], str):
-        hint = nearest(first["input"], re.findall(r"'([^']+)'", str(expected))) or hint
-    more = f" ({len(problems) - 1} more problems)" if len(problems) > 1 else ""
-    return RecipeError(
-        "bad_value",
-        f"the value of {'.'.join(path) or 'the recipe'!r} does not fit{more}",
-        where=where,
-        seen=seen,
-        hint=hint,
-    )
-
-
-def _fields_at(path: tuple[str, ...], learner: str) -> list[str]:
-    place: Any = recipe_class()
-    for key in path:
-        if key == "model":
-            known = learner if learner in catalog.TABLE["tabular"] else "auto"
-            place = catalog.options_of("tabular", known)
-            continue
-        field = place.model_fields.get(key) if isinstance(place, type) and issubclass(place, BaseModel) else None
-        place = field.annotation if field else None
-    return list(place.model_fields) if isinstance(place, type) and issubclass(place, BaseModel) else []
-
-
-def _homes(name: str, fields: Sequence[str]) -> str:
-    """The nearest key here, or the section in which a key of this very name belongs."""
-    for section, field in recipe_class().model_fields.items():
-        kind = field.annotation
-        if section == name:
-            return f"{name!r} is a section of its own, at the left margin"
-        if isinstance(kind, type) and issubclass(kind, BaseModel) and name in kind.model_fields and name not in fields:
-            return f"{name!r} belongs under {section!r}"
-    return nearest(name, fields)

@@ -92,11 +92,27 @@ def recipe_class(modality: str = "tabular") -> type[RecipeFields]:
     return made
 
 
+@cache
+def schema_class() -> type[RecipeFields]:
+    """The model of what editors are told: the learners of all modalities."""
+    parts = [catalog.options_of(kind, name) for kind in MODALITIES for name in catalog.TABLE[kind]]
+    union: Any = reduce(or_, parts)
+    made: type[RecipeFields] = create_model(
+        "Recipe", __base__=recipe_class(), model=(union, Field(default=None, description="the learner"))
+    )
+    return made
+
+
 def _augmentations() -> Any:
     """Steps of augmentation; a bare name is read too."""
     parts = [catalog.options_of("augment", name) for name in catalog.TABLE["augment"]]
     union: Any = Annotated[reduce(or_, parts), Field(discriminator="use")]
-    step = Annotated[union, BeforeValidator(lambda value: {"use": value} if isinstance(value, str) else value)]
+    spelled: Any = reduce(or_, parts) | Literal[tuple(catalog.TABLE["augment"])]
+
+    def filled(value: object) -> object:
+        return {"use": value} if isinstance(value, str) else value
+
+    step = Annotated[union, BeforeValidator(filled, json_schema_input_type=spelled)]
     return list[step]
 
 

@@ -30,10 +30,14 @@ def size_bytes(value: object) -> object:
     return int(float(found[1]) * _SIZES[found[2]])
 
 
+Seconds = Annotated[float, BeforeValidator(seconds, json_schema_input_type=float | str)]
+SizeBytes = Annotated[int, BeforeValidator(size_bytes, json_schema_input_type=int | str)]
+
+
 class BudgetOptions(Options):
     """Contracts on time."""
 
-    time: Annotated[float, BeforeValidator(seconds)] = Field(300.0, description="time for trying models: 60s, 10m, 1h")
+    time: Seconds = Field(300.0, description="time for trying models: 60s, 10m, 1h")
 
 
 class EvaluateOptions(Options):
@@ -66,4 +70,4 @@ class ServeOptions(Options):
     host: str = Field("127.0.0.1", description="address to bind; anything but loopback needs a token")
     port: int = Field(8000, ge=0, le=65535, description="port; 0 takes a free one")
     token_env: str | None = Field(None, description="environment variable that holds the bearer token")
-    max_body: Annotated[int, BeforeValidator(size_bytes)] = Field(16_000_000, description="largest request body: 16MB")
+    max_body: SizeBytes = Field(16_000_000, description="largest request body: 16MB")

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel
 
-from keepfit.recipe.model import RecipeFields, recipe_class, unused_keys
+from keepfit.recipe.model import RecipeFields, schema_class, unused_keys
 from keepfit.runtime.sources import expand
 
 Rename = Callable[[str], str]
@@ -29,7 +30,7 @@ def fill(recipe: RecipeFields, rename: Rename | None = None) -> str:
 
 def values_read(recipe: RecipeFields, rename: Rename | None = None) -> dict[str, Any]:
     """The recipe as JSON, less absent values and keys that nothing reads."""
-    values: dict[str, Any] = _pruned(recipe.model_dump(mode="json"))
+    values: dict[str, Any] = _pruned(recipe, recipe.model_dump(mode="json", by_alias=True))
     for dotted in unused_keys(recipe):
         place = values
         *parents, last = dotted.split(".")
@@ -74,13 +75,24 @@ def quoted(text: str) -> str:
     return str(yaml.safe_dump(text, default_style='"', allow_unicode=True, width=2**30)).rstrip("\n")
 
 
-def _pruned(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _pruned(item) for key, item in value.items() if item is not None}
+def _pruned(said: Any, value: Any) -> Any:
+    """Without what is absent by default; an absence that was asked for (`clip_norm: null`) stays."""
+    if isinstance(said, BaseModel):
+        kept = {}
+        for name, field in type(said).model_fields.items():
+            found, key = getattr(said, name), field.alias or name
+            if found is not None or field.default is not None:
+                kept[key] = _pruned(found, value[key])
+        return kept
+    if isinstance(said, list):
+        return [_pruned(*pair) for pair in zip(said, value, strict=True)]
     return value
 
 
 def schema() -> dict[str, Any]:
-    """JSON Schema of a recipe, for editors."""
-    made = recipe_class().model_json_schema()
+    """JSON Schema of a recipe of any modality, for editors."""
+    made = schema_class().model_json_schema()
+    data = made["$defs"]["DataOptions"]
+    data["required"] = [name for name in data["required"] if name != "target"]  # a folder per class has none
+    made["properties"]["model"].pop("default", None)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Keepfit recipe", **made}

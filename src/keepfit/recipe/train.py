@@ -23,6 +23,9 @@ def _every(value: object) -> object:
     return int(found[1])
 
 
+Every = Annotated[int, BeforeValidator(_every, json_schema_input_type=int | str)]
+
+
 def _switch(value: object) -> object:
     """YAML reads a bare `off` as false."""
     return "off" if value is False else value
@@ -37,7 +40,7 @@ class EarlyStopOptions(Options):
 class CheckpointOptions(Options):
     """How often a run that may be killed is saved."""
 
-    every: Annotated[int, BeforeValidator(_every)] = Field(0, description="epoch (0), or a number of steps: 200 steps")
+    every: Every = Field(0, description="epoch (0), or a number of steps: 200 steps")
     keep: int = Field(2, ge=1, le=100, description="how many of the last checkpoints stay")
 
 
@@ -50,7 +53,7 @@ class TrainFields(Options):
         "auto", description="cross_entropy for classes, mse for numbers when auto"
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each answer given to all classes alike")
-    class_weight: Literal["auto", "none", "balanced"] | dict[str, float] = Field(
+    class_weight: Literal["auto", "none", "balanced"] | dict[str, Annotated[float, Field(ge=0)]] = Field(
         "auto", description="balanced, or a weight per class; auto follows data.balance"
     )
     optimizer: Any = None
@@ -85,7 +88,8 @@ def _part(kind: str, default: str) -> tuple[Any, Any]:
         return {"use": default, **value} if isinstance(value, dict) else value
 
     made = catalog.options_of(kind, default)
-    return Annotated[union, BeforeValidator(filled)], Field(
+    spelled: Any = reduce(or_, parts) | Literal[tuple(catalog.TABLE[kind])]
+    return Annotated[union, BeforeValidator(filled, json_schema_input_type=spelled)], Field(
         default_factory=lambda: made.model_validate({}), description=f"the {kind}"
     )
 

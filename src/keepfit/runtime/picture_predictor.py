@@ -118,8 +118,8 @@ class PicturePredictor:
 
 def _from_numbers(rows: list[Any], where: str) -> bytes:
     try:
-        array = np.array(rows, np.float64)
-    except (ValueError, TypeError):
+        array = np.array(rows)  # text stays text, and is refused
+    except ValueError:
         raise DataError("wrong_type", "the picture's rows have different lengths", where=where, hint=_SHAPE) from None
     try:
         return encode_array(array)

@@ -130,10 +130,10 @@ def _pixels(tensor: Given) -> list[bytes]:
 
 def _numbers(data: Any) -> Any:
     try:
-        values = np.asarray(data, np.float64).ravel()
-    except (ValueError, TypeError, OverflowError):
+        values = np.asarray(data).ravel()
+    except ValueError:
         values = np.array([-1.0])
-    if not ((values >= 0) & (values <= 255) & (values == np.floor(values))).all():
+    if values.dtype.kind not in "uif" or not ((values >= 0) & (values <= 255) & (values == np.floor(values))).all():
         raise DataError(
             "tensor_value", "the values must be whole numbers from 0 to 255", where=COLUMN, seen="others", hint=_HINT
         )

@@ -13,7 +13,7 @@ import numpy as np
 
 from keepfit.core import digest
 from keepfit.core.catalog import load
-from keepfit.core.errors import DataError
+from keepfit.core.errors import DataError, RecipeError
 from keepfit.recipe.data import DataOptions
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.picture_predictor import COLUMN
@@ -30,12 +30,29 @@ _LOOKED_AT = 1000
 _AT_ONCE = 64
 
 
-def ingest_pictures(section: DataOptions, folder: Path, given: Any = None) -> Files:
+def of_arrays(images: Any, labels: Any, target: str) -> Table:
+    """Arrays [n, h, w] or [n, h, w, c] of 0..255 and their labels as a table of pictures. Raises DataError."""
+    found = list(load("keepfit.modalities.image.read:from_arrays")(images, labels))
+    pictures, ids = np.empty(len(found), object), np.empty(len(found), object)
+    pictures[:] = [one.data for one in found]
+    ids[:] = [one.name for one in found]
+    return Table({COLUMN: pictures, target: text_column([one.label for one in found])}, ids)
+
+
+def ingest_pictures(section: DataOptions, folder: Path, given: Table | None = None) -> Files:
     """`table`, `pictures` (all files in one), `pictures.json` (where each ends), `given.json` and `ledger.json`.
 
-    `given` is what Python hands in: pairs of pictures and labels. Every picture is decoded once; one that cannot be is
-    in the ledger with its reason.
+    `given` are pictures that Python hands in. Every picture is decoded once; one that cannot be is in the ledger with
+    its reason.
     """
+    if section.target == COLUMN:
+        raise RecipeError(
+            "bad_value",
+            f"{COLUMN!r} is the name of the pictures themselves",
+            where="data.target",
+            seen=section.target,
+            hint="give the labels another name",
+        )
     names, labels, parts, data = [], [], [], []
     entries: list[Entry] = []
     for part, found in _found(section, folder, given):
@@ -78,10 +95,11 @@ def ingest_pictures(section: DataOptions, folder: Path, given: Any = None) -> Fi
     }
 
 
-def _found(section: DataOptions, folder: Path, given: Any) -> Iterable[tuple[str, Any]]:
+def _found(section: DataOptions, folder: Path, given: Table | None) -> Iterable[tuple[str, Any]]:
     if given is not None:
-        reader = load("keepfit.modalities.image.read:from_arrays")
-        yield from (("", found) for found in reader(*given))
+        made = load("keepfit.modalities.image.read:Found")
+        rows = zip(given.ids, given.columns[section.target], given.columns[COLUMN], strict=True)
+        yield from (("", made(name, label, "", data)) for name, label, data in rows)
         return
     said = (("", section.source), ("train", section.train), ("validation", section.validation), ("test", section.test))
     for part, source in said:
@@ -89,9 +107,9 @@ def _found(section: DataOptions, folder: Path, given: Any) -> Iterable[tuple[str
             yield from ((part, found) for found in _of(source, section, folder))
 
 
-def source_digest(source: str, section: DataOptions, folder: Path) -> str:
-    """The digest of everything that a source of pictures gives."""
-    found = _of(source, section, folder)
+def source_digest(source: str, section: DataOptions, folder: Path, given: Table | None = None) -> str:
+    """The digest of everything that a source of pictures gives, or that Python hands in."""
+    found = _of(source, section, folder) if given is None else (one for _, one in _found(section, folder, given))
     return digest.of_json(
         [
             [one.name, one.reason]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -9,15 +10,18 @@ from typing import Any
 import numpy as np
 
 from keepfit.core.catalog import load
+from keepfit.core.errors import RecipeError, missing_extra, nearest
 from keepfit.core.options import Options
 from keepfit.runtime.arrays import pack
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table, concat
 from keepfit.stages.results import PARTS, as_json, json_of, rows_of, table_of, task_of, truth_of
 from keepfit.store.artifacts import Files
+from keepfit.tasks.task import Task
 
 VERSION = 3
 PROBES, PICTURES = 5000, 500
+_LOSSES = {"classification": ("cross_entropy", "focal"), "regression": ("mse", "mae", "huber")}
 
 
 def train(
@@ -30,8 +34,11 @@ def train(
     say: Callable[[str, dict[str, Any]], None],
 ) -> Files:
     """`preparation.json`, `model.onnx`, `weights/*`, `native.json` (the learner's own answers), `trained.json`."""
+    if way.get("train") is not None:
+        _need_the_extra()
     sample, ways = load("keepfit.modalities.room:Sample"), load("keepfit.modalities.room:Way")
     table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
+    _refuse_early(way, task)
     part = np.array(json_of(cleaned, "part.json"), object)
     rules = [ColumnRule.from_json(rule) for rule in json_of(cleaned, "rules.json")]
     modality = "image" if any(rule.kind == "image" for rule in rules) else "tabular"
@@ -42,7 +49,14 @@ def train(
         data[name] = sample(rows, truth_of(rows.columns[task.target], task))
     probe = probe_of(table.take(part == "test"), json_of(cleaned, "golden.json"), rules)
     made = room(
-        learner, rules, data["train"], data["validation"], probe, len(task.classes), ways(**way, stopped=stopped), say
+        learner,
+        rules,
+        data["train"],
+        data["validation"],
+        probe,
+        len(task.classes),
+        ways(**way, names=task.names, stopped=stopped),
+        say,
     )
     held = {"ids": made.held, "scores": pack(made.held_scores, "f8")}
     files = {f"weights/{name}": data for name, data in made.weights.items()}
@@ -55,6 +69,54 @@ def train(
         "native.json": as_json(pack(made.native, "f8")),
         "held.json": json.dumps(held).encode(),
     }
+
+
+def _need_the_extra() -> None:
+    """Said before hours of training, what export and report need too."""
+    for module in ("torch", "safetensors", "onnx", "onnxscript", "matplotlib"):
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise missing_extra("networks", error.name or module) from None
+
+
+def _refuse_early(way: dict[str, Any], task: Task) -> None:
+    """What does not go with the task: losses, weights of classes, and mixing of answers."""
+    said = way.get("train")
+    if said is None:
+        return
+    numbers = task.kind == "regression"
+    fitting = ("auto", *(_LOSSES[task.kind]))
+    if said.loss not in fitting:
+        raise RecipeError(
+            "bad_value",
+            f"the loss {said.loss} is not for {task.kind}",
+            where="train.loss",
+            seen=f"the target {task.target!r} is {'a number' if numbers else 'a class'}",
+            hint=f"known: {', '.join(fitting)}; or say task: ...",
+        )
+    mixing = [part.use for part in way.get("augment", ()) if part.of == "batch"]
+    for key, used in (
+        ("train.class_weight", said.class_weight not in ("auto", "none")),
+        ("train.label_smoothing", said.label_smoothing > 0),
+        (f"augment: {', '.join(mixing)}", bool(mixing)),
+    ):
+        if used and numbers:
+            raise RecipeError(
+                "unused_key",
+                f"{key} is for classes, and this is a regression",
+                where=key.partition(":")[0],
+                seen=f"the target {task.target!r} is a number",
+                hint="leave it out, or say task: classification",
+            )
+    for name in said.class_weight if isinstance(said.class_weight, dict) else ():
+        if name not in task.names:
+            raise RecipeError(
+                "bad_value",
+                f"train.class_weight names {name!r}, which is no class",
+                where=f"train.class_weight.{name}",
+                hint=nearest(name, task.names),
+            )
 
 
 def probe_of(test: Table, golden: list[dict[str, Any]], rules: list[ColumnRule]) -> Table:

@@ -9,8 +9,6 @@ from torch import Tensor
 from torch.nn import functional
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-CLASSES = ("cross_entropy", "focal")
-NUMBERS = ("mse", "mae", "huber")
 _GAMMA = 2.0
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from keepfit.core.options import Options
 
-Rate = float | Literal["auto"]
+Rate = Annotated[float, Field(gt=0, le=100)] | Literal["auto"]
+_Moment = Annotated[float, Field(ge=0, lt=1)]
 
 
 class AdamOptions(Options):
@@ -18,7 +19,7 @@ class AdamOptions(Options):
     use: Literal["adam"] = "adam"
     lr: Rate = Field(1e-3, description="learning rate; auto runs the finder (Smith 2017)")
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty; norms and biases are spared")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="decay of the two moments")
+    betas: tuple[_Moment, _Moment] = Field((0.9, 0.999), description="decay of the two moments")
     layer_decay: float = Field(1.0, gt=0, le=1, description="rate of each layer is this times that of the one above")
 
 
@@ -29,7 +30,7 @@ class AdamWOptions(Options):
     use: Literal["adamw"] = "adamw"
     lr: Rate = Field(1e-3, description="learning rate; auto runs the finder (Smith 2017)")
     weight_decay: float = Field(0.01, ge=0, description="decoupled decay; norms and biases are spared")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="decay of the two moments")
+    betas: tuple[_Moment, _Moment] = Field((0.9, 0.999), description="decay of the two moments")
     layer_decay: float = Field(1.0, gt=0, le=1, description="rate of each layer is this times that of the one above")
 
 

@@ -56,10 +56,7 @@ def fit(
         )
         for sample in (train, valid)
     ]
-    balanced = way.train.class_weight == "balanced" or (
-        way.train.class_weight == "auto" and way.balance == "class_weight"
-    )
-    weigh = class_weights(train.truth, classes) if classes and balanced else None
+    weigh = class_weights(train.truth, classes, way)
     fitted = train_network(
         Job(
             start.network,

@@ -44,9 +44,9 @@ def pictures(
 ) -> Iterator[Found | Refused]:
     """The pictures of a source in a fixed order, loaded one by one; what gives none is Refused and ends nothing.
 
-    `image_column`, `target` and `read` are for tables. With `loose` a picture needs no class folder and may
-    stand alone. Raises DataError, at the call or while iterating, where the
-    source as a whole cannot be used.
+    `image_column`, `target` and `read` are for tables. With `loose` a picture needs no class folder and may stand
+    alone, and a table needs no target; its one column of paths is found. Raises DataError, at the call or while
+    iterating, where the source as a whole cannot be used.
     """
     if source.startswith("sklearn:"):
         return _digits(source)
@@ -59,7 +59,7 @@ def pictures(
         return from_zip(place, loose=loose)
     if loose and has_picture_ending(place.name):
         return (_alone(path) for path in sources.files_of(source, folder))
-    return _listed(sources.files_of(source, folder), source, image_column, target, read)
+    return _listed(sources.files_of(source, folder), source, image_column, target, read, loose)
 
 
 def _alone(path: Path) -> Found | Refused:
@@ -124,7 +124,7 @@ def _digits(source: str) -> Iterator[Found]:
 
 
 def _listed(
-    files: list[Path], source: str, image_column: str | None, target: str | None, read: sources.Read
+    files: list[Path], source: str, image_column: str | None, target: str | None, read: sources.Read, loose: bool
 ) -> Iterator[Found | Refused]:
     """The pictures whose paths stand in a table, relative to it; a path that comes again gets `~2` to its name."""
     used: Counter[str] = Counter()
@@ -133,7 +133,7 @@ def _listed(
         rejects = sources.Rejects()
         row = 0
         for table in sources.chunks(path, read, rejects):
-            cells, labels = _columns(table, path, image_column, target)
+            cells, labels = _columns(table, path, image_column, target, loose)
             for cell, label in zip(cells, labels, strict=True):
                 row, some = row + 1, True
                 yield _of_row(path, row, cell, label, used)
@@ -144,11 +144,15 @@ def _listed(
 
 
 def _columns(
-    table: Table, path: Path, image_column: str | None, target: str | None
+    table: Table, path: Path, image_column: str | None, target: str | None, loose: bool
 ) -> tuple[Column, Column | list[None]]:
     names = table.names
+    if loose and target not in names:
+        target = None
     if image_column is None:
         likely = [name for name in names if any(has_picture_ending(cell or "") for cell in table.columns[name][:20])]
+        image_column = likely[0] if loose and len(likely) == 1 else None
+    if image_column is None:
         raise DataError(
             "no_image_column",
             "the recipe does not say which column holds the paths of the pictures",

@@ -36,7 +36,7 @@ def fit(
     from keepfit.modalities.tabular.learners.graph import joined
 
     limits = _limits(options, way, say)
-    weigh = class_weights(train.truth, classes) if _is_balanced(way) and classes else None
+    weigh = class_weights(train.truth, classes, way)
     pool = np.concatenate([train.truth, valid.truth]) if getattr(options, "refit", True) else train.truth
     folds = auto.folds_of(pool, classes, way.seed)[: len(train.truth)]  # the folds that auto scores on
     fitted = prepare.fit(
@@ -75,12 +75,6 @@ def fit(
     }
     scored = np.stack([*(t.scores for t in found.trials), found.blend])
     return Trained(fitted.preparation.to_bytes(), onnx, files, native, facts, [str(i) for i in ids[found.held]], scored)
-
-
-def _is_balanced(way: Way) -> bool:
-    if way.train is None or way.train.class_weight == "auto":
-        return way.balance == "class_weight"
-    return bool(way.train.class_weight == "balanced")
 
 
 def _network(options: Any, train: Any, valid: Any, settings: Any) -> Any:
