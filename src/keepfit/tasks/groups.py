@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.tasks.metrics import score
+from keepfit.tasks.metrics import score, wilson
 from keepfit.tasks.task import Codes, Scores, Task, decide
 from keepfit.tasks.wording import number, percent, points
 
@@ -290,14 +290,6 @@ def share_gap(ours: Floats, others: Floats, z: float) -> tuple[float, float]:
     (low_1, high_1), (low_2, high_2) = wilson(first, len(ours), z), wilson(second, len(others), z)
     gap = first - second
     return gap - math.hypot(first - low_1, high_2 - second), gap + math.hypot(high_1 - first, second - low_2)
-
-
-def wilson(share: float, rows: int, z: float = 1.959963984540054) -> tuple[float, float]:
-    """Wilson's score interval of a share of `rows`."""
-    scale = 1 + z * z / rows
-    middle = (share + z * z / (2 * rows)) / scale
-    half = z / scale * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
-    return middle - half, middle + half
 
 
 def mean_gap(ours: Floats, others: Floats, z: float) -> tuple[float, float]:

@@ -45,7 +45,9 @@ def score(task: Task, truth: Codes, scores: Scores, metrics: Sequence[str]) -> d
 def bootstrap(
     task: Task, truth: Codes, scores: Scores, metrics: Sequence[str], *, seed: int, rounds: int = 200
 ) -> dict[str, tuple[float, float]]:
-    """95 % percentile intervals by metric; a metric that is undefined is absent.
+    """95 % percentile intervals by metric, Wilson's for accuracy; a metric that is undefined is absent.
+
+    Wilson's has a width even where every answer is right.
 
     Rows are resampled with replacement. Above 200,000 rows x classes a seeded subsample of m rows is resampled and
     the interval shrunk by sqrt(m / n) around the value of all rows (m out of n bootstrap).
@@ -72,8 +74,16 @@ def bootstrap(
         if values and centre is not None and middle is not None:
             shrink = math.sqrt(rows / total)
             low, high = (middle + (float(end) - centre) * shrink for end in np.quantile(values, [0.025, 0.975]))
-            intervals[name] = (low, high)
+            intervals[name] = wilson(middle, total) if name == "accuracy" else (low, high)
     return intervals
+
+
+def wilson(share: float, rows: int, z: float = 1.959963984540054) -> tuple[float, float]:
+    """Wilson's score interval of a share of `rows`."""
+    scale = 1 + z * z / rows
+    middle = (share + z * z / (2 * rows)) / scale
+    half = z / scale * math.sqrt(share * (1 - share) / rows + z * z / (4 * rows * rows))
+    return middle - half, middle + half
 
 
 def _finite(statistic: Statistic, weights: Weights) -> float | None:

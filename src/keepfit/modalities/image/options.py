@@ -160,7 +160,7 @@ Augmentation = (
 def _from_scratch(preset: str) -> dict[str, Any]:
     """What a small network prefers in the `train` section."""
     return {
-        "epochs": {"fast": 3, "balanced": 8, "best": 20}[preset],
+        "epochs": {"fast": 3, "balanced": 8, "best": 12}[preset],
         "batch_size": 128,
         "optimizer": {"use": "adamw", "lr": 5e-3, "weight_decay": 0.02},
         "schedule": {"use": "onecycle"},
