@@ -39,3 +39,8 @@ def shared_table(name: str) -> Path | None:
 def is_quick() -> bool:
     """Whether the short form was asked for."""
     return "--quick" in sys.argv
+
+
+def mutant() -> str | None:
+    """The name after `--mutant`: a feature that the benchmark switches off, to be seen failing."""
+    return sys.argv[sys.argv.index("--mutant") + 1] if "--mutant" in sys.argv else None

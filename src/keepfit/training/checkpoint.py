@@ -19,7 +19,7 @@ from torch import Tensor
 from keepfit.core import atomic, digest
 from keepfit.core.errors import RecipeError, from_os_error
 
-FORMAT = 1
+FORMAT = 2
 _PREFIX = "step-"
 
 
@@ -43,12 +43,26 @@ def save(
                 data = save_tensors(_apart(named))
                 sums[group] = digest.of_bytes(data)
                 (scratch / f"{group}.safetensors").write_bytes(data)
-            text = json.dumps({"format": FORMAT, "sums": sums, **state}, sort_keys=True)
+            whole = {"format": FORMAT, "sums": sums, **state}
+            text = json.dumps(
+                {"sum": _sum(whole), "state": whole}
+            )  # keys as they stand: what is resumed is the same to the byte
             (scratch / "state.json").write_text(text)
-        for old in _all(folder)[:-keep]:
-            shutil.rmtree(old, ignore_errors=True)
+        _drop(folder, goal, keep)
     except OSError as error:
         raise from_os_error(error, "writing a checkpoint") from None
+
+
+def _drop(folder: Path, last: Path, keep: int) -> None:
+    """Remove all but `last` and the `keep` - 1 before it; what is numbered above it was damaged and passed over."""
+    found = _all(folder)
+    until = [place for place in found if place.name <= last.name]
+    for old in [*(place for place in found if place.name > last.name), *until[:-keep]]:
+        # Out of sight by one rename: a kill while the files go must not leave half a checkpoint.
+        hidden = old.with_name(f".{old.name}.old")
+        shutil.rmtree(hidden, ignore_errors=True)
+        os.replace(old, hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
 
 
 def latest(folder: Path, identity: Mapping[str, Any]) -> Saved | None:
@@ -101,7 +115,10 @@ def _all(folder: Path) -> list[Path]:
 
 def _read(place: Path) -> Saved | None:
     try:
-        state = json.loads((place / "state.json").read_bytes())
+        read = json.loads((place / "state.json").read_bytes())
+        state = read["state"]
+        if _sum(state) != read["sum"] or state["format"] != FORMAT:
+            return None
         tensors = {}
         for group, wanted in state["sums"].items():
             data = (place / f"{group}.safetensors").read_bytes()
@@ -110,7 +127,11 @@ def _read(place: Path) -> Saved | None:
             tensors[group] = load_tensors(data)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return None
-    return Saved(tensors, state) if state.get("format") == FORMAT else None
+    return Saved(tensors, state)
+
+
+def _sum(state: dict[str, Any]) -> str:
+    return digest.of_bytes(json.dumps(state).encode())
 
 
 def _apart(named: Mapping[str, Tensor]) -> dict[str, Tensor]:

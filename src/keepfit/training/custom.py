@@ -45,7 +45,7 @@ def network_of(reference: str, folder: Path, args: Mapping[str, Any], offered: M
     given = {key: value for key, value in offered.items() if key in accepted} | dict(args)
     try:
         made = found(**given)
-    except Exception as error:  # the user's own code may raise anything
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
         raise RecipeError(
             "class_failed",
             f"making {name} failed",
@@ -73,7 +73,7 @@ def _module(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # the user's own code may raise anything
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
         raise RecipeError(
             "class_failed",
             f"running {path.name} failed",

@@ -7,10 +7,12 @@ from collections import deque
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from keepfit.core.errors import DataError
+from keepfit.training.loading import Examples, plain
 
 _LONG, _EXPLODED = 50, 1e4
 _NOTHING = 0.995  # a loss above this share of guessing's loss has learned nothing
@@ -25,19 +27,21 @@ class Watch:
 
     def loss(self, value: float, step: int, lr: float, network: nn.Module, inputs: Tensor) -> None:
         """Raises DataError `loss_not_finite` with the likely cause."""
-        if math.isfinite(value):
-            return
-        if not bool(inputs.isfinite().all()):
-            seen, hint = "the inputs of this batch hold NaN or infinity", "keepfit check RECIPE shows the column"
-        elif not all(bool(p.isfinite().all()) for p in network.parameters()):
-            seen, hint = "weights have become NaN", f"a lower rate: train.optimizer.lr={lr / 10:g}"
-        else:
-            seen = f"loss {value} with finite inputs and weights"
-            hint = f"train.optimizer.lr={lr / 10:g}, train.clip_norm=1.0 or train.precision=fp32"
-        raise DataError("loss_not_finite", "the loss is no number any more", where=f"step {step}", seen=seen, hint=hint)
+        if not math.isfinite(value):
+            raise _not_finite(value, f"step {step}", lr, network, inputs)
+
+    def judged(self, value: float, epoch: int, lr: float, network: nn.Module, examples: Examples) -> None:
+        """As `loss`, for the loss of the rows that judge an epoch."""
+        sick = (inputs for inputs, _ in plain(examples, 128) if not bool(inputs.isfinite().all()))
+        inputs = next(sick, torch.zeros(1))
+        raise _not_finite(value, f"validation after epoch {epoch}", lr, network, inputs)
 
     def norm(self, value: float, step: int, lr: float) -> None:
         """Raises DataError `gradient_exploded` when the norm is not finite, or 10,000 times its median three times in a row."""
+        if self.norms and value <= _EXPLODED * min(self.norms):  # the usual case, without the cost of a median
+            self.wild = 0
+            self.norms.append(value)
+            return
         usual = float(np.median(self.norms)) if len(self.norms) >= 10 else math.inf
         self.wild = self.wild + 1 if value > _EXPLODED * max(usual, 1e-8) else 0
         if math.isfinite(value) and self.wild < 3:
@@ -52,15 +56,34 @@ class Watch:
         )
 
 
-def nothing_learned(
-    history: list[dict[str, Any]], shares: NDArray[np.float64], answered: NDArray[np.int64], epochs: int, lr: float
-) -> None:
-    """Raises DataError when, after half of at least six epochs, every row gets one class and the loss is that of guessing.
+def _not_finite(value: float, where: str, lr: float, network: nn.Module, inputs: Tensor) -> DataError:
+    if not bool(inputs.isfinite().all()):
+        seen, hint = "the inputs of this batch hold NaN or infinity", "keepfit check RECIPE shows the column"
+    elif not all(bool(p.isfinite().all()) for p in network.parameters()):
+        seen, hint = "weights have become NaN", f"a lower rate: train.optimizer.lr={lr / 10:g}"
+    else:
+        seen = f"loss {value} with finite inputs and weights"
+        hint = f"train.optimizer.lr={lr / 10:g}, train.clip_norm=1.0 or train.precision=fp32"
+    return DataError("loss_not_finite", "the loss is no number any more", where=where, seen=seen, hint=hint)
 
+
+def nothing_learned(
+    history: list[dict[str, Any]],
+    shares: NDArray[np.float64],
+    answered: NDArray[np.int64],
+    epochs: int,
+    lr: float,
+    *,
+    ended: bool = False,
+) -> None:
+    """Raises DataError when every row gets one class and the loss is that of guessing.
+
+    It is asked after half of at least six epochs, and where a run of three or more ended early for standing still.
     `shares` [k] are the class shares of the judged rows, `answered` the classes given to them.
     """
     done = len(history)
-    if epochs < 6 or done < max(3, epochs // 2) or len(np.unique(answered)) > 1:
+    is_late = ended or (epochs >= 6 and done >= epochs // 2)
+    if done < 3 or not is_late or len(np.unique(answered)) > 1:
         return
     guessing = float(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())
     if min(entry["loss"] for entry in history) < _NOTHING * guessing:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from keepfit.core.errors import InternalFault
+
 
 class Answering(nn.Module):
     """A network with what turns its scores into answers: softmax, or the target's own scale."""
@@ -47,6 +49,8 @@ def to_onnx(network: nn.Module, example: torch.Tensor, *, name: str = "keepfit")
             )
     finally:
         logger.setLevel(level)
+    if program is None:  # only without dynamo
+        raise InternalFault("no_program", "torch exported nothing", seen=type(network).__name__)
     model = program.model_proto
     _bare(model.graph)
     del model.metadata_props[:]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from types import MethodType
 from typing import Any
 
 from torch import nn
@@ -33,32 +36,37 @@ def recompute(network: nn.Module) -> None:
 
 
 def _wrap(segment: nn.Module) -> None:
-    plain = segment.forward
+    # A bound method is rebound by deepcopy; a closure would let every copy (average, trials) run this network's weights.
+    segment.forward = MethodType(_forward, segment)
+
+
+def _forward(segment: nn.Module, *inputs: Any, **named: Any) -> Any:
+    plain = type(segment).forward
+    if not segment.training:
+        return plain(segment, *inputs, **named)
+    runs = 0
+
+    def once(*again: Any, **names: Any) -> Any:
+        nonlocal runs
+        runs += 1
+        with _still(segment) if runs > 1 else nullcontext():
+            return plain(segment, *again, **names)
+
+    return checkpoint(once, *inputs, use_reentrant=False, **named)
+
+
+@contextmanager
+def _still(segment: nn.Module) -> Iterator[None]:
+    """Running statistics of batch norms are held."""
     norms = [m for m in segment.modules() if isinstance(m, nn.modules.batchnorm._NormBase)]
-    seen: list[int] = [0]
-
-    def forward(*inputs: Any) -> Any:
-        if not segment.training:
-            return plain(*inputs)
-        seen[0] = 0
-
-        def once(*again: Any) -> Any:
-            seen[0] += 1
-            if seen[0] == 1:
-                return plain(*again)
-            kept = [(norm, norm.momentum) for norm in norms]
-            counted = [norm.num_batches_tracked.clone() for norm in norms if norm.num_batches_tracked is not None]
-            try:
-                for norm in norms:
-                    norm.momentum = 0.0
-                return plain(*again)
-            finally:
-                for norm, momentum in kept:
-                    norm.momentum = momentum
-                tracked = (norm for norm in norms if norm.num_batches_tracked is not None)
-                for norm, count in zip(tracked, counted, strict=True):
-                    norm.num_batches_tracked.copy_(count)
-
-        return checkpoint(once, *inputs, use_reentrant=False)
-
-    segment.forward = forward
+    kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    counted = [None if count is None else count.clone() for _, _, count in kept]
+    try:
+        for norm in norms:
+            norm.momentum = 0.0
+        yield
+    finally:
+        for (norm, momentum, count), before in zip(kept, counted, strict=True):
+            norm.momentum = momentum
+            if count is not None:
+                count.copy_(before)

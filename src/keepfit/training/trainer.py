@@ -7,7 +7,6 @@ checkpoint. Batches are pure functions of (seed, epoch, index), so that nothing 
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -17,8 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils import deterministic
 
-from keepfit.core import atomic, digest
+from keepfit.core import digest
 from keepfit.training import checkpoint, finder, losses, optimizers, precision, schedules
 from keepfit.training.diagnosis import Watch, nothing_learned
 from keepfit.training.job import Fitted, Job
@@ -40,15 +40,18 @@ def train(job: Job) -> Fitted:
 @contextmanager
 def _quiet(threads: int) -> Iterator[None]:
     """Deterministic kernels and a number of threads, put back afterwards; the caller's random state is not touched."""
-    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    count, strictly = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    warns, fills = torch.is_deterministic_algorithms_warn_only_enabled(), deterministic.fill_uninitialized_memory
     with torch.random.fork_rng():
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
+        deterministic.fill_uninitialized_memory = False  # filling every fresh tensor costs time and changes no result
         try:
             yield
         finally:
-            torch.set_num_threads(before[0])
-            torch.use_deterministic_algorithms(before[1])
+            torch.set_num_threads(count)
+            torch.use_deterministic_algorithms(strictly, warn_only=warns)
+            deterministic.fill_uninitialized_memory = fills
 
 
 class _Training:
@@ -66,21 +69,24 @@ class _Training:
         self.loss = losses.make(
             said.loss, classes=job.classes, weights=job.class_weights, smoothing=said.label_smoothing
         )
-        self.epoch_batches = len(batches(job.seed, 0, len(job.train), said.batch_size))
+        self.sizes = [len(rows) for rows in batches(job.seed, 0, len(job.train), said.batch_size)]
+        self.epoch_batches = len(self.sizes)
         self.epoch_steps = math.ceil(self.epoch_batches / said.accumulate)
+        self.saved = checkpoint.latest(job.folder, self._identity()) if job.folder is not None else None
         self.lr, self.precision = self._choices()
         self.forward = torch.compile(self.network) if said.compile else self.network
         self.optimizer = optimizers.make(said.optimizer, self.network, self.lr)
         self.share = schedules.share_of(said.schedule, self.epoch_steps, said.epochs)
         self.scaler = torch.amp.GradScaler(self.device.split(":")[0], enabled=self.precision == "fp16")
         self.average = copy.deepcopy(self.network) if said.ema else None
+        self.parameters = list(self.network.parameters())  # walking all modules anew in each step is not free
         self.watch = Watch()
         self.epoch = self.place = self.step = self.bad = 0
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] = {}
         self.best_rank: tuple[float, ...] = ()
         self.best_epoch = 0
-        self.total = torch.zeros((), dtype=torch.float64, device=self.device)
+        self.total: Tensor | float = 0.0
         self.resumed_at: int | None = None
         self.stopped_by = "epochs"
 
@@ -124,7 +130,7 @@ class _Training:
                 return False
         self._judge(len(rows))
         self.epoch, self.place = self.epoch + 1, 0
-        self.total.zero_()
+        self.total = 0.0
         if self.epoch < said.epochs:
             self._save()
         return True
@@ -140,12 +146,21 @@ class _Training:
         with precision.context(self.precision, self.device):
             scores = self.forward(inputs)
         loss = self.loss(scores.float(), answers)
-        self.scaler.scale(loss / said.accumulate).backward()
-        self.total += loss.detach()
-        if self.device == "cpu" or self.step % 20 == 0:  # reading a value from an accelerator waits for it
-            self.watch.loss(float(loss.detach()), self.step, self._rate(), self.network, inputs)
+        part = self._part() if said.accumulate > 1 else 1.0
+        self.scaler.scale(loss if part == 1.0 else loss * part).backward()
+        # Reading a value from an accelerator waits for it: there the sum stays where it is, and is looked at now and then.
+        value = loss.detach().double() if self.device != "cpu" else loss.item()
+        self.total = self.total + value
+        if (self.device == "cpu" or self.step % 20 == 0) and not math.isfinite(value):
+            self.watch.loss(float(value), self.step, self._rate(), self.network, inputs)
         if last or (self.place + 1) % said.accumulate == 0:
             self._step()
+
+    def _part(self) -> float:
+        """The share of this batch in the rows of its step: the last step of an epoch may have fewer batches."""
+        count = self.job.options.accumulate
+        first = self.place - self.place % count
+        return self.sizes[self.place] / sum(self.sizes[first : first + count])
 
     def _placed(self, inputs: Tensor) -> Tensor:
         moved = inputs.to(self.device, non_blocking=True)
@@ -162,22 +177,26 @@ class _Training:
             group["lr"] = rate * group["scale"]
         if said.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
-            norm = nn.utils.clip_grad_norm_(self.network.parameters(), said.clip_norm)
+            norm = nn.utils.clip_grad_norm_(self.parameters, said.clip_norm)
             if not self.scaler.is_enabled() and (self.device == "cpu" or self.step % 20 == 0):
                 self.watch.norm(float(norm), self.step, rate)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        if self.scaler.is_enabled():
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        if self.average is not None:
-            self._follow(self.average)
+        self._follow()
 
-    def _follow(self, average: nn.Module) -> None:
+    def _follow(self) -> None:
         """The running average of the weights; buffers are copied."""
+        if self.average is None:
+            return
         decay = min(self.job.options.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            torch._foreach_lerp_(list(average.parameters()), list(self.network.parameters()), 1 - decay)
-            for kept, seen in zip(average.buffers(), self.network.buffers(), strict=True):
+            torch._foreach_lerp_(list(self.average.parameters()), self.parameters, 1 - decay)
+            for kept, seen in zip(self.average.buffers(), self.network.buffers(), strict=True):
                 kept.copy_(seen)
 
     def _judge(self, count: int) -> None:
@@ -187,11 +206,11 @@ class _Training:
         found, answered, shares = judge(
             judged, job.valid, self.loss, job.options.batch_size, job.classes, self.precision, self.device
         )
+        if not math.isfinite(found["loss"]):
+            self.watch.judged(found["loss"], self.epoch + 1, self._rate(), judged, job.valid)
         entry = {"epoch": self.epoch + 1, "train_loss": float(self.total) / count, **found, "lr": self._rate()}
         self.history.append(entry)
         job.say("epoch", {**entry, "of": job.options.epochs})
-        if not math.isfinite(found["loss"]):
-            self.watch.loss(found["loss"], self.step, self._rate(), self.network, torch.zeros(1))
         ranked = rank(found, job.classes)
         if not self.best_rank or ranked > self.best_rank:
             self.best_rank, self.best_epoch, self.bad = ranked, self.epoch + 1, 0
@@ -199,7 +218,8 @@ class _Training:
         else:
             self.bad += 1
         if job.classes:
-            nothing_learned(self.history, shares, answered, job.options.epochs, self.lr)
+            ended = self._has_stood_still()
+            nothing_learned(self.history, shares, answered, job.options.epochs, self.lr, ended=ended)
 
     def _identity(self) -> dict[str, Any]:
         said = self.job.options.model_dump(mode="json", exclude={"workers", "checkpoint"})
@@ -239,14 +259,15 @@ class _Training:
             "best": [list(self.best_rank), self.best_epoch],
             "history": self.history,
             "total": float(self.total),
+            "lr": self.lr,
+            "precision": self.precision,
             "scaler": self.scaler.state_dict(),
             "norms": [list(self.watch.norms), self.watch.wild],
         }
         checkpoint.save(job.folder, self.step, tensors, state, job.options.checkpoint.keep)
 
     def _resume(self) -> None:
-        job = self.job
-        saved = checkpoint.latest(job.folder, self._identity()) if job.folder is not None else None
+        job, saved = self.job, self.saved
         if saved is None:
             return
         state, tensors = saved.state, saved.tensors
@@ -258,27 +279,27 @@ class _Training:
         self.epoch, self.place, self.step, self.bad = (state[key] for key in ("epoch", "place", "step", "bad"))
         self.best_rank, self.best_epoch = tuple(state["best"][0]), state["best"][1]
         self.history, self.resumed_at = state["history"], state["step"]
-        self.total.fill_(state["total"])
+        self.total = state["total"]
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
         self.watch.norms.extend(state["norms"][0])
         self.watch.wild = state["norms"][1]
         checkpoint.load_rng(tensors["random"])
+        self.saved = None
         job.say("resumed", {"epoch": self.epoch + 1, "step": self.step})
 
     def _choices(self) -> tuple[float, str]:
-        """Learning rate and precision; what was measured is kept beside the checkpoints, for it may come out otherwise."""
+        """Learning rate and precision; those of the checkpoint where there is one, for a measurement may come out otherwise."""
         job, said = self.job, self.job.options
-        kept = job.folder / "choices.json" if job.folder is not None else None
-        if kept is not None and kept.exists():
-            found = json.loads(kept.read_bytes())
-            if (found["asked"], found["identity"]) == ([said.optimizer.lr, said.precision], job.identity):
-                return found["lr"], found["precision"]
-        rows = np.arange(min(said.batch_size, len(job.train)), dtype=np.int64)
-        inputs, answers = job.train.batch(rows, 0)
-        batch = self._placed(inputs), answers.to(self.device)
-        steps = self.epoch_batches * said.epochs
-        taken, seconds = precision.choose(said.precision, self.network, batch, self.loss, self.device, steps)
+        if self.saved is not None:
+            return self.saved.state["lr"], self.saved.state["precision"]
+        taken: str = said.precision
+        seconds: dict[str, float] = {}
+        if taken == "auto":
+            inputs, answers = job.train.batch(np.arange(min(said.batch_size, len(job.train)), dtype=np.int64), 0)
+            batch = self._placed(inputs), answers.to(self.device)
+            steps = self.epoch_batches * said.epochs
+            taken, seconds = precision.choose(taken, self.network, batch, self.loss, self.device, steps)
         if seconds:
             job.say("precision", {"chosen": taken, "step_ms": {k: round(1000 * v, 2) for k, v in seconds.items()}})
         lr = said.optimizer.lr
@@ -293,10 +314,6 @@ class _Training:
                 device=self.device,
             )
             job.say("found_lr", {"lr": lr, "steps": len(curve)})
-        if kept is not None:
-            asked = [said.optimizer.lr, said.precision]
-            value = {"asked": asked, "identity": job.identity, "lr": lr, "precision": taken}
-            atomic.write_text(kept, json.dumps(value, sort_keys=True))
         return float(lr), taken
 
 
