@@ -95,7 +95,8 @@ class _Training:
         start = time.monotonic()
         self._resume()
         while self.epoch < self.job.options.epochs and not self._has_stood_still():
-            if not self._one_epoch():
+            whole = self._one_epoch()
+            if not whole or (self.job.stopped() and self.epoch < self.job.options.epochs):
                 self.stopped_by = "interrupt"
                 break
             if self.job.budget_s is not None and time.monotonic() - start > self.job.budget_s:
