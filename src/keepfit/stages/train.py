@@ -16,7 +16,7 @@ from keepfit.runtime.table import Table, concat
 from keepfit.stages.results import PARTS, as_json, json_of, rows_of, table_of, task_of, truth_of
 from keepfit.store.artifacts import Files
 
-VERSION = 3
+VERSION = 4
 PROBES, PICTURES = 5000, 500
 
 
