@@ -48,6 +48,33 @@ def test_a_copy_runs_its_own_weights(training):
     assert copied[0][0].weight.grad is not None
 
 
+class Named(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(Keyed() for _ in range(3))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x, factor=2.0)
+        return x
+
+
+class Keyed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x, factor):
+        return x * factor * self.scale
+
+
+def test_segments_may_be_called_with_names():
+    net = Named()
+    recompute(net)
+    net(torch.ones(1)).backward()
+    assert [layer.scale.grad.item() for layer in net.layers] == [8.0] * 3
+
+
 def test_the_trainer_ends_with_the_same_weights():
     found = [fitted(options(gradient_checkpointing=on, ema=0.9), net=network()) for on in (False, True)]
     assert found[0].history == found[1].history

@@ -19,7 +19,7 @@ from keepfit.stages.results import PARTS, as_json, json_of, rows_of, table_of, t
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import Task
 
-VERSION = 3
+VERSION = 4
 PROBES, PICTURES = 5000, 500
 _LOSSES = {"classification": ("cross_entropy", "focal"), "regression": ("mse", "mae", "huber")}
 
