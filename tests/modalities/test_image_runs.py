@@ -219,7 +219,6 @@ def test_digits_of_scikit_learn(tmp_path):
     bundle = bundle_of(run, tmp_path / "bundle")
     assert kf.load(bundle).bundle.classes == list(range(10)) and sum(parts_of(run).values()) == 1797
     assert run.metrics["test"]["accuracy"] > 0.5
-    assert api.evaluate(bundle, "sklearn:digits")["rows"] == 1797
 
 
 def test_arrays_from_python(tmp_path, monkeypatch):
