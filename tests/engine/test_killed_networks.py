@@ -64,7 +64,7 @@ def test_killed_while_training_and_then_finished_with_the_same_bytes(calm, tmp_p
     process.communicate()
     assert process.returncode == -signal.SIGKILL
     saved = list((recipe.parent / ".keepfit/scratch").rglob("state.json"))
-    assert 1 <= len(saved) <= 2 and json.loads(saved[-1].read_bytes())["step"] >= 1
+    assert 1 <= len(saved) <= 2 and json.loads(saved[-1].read_bytes())["state"]["step"] >= 1
 
     shutil.copytree(recipe.parent, tmp_path / "fresh")
     run, seen = walked(recipe, recipe.parent, until="package")

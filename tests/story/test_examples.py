@@ -22,7 +22,7 @@ QUICK = {
     "forest": ["model.params.trees=40"],
     "mlp": ["train.epochs=15"],
     "cnn": ["train.epochs=2", "model.width=0.5"],
-    "pretrained": ["train.epochs=1", "model.size=64"],
+    "pretrained": ["train.epochs=3", "model.size=64", "train.batch_size=8"],
 }
 CHANGED = {
     "auto": "model.refit=false",

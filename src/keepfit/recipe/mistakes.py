@@ -147,7 +147,7 @@ def _no_such_part(
             seen=repr(seen)[:80],
             hint=f"say which {noun}: {{use: {names[0]}, ...}}; known: {', '.join(sorted(names))}",
         )
-    homes = [other for other in MODALITIES if path == ("model",) and said in catalog.TABLE[other]]
+    homes = [other for other in MODALITIES if path == ("model",) and str(said) in catalog.TABLE[other]]
     hint = f"{said!r} is for {_INPUTS[homes[0]]}, and this recipe reads {_INPUTS[modality]}; " if homes else ""
     near = f"known: {', '.join(sorted(names))}" if homes else nearest(str(said), names)
     return RecipeError("bad_value", f"there is no {noun} {said!r}", where=where, seen=str(said)[:80], hint=hint + near)

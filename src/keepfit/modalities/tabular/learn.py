@@ -52,8 +52,10 @@ def fit(
     choosing = coerced(valid.table, rules)
     seen = fitted.preparation.apply(choosing)
     network = NetworkWay(way.train, way.threads, way.scratch, way.budget_s, way.stopped, say) if way.train else None
-    blocks = (fitted.plain, fitted.linear, fitted.pairs, fitted.dense, fitted.codes)
-    settings = Settings(classes, way.seed, way.threads, *blocks, network=network)
+    blocks = (fitted.plain, fitted.linear, fitted.pairs)
+    settings = Settings(
+        classes, way.seed, way.threads, *blocks, dense=fitted.dense, codes=fitted.codes, network=network
+    )
     parts = (
         Fold(fitted.matrix, train.truth, _weights(train.truth, weigh), fitted.encoded),
         Fold(seen, valid.truth, _weights(valid.truth, weigh), fitted.encoded_of(choosing)),

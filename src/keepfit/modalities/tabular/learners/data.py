@@ -77,7 +77,7 @@ class Settings:
     trees: list[int]
     linear: list[int]
     pairs: list[int] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
     dense: list[int] = field(default_factory=list)
     codes: list[tuple[int, int]] = field(default_factory=list)
-    extra: dict[str, Any] = field(default_factory=dict)
     network: NetworkWay | None = None
