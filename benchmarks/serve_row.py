@@ -1,4 +1,7 @@
-"""One row over HTTP on one core: `keepfit serve` beside a bare FastAPI service of the same network that checks nothing."""
+"""One row over HTTP on one core: `keepfit serve` beside a bare FastAPI service of the same network that checks nothing.
+
+`--mutant nagle` makes the listening socket without naming its protocol, so that replies wait for each other: it must miss the goal.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import keepfit as kf
-from benchmarks.measuring import interval, is_quick, told
+from benchmarks.measuring import interval, is_quick, mutant, told
 
 GOAL = "single-row /predict: p50 at most 5 ms on one core, validation on"
 ANCHOR_MS = 5.0
@@ -37,6 +40,14 @@ def predict(row: Row):
     scores = session.run(None, {name: numpy.array([row.input], numpy.float32)})[0]
     return {"prediction": int(scores[0].argmax()), "probabilities": scores[0].tolist()}
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="info", access_log=False)
+"""
+
+NAGLE = """
+import socket, sys, types
+import keepfit.serve.server as server
+server.socket = types.SimpleNamespace(**{**vars(socket), "IPPROTO_TCP": 0})
+from keepfit.cli.main import run
+sys.exit(run(["serve", *sys.argv[1:]]))
 """
 
 
@@ -83,7 +94,8 @@ def main() -> int:
         full = [json.dumps({"input": row}).encode() for row in rows]
         numbers = np.random.default_rng(0).random((len(rows), features_of(run.bundle)))
         bare = [json.dumps({"input": row.tolist()}).encode() for row in numbers]
-        with (service("-m", "keepfit", "serve", str(run.bundle), "--port", "0") as ours,
+        command = ("-c", NAGLE) if mutant() == "nagle" else ("-m", "keepfit", "serve")
+        with (service(*command, str(run.bundle), "--port", "0") as ours,
               service("-c", BARE, str(run.bundle / "model.onnx"), "0") as theirs):
             lines = [http.client.HTTPConnection("127.0.0.1", port, timeout=30) for port in (ours, theirs)]
             for line, bodies in zip(lines, (full, bare), strict=True):

@@ -103,7 +103,7 @@ def run(
 
 def fit(
     data: Any,
-    target: str,
+    target: str | None = None,
     *,
     time: str | None = None,
     overrides: Sequence[str] = (),
@@ -114,7 +114,8 @@ def fit(
 ) -> Run:
     """`run` without a recipe: `data` is a path, a source name, a pandas or polars frame, or pictures.
 
-    Pictures are a pair: an array [n, h, w] or [n, h, w, c] of 0..255, and n labels; `target` names the labels.
+    Pictures are a pair: an array [n, h, w] or [n, h, w, c] of 0..255, and n labels; `target` names the labels, which
+    a folder per class needs not.
     """
     from keepfit import recipe as recipes
     from keepfit.engine.plan import plan
@@ -124,15 +125,25 @@ def fit(
     from keepfit.store.artifacts import Store
 
     arrays = isinstance(data, tuple) and len(data) == 2
-    frame = None if isinstance(data, str | Path) else _of_arrays(data, target) if arrays else from_frame(data)
+    frame = (
+        None if isinstance(data, str | Path) else _of_arrays(data, target or "label") if arrays else from_frame(data)
+    )
     source = str(data) if frame is None else "frame"
     name = slug(Path(source.removeprefix("sklearn:")).name.split(".")[0]) if frame is None else "model"
-    text = f"version: 1\nname: {name}\ndata:\n  source: {quoted(source)}\n  target: {quoted(target)}\n"
+    text = f"version: 1\nname: {name}\ndata:\n  source: {quoted(source)}\n"
+    text += f"  target: {quoted(target)}\n" if target is not None else ""
     text += "modality: image\n" if arrays else ""
     asked = [f"budget.time={time}"] if time else []
     made = plan(recipes.parse(text, [*asked, *overrides], origin="fit", folder=Path.cwd()), frame)
     root = Path(workspace)
     return walk(made, Store(root), root / "runs", emit, goal=Path(output) if output else None, stopped=stopped)
+
+
+def is_of_pictures(source: str) -> bool:
+    """Whether a source is a folder, a zip or idx files with pictures, which need no target."""
+    from keepfit.modalities.image.read import looks_like_pictures
+
+    return looks_like_pictures(source, Path.cwd())
 
 
 def _of_arrays(pair: Any, target: str) -> Table:

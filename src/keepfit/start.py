@@ -29,6 +29,8 @@ _LIKELY = ("target", "label", "class", "y", "outcome", "churn", "survived", "inc
 
 def first_recipe(data: str, target: str | None, folder: Path) -> str:
     """A commented recipe for `data`. The target is guessed when absent: a likely name, else the last column."""
+    if part("keepfit.modalities.image.read:looks_like_pictures")(data, Path.cwd()):
+        return _for_pictures(data, folder)
     table = _sample(data, target)
     if target is None:
         target = next((n for word in _LIKELY for n in table.names if n.lower() == word), table.names[-1])
@@ -56,6 +58,23 @@ def first_recipe(data: str, target: str | None, folder: Path) -> str:
             *kinds,
             "model: {use: auto}                        # or linear, gbdt, forest",
             "# budget: {time: 60s}                     # for trying models, where model.use is auto or ensemble; else 5m",
+            "",
+        ]
+    )
+
+
+def _for_pictures(data: str, folder: Path) -> str:
+    source = os.path.relpath(Path(data).resolve(), folder.resolve())
+    return "\n".join(
+        [
+            "# Pictures; every key but data.source may go.",
+            "version: 1",
+            f"name: {slug(Path(data).name.split('.')[0])}",
+            "data:",
+            f"  source: {quoted(source)}",
+            "  split: {test: 0.2, validation: 0.1}",
+            "augment: [{use: crop, scale: [0.8, 1.0]}, {use: colour, p: 0.5}]   # add flip where left and right are alike",
+            "model: {use: cnn}                         # or {use: pretrained, source: mobilenet_v2}",
             "",
         ]
     )

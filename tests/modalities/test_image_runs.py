@@ -242,3 +242,16 @@ def test_labels_may_not_be_called_like_the_pictures(tmp_path, target, hint):
     with pytest.raises(RecipeError) as caught:
         kf.run(write_recipe(tmp_path, f"source: pictures, target: {target}"), workspace=tmp_path)
     assert hint in caught.value.hint
+
+
+def test_a_folder_needs_no_target_in_fit_and_init_and_may_be_called_none(tmp_path, monkeypatch, capsys):
+    from keepfit.cli.main import run as command
+
+    monkeypatch.chdir(tmp_path)
+    write_pictures(tmp_path / "pictures")
+    (tmp_path / "pictures" / "flat").rename(tmp_path / "pictures" / "None")
+    assert command(["init", "pictures"]) == 0 and command(["check", "recipe.yaml"]) == 0
+    said = ["model.use=cnn", "model.width=0.25", "train.epochs=1", "train.batch_size=16", "train.precision=fp32"]
+    assert command(["fit", "pictures", *said, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert facts["modality"] == "image" and kf.load(facts["bundle"]).bundle.classes == ["None", "tall"]

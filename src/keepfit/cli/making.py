@@ -81,9 +81,9 @@ def run(
 
 
 def fit(
-    data: Annotated[str, typer.Argument(help="file, glob or sklearn:NAME")],
+    data: Annotated[str, typer.Argument(help="file, glob, folder or zip of pictures, sklearn:NAME")],
     overrides: Overrides = None,
-    target: Annotated[str, typer.Option(help="column to predict")] = "",
+    target: Annotated[str, typer.Option(help="column to predict; not for pictures in folders")] = "",
     time: Annotated[str | None, typer.Option(help="time for trying models, such as 60s")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="the run folder goes there")] = None,
     workspace: Workspace = HERE,
@@ -94,12 +94,12 @@ def fit(
     from keepfit import api
     from keepfit.core.errors import UsageError
 
-    if not target:
+    if not target and not api.is_of_pictures(data):
         raise UsageError("no_target", "say which column to predict", where="keepfit fit", hint="--target COLUMN")
     with progress(quiet) as emit, interruptible() as stopped:
         made = api.fit(
             data,
-            target,
+            target or None,
             time=time,
             overrides=overrides or (),
             output=output,

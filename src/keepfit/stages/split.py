@@ -39,7 +39,8 @@ def split(section: DataOptions, asked: str, seed: int, ingested: Files) -> Files
     table, given = unpack_table(ingested["table"]), np.array(json_of(ingested, "given.json"), object)
     column = table.columns[section.target]
     extra = frozenset(text.strip().lower() for text in section.read.missing)
-    gone = missing_target(column, extra)
+    named = "pictures.json" in ingested and section.image is None  # a folder may be called None or NA
+    gone = np.array([text is None for text in column], bool) if named else missing_target(column, extra)
     task = _task_of(column, given, gone, section.target, asked)
     if task.kind == "regression":
         gone = gone | np.array([not g and parse_number(t) is None for t, g in zip(column, gone, strict=True)], bool)
