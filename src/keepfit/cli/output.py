@@ -63,7 +63,8 @@ def progress(quiet: bool) -> Iterator[Emit]:
         with _bar() as emit:
             yield emit
     else:
-        yield lambda event: print(_line(event), file=sys.stderr, flush=True)
+        losses: list[float] = []
+        yield lambda event: print(_line(event, losses), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -75,18 +76,28 @@ def _bar() -> Iterator[Emit]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as live:
         task = live.add_task("starting", total=8)
+        losses: list[float] = []
 
         def emit(event: Event) -> None:
             if event.what in ("made", "kept"):
                 live.advance(task)
-                live.console.print(_line(event), highlight=False, markup=False)
+                live.console.print(_line(event, losses), highlight=False, markup=False)
             else:
-                live.update(task, description=_line(event).replace("[", "("))
+                live.update(task, description=_line(event, losses).replace("[", "("))
 
         yield emit
 
 
-def _line(event: Event) -> str:
+def _curve(values: list[float], width: int = 24) -> str:
+    """The last values as a row of bars, the highest full."""
+    shown = values[-width:]
+    low, high = min(shown), max(shown)
+    bars = "▁▂▃▄▅▆▇█"
+    return "".join(bars[round(7 * (value - low) / (high - low))] if high > low else bars[0] for value in shown)
+
+
+def _line(event: Event, losses: list[float]) -> str:
+    """One line; `losses` gathers the validation losses of the epochs, which are drawn as a curve."""
     data = event.data
     if event.what in ("made", "kept"):
         return f"{event.at:10} {event.what} ({data['seconds']:.1f} s)"
@@ -98,9 +109,10 @@ def _line(event: Event) -> str:
         said = ", ".join(f"{name} {value:.4f}" for name, value in data["metrics"]["test"].items() if value is not None)
         return f"{event.at:10} test {said}"
     if event.what == "epoch":
+        losses.append(float(data["loss"]))
         said = f", accuracy {data['accuracy']:.4f}" if "accuracy" in data else ""
-        losses = f"loss {data['train_loss']:.4f}, validation {data['loss']:.4f}"
-        return f"{event.at:10} epoch {data['epoch']} of {data['of']}: {losses}{said}"
+        both = f"loss {data['train_loss']:.4f}, validation {data['loss']:.4f}"
+        return f"{event.at:10} epoch {data['epoch']} of {data['of']}: {both}{said} {_curve(losses)}"
     return f"{event.at:10} {event.what} {' '.join(str(v) for v in data.values())}".rstrip()
 
 
