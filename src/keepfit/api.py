@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +36,7 @@ class Model:
         objects as `/predict` takes them.
         """
         if self.bundle.modality == "image":
-            named = len(frame) and isinstance(frame[0], dict)
-            return self._predictor.predict(self.check_rows(frame) if named else _pictures(frame))
+            return self._predictor.predict(_pictures(frame, self))
         return self._predictor.predict(from_frame(frame))
 
     def answer(self, table: Table) -> Answers:
@@ -49,14 +48,20 @@ class Model:
         return self._predictor.check_rows(rows)
 
 
-def _pictures(given: Any) -> Table:
-    """A table of pictures from a sequence of paths, bytes or arrays."""
+def _pictures(given: Any, model: Model) -> Table:
+    """A table of pictures from a sequence of paths, bytes, arrays or objects; from one of these; from a frame's column."""
     import numpy as np
 
     from keepfit.core.errors import from_os_error
     from keepfit.runtime.picture_predictor import COLUMN
     from keepfit.runtime.pictures import encode_array
 
+    if isinstance(given, str | Path | bytes):
+        given = [given]
+    elif hasattr(given, "columns") or isinstance(given, Mapping):
+        given = list(given[COLUMN]) if COLUMN in given else []
+    if len(given) and isinstance(given[0], Mapping):
+        return model.check_rows(given)
     column = np.empty(len(given), object)
     for place, one in enumerate(given):
         try:

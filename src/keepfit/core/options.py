@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 class Options(BaseModel):
     """Frozen and closed; `impl` is `module:attribute` of the code, empty for a plain recipe section."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     impl: ClassVar[str] = ""
 
     def files(self, folder: Path) -> list[Path]:

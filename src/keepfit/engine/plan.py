@@ -97,7 +97,7 @@ def plan(recipe: Recipe, frame: Table | None = None, until: str | None = None) -
             "version": number,
             "reads": {path: _at(values, path) for path in reads},
             "inputs": [keys[name] for name in inputs],
-            "libraries": {name: _version(name) for name in libraries},
+            "libraries": {name: _version(name) for name in (*libraries, *_more(recipe, stage))},
             "part": _part(recipe) if stage == "train" else "",
         }
         if stage == "ingest":
@@ -107,6 +107,11 @@ def plan(recipe: Recipe, frame: Table | None = None, until: str | None = None) -
         if stage == until:
             break
     return Plan(recipe, fill(recipe, file_name), tuple(steps), frame)
+
+
+def _more(recipe: Recipe, stage: str) -> tuple[str, ...]:
+    """What decodes pictures, where a stage does."""
+    return ("pillow",) if recipe.modality == "image" and stage in ("ingest", "clean", "evaluate") else ()
 
 
 _LEARNING = ("scikit-learn", "lightgbm", "skl2onnx", "onnxmltools")

@@ -40,7 +40,19 @@ def values_read(recipe: RecipeFields, rename: Rename | None = None) -> dict[str,
     for key in {"source", "train", "validation", "test"} & set(values["data"]):
         if rename is not None and not _is_named(values["data"][key]):
             values["data"][key] = rename(values["data"][key])
+    if rename is not None and "model" in values:
+        _rename_model(recipe, values["model"], rename)
     return values
+
+
+def _rename_model(recipe: RecipeFields, model: dict[str, Any], rename: Rename) -> None:
+    """The learner's own files: a class, and weights that lie here (a known name or one of a hub is no path)."""
+    if "class" in model:
+        file, _, name = str(model["class"]).rpartition(":")
+        model["class"] = f"{rename(file)}:{name}"
+    source = model.get("source")
+    if isinstance(source, str) and (recipe.folder / source).exists():
+        model["source"] = rename(source)
 
 
 def _is_named(source: str) -> bool:

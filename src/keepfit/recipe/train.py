@@ -53,7 +53,7 @@ class TrainFields(Options):
         "auto", description="cross_entropy for classes, mse for numbers when auto"
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each answer given to all classes alike")
-    class_weight: Literal["auto", "none", "balanced"] | dict[str, Annotated[float, Field(ge=0)]] = Field(
+    class_weight: Literal["auto", "none", "balanced"] | dict[str, Annotated[float, Field(gt=0)]] = Field(
         "auto", description="balanced, or a weight per class; auto follows data.balance"
     )
     optimizer: Any = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from keepfit.core.errors import DataError, nearest
 from keepfit.runtime.table import Table
 from keepfit.serve.body import parse_json
-from keepfit.serve.pictures import from_tensors
+from keepfit.serve.pictures import count_of, from_tensors
 from keepfit.serve.replies import to_json
 from keepfit.serve.service import Service
 from keepfit.serve.tensors import Given, class_datatype, decode, encode, label_array
@@ -47,6 +47,8 @@ def infer(service: Service, body: bytes, header_length: str | None) -> Reply:
     outputs = _wanted_outputs(request, service)
     pictures = service.bundle.modality == "image"
     given = _read_inputs(request, tail, pictures)
+    if pictures:
+        service.check_count(count_of(given))
     table = from_tensors(given) if pictures else _table(given, service)
     service.check_count(len(table))
     return _write(request, outputs, service.predict(table), service)

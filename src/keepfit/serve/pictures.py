@@ -63,6 +63,14 @@ def table_of(pictures: list[bytes]) -> Table:
     return Table({COLUMN: column})
 
 
+def count_of(given: dict[str, Given]) -> int:
+    """How many pictures the shapes promise, before any is made."""
+    tensor = given.get(COLUMN)
+    if tensor is None:
+        return 0
+    return math.prod(tensor.shape) if tensor.datatype == "BYTES" else _shape(tensor)[0]
+
+
 def from_tensors(given: dict[str, Given]) -> Table:
     """The one input `image` as rows. Raises DataError for anything else."""
     if set(given) != {COLUMN}:
@@ -101,10 +109,14 @@ def _files(tensor: Given) -> list[bytes]:
     return found
 
 
+def _shape(tensor: Given) -> list[int]:
+    """[n, h, w] or [n, h, w, c]; a single picture [h, w] or [h, w, c] is one of them."""
+    single = len(tensor.shape) == 2 or (len(tensor.shape) == 3 and tensor.shape[2] in (1, 3, 4))
+    return [1, *tensor.shape] if single else list(tensor.shape)
+
+
 def _pixels(tensor: Given) -> list[bytes]:
-    shape = [1, *tensor.shape] if len(tensor.shape) in (2, 3) else list(tensor.shape)
-    if len(tensor.shape) == 3 and tensor.shape[2] not in (1, 3, 4):
-        shape = list(tensor.shape)  # [n, h, w] of grey pictures
+    shape = _shape(tensor)
     if len(shape) not in (3, 4) or 0 in shape:
         raise DataError(
             "tensor_shape",

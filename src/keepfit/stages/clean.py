@@ -20,7 +20,7 @@ from keepfit.stages.results import as_json, json_of, table_of
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
 
-VERSION = 2
+VERSION = 3
 _GOLDEN = 12
 
 
@@ -36,7 +36,7 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
             table.take(part == "train"), data.target, data.columns, data.read.missing
         )
         rules, findings = [finding.rule for finding in found], [finding.as_json() for finding in found]
-    repeated = _duplicates(section, table, part)
+    repeated = _duplicates(section, table, part, data.target)
     already = {entry.id for entry in repeated if entry.action == "dropped"}
     entries = repeated + [entry for entry in _sparse(section, table, part, rules) if entry.id not in already]
     dropped = {entry.id for entry in entries if entry.action == "dropped"}
@@ -66,19 +66,23 @@ def _entry(table: Table, row: int, rule: str, action: str, before: str = "") -> 
     return Entry(sample, *row_of(sample), "", rule, before, "", "clean", action)
 
 
-def _duplicates(section: CleanOptions, table: Table, part: Any) -> list[Entry]:
-    """Rows of the training split that repeat an earlier one in every cell."""
+def _duplicates(section: CleanOptions, table: Table, part: Any, target: str) -> list[Entry]:
+    """Rows of the training split that repeat an earlier one in every cell; a picture under another label is noted."""
     if section.duplicates == "off":
         return []
     seen: dict[str, str] = {}
+    labels: dict[str, str] = {}
     found = []
     for row in np.flatnonzero(part == "train"):
-        content = str(table.ids[row]).rpartition(":")[2]
-        if content in seen:
+        content, label = str(table.ids[row]).rpartition(":")[2], str(table.columns[target][row])
+        if content in seen and labels[content] != label:
+            rule = f"repeats an earlier picture, which is labelled {labels[content]}"
+            found.append(_entry(table, int(row), rule, "noted", seen[content]))
+        elif content in seen:
             action = "dropped" if section.duplicates == "drop" else "noted"
             found.append(_entry(table, int(row), "repeats an earlier row", action, seen[content]))
         else:
-            seen[content] = str(table.ids[row])
+            seen[content], labels[content] = str(table.ids[row]), label
     return found
 
 

@@ -28,7 +28,7 @@ from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
 from keepfit.tasks.task import Task, class_name
 
-VERSION = 2
+VERSION = 3
 _FEW = 20
 _RANKED_BELOW = 200
 _EPOCH = dt.datetime(1970, 1, 1)
@@ -54,12 +54,22 @@ def split(section: DataOptions, asked: str, seed: int, ingested: Files) -> Files
         )
     part = np.full(len(table), "", object)
     part[kept] = _parts(table.take(kept), given[kept], section.split, task, seed)
+    if "pictures.json" in ingested and given[0] == "":
+        part[kept] = _together(table.ids[kept], part[kept])
     _check(part, column, task)
     return {
         "part.json": as_json(part.tolist()),
         "task.json": as_json(task_json(task)),
         "ledger.json": as_json([entry.as_json() for entry in _entries(table, gone, extra, task)]),
     }
+
+
+def _together(ids: Column, part: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Equal pictures in one split, also where they stand under several labels: that of the first."""
+    first: dict[str, str] = {}
+    return np.array(
+        [first.setdefault(str(i).rpartition(":")[2], str(p)) for i, p in zip(ids, part, strict=True)], object
+    )
 
 
 def _check(part: NDArray[np.object_], column: Column, task: Task) -> None:

@@ -31,11 +31,12 @@ def scratch(root: Path, key: str, *, fresh: bool = False) -> Iterator[Scratch]:
     """The scratch of a step key, emptied first when `fresh`. A second process on the same step gets one that is thrown away."""
     parent = root / "scratch"
     parent.mkdir(parents=True, exist_ok=True)
+    # A POSIX lock: processes that are forked to prepare batches do not inherit it, so it goes when this process does.
     handle = os.open(parent / f"{key[:24]}.lock", os.O_CREAT | os.O_RDWR, 0o644)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         own = True
-    except BlockingIOError:
+    except (BlockingIOError, PermissionError):  # which of the two POSIX leaves open
         own = False
     place = Scratch(parent / (key[:24] if own else f"{key[:24]}-{os.getpid()}"))
     try:

@@ -40,7 +40,7 @@ def save(
         with atomic.new_folder(goal) as scratch:
             sums = {}
             for group, named in tensors.items():
-                data = save_tensors(_apart(named))
+                data = save_tensors(apart(named))
                 sums[group] = digest.of_bytes(data)
                 (scratch / f"{group}.safetensors").write_bytes(data)
             whole = {"format": FORMAT, "sums": sums, **state}
@@ -134,7 +134,7 @@ def _sum(state: dict[str, Any]) -> str:
     return digest.of_bytes(json.dumps(state).encode())
 
 
-def _apart(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def apart(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """On the CPU, contiguous, and none sharing memory with another (safetensors refuses that)."""
     found: dict[str, Tensor] = {}
     seen: set[int] = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from keepfit.core.errors import RecipeError, nearest
+from keepfit.training.exporting import to_onnx
 
 
 def network_of(reference: str, folder: Path, args: Mapping[str, Any], offered: Mapping[str, Any]) -> nn.Module:
@@ -71,6 +73,9 @@ def _module(path: Path) -> Any:
             "no_class_file", "this is not a Python file", where="model.class", seen=str(path), hint="name a .py file"
         )
     module = importlib.util.module_from_spec(spec)
+    folder = str(path.parent)
+    sys.modules[spec.name] = module  # dataclasses look it up there
+    sys.path.insert(0, folder)  # as `python file.py` does
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # the user's own code may raise anything
@@ -81,6 +86,8 @@ def _module(path: Path) -> Any:
             seen=f"{type(error).__name__}: {error}",
             hint=f"python {path.name} must run by itself",
         ) from None
+    finally:
+        sys.path.remove(folder)
     return module
 
 
@@ -96,7 +103,7 @@ def check_shapes(network: nn.Module, example: Tensor, outputs: int) -> None:
     try:
         with torch.no_grad():
             scores = network.eval()(example)
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:  # the user's own code may raise anything
         raise _shape_error(entered, example, error) from None
     finally:
         network.train(training)
@@ -122,6 +129,24 @@ def _shape_error(entered: list[tuple[str, nn.Module, Any]], example: Tensor, err
         "shape_mismatch",
         f"shapes do not fit at layer {name or 'the start'!r} ({type(module).__name__ if module is not None else 'input'})",
         where="model.class",
-        seen=f"it was given {shape}{wanted}; {str(error).splitlines()[0][:160]}",
+        seen=f"it was given {shape}{wanted}; {(str(error).splitlines() or [type(error).__name__])[0][:160]}",
         hint=f"the network is fed batches of shape {tuple(example.shape)}",
     )
+
+
+def check_export(network: nn.Module, example: Tensor) -> None:
+    """Exports once before training. Raises RecipeError where torch cannot: hours later would be too late to hear of it."""
+    training = network.training
+    try:
+        to_onnx(network, example)
+    except Exception as error:  # torch's exporter raises classes of its own for what it cannot follow
+        lines = str(error).strip().splitlines()
+        raise RecipeError(
+            "not_exportable",
+            "torch cannot export this network to ONNX",
+            where="model.class",
+            seen=f"{type(error).__name__}: {lines[0][:160] if lines else ''}",
+            hint="forward must not choose its way by the values of tensors (if x.mean() > 0); use torch.where",
+        ) from None
+    finally:
+        network.train(training)

@@ -83,7 +83,7 @@ def nothing_learned(
     """
     done = len(history)
     is_late = ended or (epochs >= 6 and done >= epochs // 2)
-    if done < 3 or not is_late or len(np.unique(answered)) > 1:
+    if done < 3 or not is_late or len(np.unique(answered)) > 1 or (shares > 0).sum() < 2:
         return
     guessing = float(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())
     if min(entry["loss"] for entry in history) < _NOTHING * guessing:

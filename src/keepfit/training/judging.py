@@ -21,25 +21,30 @@ def judge(
     classes: int,
     number_format: str,
     device: str,
+    weights: Tensor | None = None,
 ) -> tuple[dict[str, float], NDArray[np.int64], NDArray[np.float64]]:
-    """Figures (`loss`, and `accuracy` for classes), the classes answered [n], and the class shares of the answers [k]."""
+    """Figures (`loss`, and `accuracy` for classes), the classes answered [n], and the class shares of the answers [k].
+
+    `weights` [k] are those of the loss: a batch counts by the weight of its rows, so that their order does not matter.
+    """
     network.eval()
-    total, rows, right = 0.0, 0, 0
+    total, mass, rows, right = 0.0, 0.0, 0, 0
     answered, counts = [], np.zeros(max(classes, 1))
     with torch.no_grad():
         for inputs, answers in plain(examples, max(size, 128)):
             with precision.context(number_format, device):
                 scores = network(inputs.to(device)).float()
             truth = answers.to(device)
-            total += float(loss(scores, truth)) * len(inputs)
             rows += len(inputs)
+            codes = truth if truth.ndim == 1 else truth.argmax(1)
+            heavy = float(len(inputs)) if weights is None else float(weights.to(codes.device)[codes].sum())
+            total, mass = total + float(loss(scores, truth)) * heavy, mass + heavy
             if classes:
-                codes = truth if truth.ndim == 1 else truth.argmax(1)
                 best = scores.argmax(1)
                 right += int((best == codes).sum())
                 answered.append(best.cpu().numpy())
                 counts += np.bincount(codes.cpu().numpy(), minlength=classes)
-    found = {"loss": total / max(rows, 1)}
+    found = {"loss": total / max(mass, 1e-12)}
     if not classes:
         return found, np.empty(0, np.int64), counts
     found["accuracy"] = right / max(rows, 1)

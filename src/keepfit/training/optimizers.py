@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -44,7 +43,7 @@ def groups_of(network: nn.Module, said: Options) -> Groups:
     """
     decay, fall = float(said.weight_decay), float(said.layer_decay)  # type: ignore[attr-defined]
     spared = _spared(network)
-    depth = _depths(network)
+    depth = _depths(network) if fall < 1 else {}
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
@@ -59,9 +58,11 @@ def groups_of(network: nn.Module, said: Options) -> Groups:
 
 def _depths(network: nn.Module) -> dict[str, int]:
     """How many layers lie above a parameter."""
-    layers: Sequence[Sequence[str]] = getattr(network, "layers", [])
+    layers: Any = getattr(network, "layers", [])
+    if not (isinstance(layers, list) and all(isinstance(names, list) for names in layers)):
+        layers = []  # a network of the user's may call something else so
     found = {name: 0 for name, _ in network.named_parameters()}
-    for above, names in enumerate(reversed(list(layers))):
+    for above, names in enumerate(reversed(layers)):
         found.update(dict.fromkeys(names, above))
     return found
 

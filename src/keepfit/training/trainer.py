@@ -205,7 +205,14 @@ class _Training:
         job = self.job
         judged = self.average if self.average is not None else self.network
         found, answered, shares = judge(
-            judged, job.valid, self.loss, job.options.batch_size, job.classes, self.precision, self.device
+            judged,
+            job.valid,
+            self.loss,
+            job.options.batch_size,
+            job.classes,
+            self.precision,
+            self.device,
+            job.class_weights,
         )
         if not math.isfinite(found["loss"]):
             self.watch.judged(found["loss"], self.epoch + 1, self._rate(), judged, job.valid)
@@ -218,7 +225,8 @@ class _Training:
             self.best = {name: value.detach().clone() for name, value in judged.state_dict().items()}
         else:
             self.bad += 1
-        if job.classes:
+        plain = job.options.loss in ("auto", "cross_entropy") and not job.options.label_smoothing
+        if job.classes and plain and job.class_weights is None:  # else the loss of guessing is another
             ended = self._has_stood_still()
             nothing_learned(self.history, shares, answered, job.options.epochs, self.lr, ended=ended)
 

@@ -20,6 +20,7 @@ from keepfit.modalities.room import Sample, Say, Trained, Way, class_weights
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.pictures import PicturePreparation, decode
 from keepfit.runtime.table import Table
+from keepfit.training.checkpoint import apart
 from keepfit.training.exporting import Answering, to_onnx
 from keepfit.training.job import Fitted, Job, curve
 from keepfit.training.judging import scores_of
@@ -118,7 +119,7 @@ def _kept(
     example = parts[0].batch(np.array([0, len(parts[0]) - 1]), None)[0]
     onnx = to_onnx(answering, example).SerializeToString(deterministic=True)
     native, held = (_answers(fitted.network, rows, mean, scale) for rows in (probed, parts[1]))
-    weights = save({name: value.contiguous() for name, value in fitted.network.state_dict().items()})
+    weights = save(apart(fitted.network.state_dict()))
     facts = {
         "weights": {options.use: 1.0},
         "rounds": {options.use: fitted.best_epoch},

@@ -20,6 +20,7 @@ def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
+Size = Annotated[int, Field(ge=8, le=2048)] | Literal["auto"]
 _Share = Annotated[float, Field(gt=0, le=1)]
 _Factor = Annotated[float, Field(ge=0.1, le=10)]
 _Shares = Annotated[tuple[_Share, _Share], AfterValidator(_ascending)]
@@ -174,7 +175,7 @@ class CnnOptions(Options):
 
     impl: ClassVar[str] = f"{_LEARNERS}.cnn:start"
     use: Literal["cnn"] = "cnn"
-    size: int | Literal["auto"] = Field("auto", description="height and width that pictures are brought to")
+    size: Size = Field("auto", description="height and width that pictures are brought to")
     width: float = Field(1.0, gt=0, le=8, description="channels of every layer, times this")
 
     @classmethod
@@ -192,7 +193,7 @@ class PretrainedOptions(Options):
         "mobilenet_v2",
         description="mobilenet_v2, efficientnet_lite0 to 2, a weights file, a Hugging Face folder, or a hub name with online",
     )
-    size: int | Literal["auto"] = Field("auto", description="height and width that pictures are brought to")
+    size: Size = Field("auto", description="height and width that pictures are brought to")
     freeze: bool | int = Field(False, description="true: the whole backbone; a number: its first layers")
     online: bool = Field(False, description="whether a hub may be asked for the weights")
 
@@ -223,7 +224,7 @@ class CustomOptions(Options):
     use: Literal["custom"] = "custom"
     class_: str = Field(alias="class", pattern=r"^.+\.py:[A-Za-z_]\w*$", description="file and class, file.py:Class")
     args: dict[str, Any] = Field(default_factory=dict, description="what the constructor is called with")
-    size: int | Literal["auto"] = Field("auto", description="height and width that pictures are brought to")
+    size: Size = Field("auto", description="height and width that pictures are brought to")
 
     @classmethod
     def train_defaults(cls, preset: str) -> dict[str, Any]:
@@ -240,7 +241,7 @@ class AutoOptions(Options):
 
     impl: ClassVar[str] = f"{_LEARNERS}.cnn:start"
     use: Literal["auto"] = "auto"
-    size: int | Literal["auto"] = Field("auto", description="height and width that pictures are brought to")
+    size: Size = Field("auto", description="height and width that pictures are brought to")
     width: float = Field(1.0, gt=0, le=8, description="channels of every layer, times this")
 
     @classmethod

@@ -8,7 +8,7 @@ import torch
 
 from keepfit.modalities.image.learners.start import Start
 from keepfit.modalities.room import Way
-from keepfit.training.custom import check_shapes, network_of
+from keepfit.training.custom import check_export, check_shapes, network_of
 
 _LARGEST = 224
 
@@ -29,4 +29,5 @@ def start(options: Any, looked: Any, outputs: int, way: Way) -> Start:
     }
     network = network_of(options.class_, way.folder, options.args, offered)
     check_shapes(network, torch.zeros(2, *shape), outputs)
+    check_export(network, torch.zeros(2, *shape))
     return Start(network, looked.preparation(size, channels), options.class_.rpartition(":")[2])

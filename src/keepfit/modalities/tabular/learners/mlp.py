@@ -18,6 +18,7 @@ from keepfit.core import digest
 from keepfit.modalities.tabular.learners.data import Fold, Settings
 from keepfit.modalities.tabular.learners.graph import Member, Scores
 from keepfit.modalities.tabular.options import MlpParams
+from keepfit.training.checkpoint import apart
 from keepfit.training.exporting import Answering, to_onnx
 from keepfit.training.job import Job, curve
 from keepfit.training.judging import scores_of
@@ -135,7 +136,7 @@ def fit(params: MlpParams, train: Fold, valid: Fold | None, settings: Settings) 
         lambda: to_onnx(answering, example),
         columns,
         predict,
-        {"mlp.safetensors": save({k: v.contiguous() for k, v in fitted.network.state_dict().items()})},
+        {"mlp.safetensors": save(apart(fitted.network.state_dict()))},
         curve(fitted),
     )
 
