@@ -39,8 +39,8 @@ def split(section: DataOptions, asked: str, seed: int, ingested: Files) -> Files
     table, given = unpack_table(ingested["table"]), np.array(json_of(ingested, "given.json"), object)
     column = table.columns[section.target]
     extra = frozenset(text.strip().lower() for text in section.read.missing)
-    named = "pictures.json" in ingested and section.image is None  # a folder may be called None or NA
-    gone = np.array([text is None for text in column], bool) if named else missing_target(column, extra)
+    none = np.array([text is None for text in column], bool)
+    gone = none if is_named(section, ingested) else missing_target(column, extra)
     task = _task_of(column, given, gone, section.target, asked)
     if task.kind == "regression":
         gone = gone | np.array([not g and parse_number(t) is None for t, g in zip(column, gone, strict=True)], bool)
@@ -60,6 +60,13 @@ def split(section: DataOptions, asked: str, seed: int, ingested: Files) -> Files
         "task.json": as_json(task_json(task)),
         "ledger.json": as_json([entry.as_json() for entry in _entries(table, gone, extra, task)]),
     }
+
+
+def is_named(section: DataOptions, ingested: Files) -> bool:
+    """Whether the classes are names of folders: they may be called None, NA or 1."""
+    if "texts.json" in ingested:
+        return json_of(ingested, "texts.json")["column"] is None
+    return "pictures.json" in ingested and section.image is None
 
 
 def _check(part: NDArray[np.object_], column: Column, task: Task) -> None:
