@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from made_texts import RECIPE, made_run, review, rows, write_csv, write_folder
+from made_texts import RECIPE, made_run, rows, write_folder
 
 import keepfit as kf
 from keepfit import api
@@ -68,7 +68,7 @@ def test_folders_with_odd_files(tmp_path):
     (odd / "wide.txt").write_text("the view was lovely", "utf-16")
     (odd / "junk.txt").write_bytes(bytes(range(256)) * 4)
     (odd / "photo.jpg").write_bytes(b"\xff\xd8")
-    (tmp_path / "r.yaml").write_text("data: {source: mail}\nmodel: {use: auto}\n")
+    (tmp_path / "r.yaml").write_text("modality: text\ndata: {source: mail}\nmodel: {use: auto}\n")
     run = kf.run(tmp_path / "r.yaml", workspace=tmp_path)
     assert run.modality == "text" and run.task == "classification" and run.metrics["test"]["accuracy"] > 0.9
     rules = {row["source"]: row["rule"] for row in _ledger(run)}
@@ -182,12 +182,12 @@ def test_grams_and_weights_by_hand():
         ("é".encode(), "é", ""),
         ("\ufeffa\r\nb".encode(), "a\nb", ""),
         ("酒店很好，房间干净".encode("gb18030"), "酒店很好，房间干净", "read as gb18030"),
-        ("早餐很好吃，服务不错" .encode() + b"\xe5", "早餐很好吃，服务不错\ufffd", "read as utf-8 with 1 broken characters"),
+        (
+            "早餐很好吃，服务不错".encode() + b"\xe5",
+            "早餐很好吃，服务不错\ufffd",
+            "read as utf-8 with 1 broken characters",
+        ),
     ],
 )
 def test_encodings(data, text, note):
     assert text_of(data) == (text, note)
-
-
-def test_review_texts_differ():
-    assert len({review(n, "good") for n in range(50)}) == 50 and write_csv is not None
