@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent / "runtime"))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import made_pictures
+import made_texts
 from made_tables import made_run
 
 
@@ -30,3 +31,9 @@ def finished_pictures(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A finished narrow network on 48 pictures in two folders; read it, do not write."""
     pytest.importorskip("torch", reason="torch is not installed (extra image)")
     return made_pictures.made_run(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="session")
+def finished_texts(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A finished tf-idf run on 240 short reviews in a CSV whose texts stand in `review`; read it, do not write."""
+    return made_texts.made_run(tmp_path_factory.mktemp("texts"))

@@ -32,11 +32,13 @@ class Model:
     def predict(self, frame: Any) -> Answers:
         """Answers for a pandas or polars frame, a mapping of columns or a list of row mappings, in order.
 
-        For pictures: a list of paths, bytes of files, arrays [h, w] or [h, w, 3] of 0..255, or
+        For texts: also a list of texts. For pictures: a list of paths, bytes of files, arrays [h, w] or [h, w, 3] of 0..255, or
         objects as `/predict` takes them.
         """
         if self.bundle.modality == "image":
             return self._predictor.predict(_pictures(frame, self))
+        if self.bundle.modality == "text":
+            return self._predictor.predict(_texts(self, frame))
         return self._predictor.predict(from_frame(frame))
 
     def answer(self, table: Table) -> Answers:
@@ -46,6 +48,15 @@ class Model:
     def check_rows(self, rows: Sequence[Any]) -> Table:
         """JSON objects as a table, strictly checked. Raises DataError."""
         return self._predictor.check_rows(rows)
+
+
+def _texts(model: Model, given: Any) -> Table:
+    """A frame with its texts under the room's own name; a list may hold the texts themselves."""
+    if isinstance(given, list) and not all(isinstance(one, dict) for one in given):
+        return model.check_rows(given)
+    from keepfit.runtime.text_predictor import renamed
+
+    return renamed(from_frame(given), model.bundle.manifest.get("text_column"))
 
 
 def _pictures(given: Any, model: Model) -> Table:
@@ -144,11 +155,12 @@ def fit(
     return walk(made, Store(root), root / "runs", emit, goal=Path(output) if output else None, stopped=stopped)
 
 
-def is_of_pictures(source: str) -> bool:
-    """Whether a source is a folder, a zip or idx files with pictures, which need no target."""
+def needs_no_target(source: str) -> bool:
+    """Whether a source is a folder, a zip or idx files with pictures, or a folder of texts."""
     from keepfit.modalities.image.read import looks_like_pictures
+    from keepfit.modalities.text.read import looks_like_texts
 
-    return looks_like_pictures(source, Path.cwd())
+    return looks_like_pictures(source, Path.cwd()) or looks_like_texts(source, Path.cwd())
 
 
 def _of_arrays(pair: Any, target: str) -> Table:
@@ -178,7 +190,7 @@ def tables_of(data: str | Path, read: Any = None) -> Iterator[Table]:
 
 def _tables(bundle: Bundle, data: str | Path, overrides: Sequence[str]) -> tuple[Iterator[Table], frozenset[str]]:
     """The rows of a source, read as the training rows were unless `data.read.*` overrides; spellings of missing labels."""
-    if not bundle.read and not overrides and bundle.modality != "image":
+    if not bundle.read and not overrides and bundle.modality == "tabular":
         return _with_columns(tables_of(data), bundle, data), frozenset()
     from keepfit.recipe.load import read_options
     from keepfit.stages.ingest import reading
@@ -189,10 +201,31 @@ def _tables(bundle: Bundle, data: str | Path, overrides: Sequence[str]) -> tuple
 
         column = bundle.manifest.get("image_column")
         return picture_tables(str(data), column, bundle.target, reading(said)), frozenset()
+    if bundle.modality == "text":
+        return _text_tables(bundle, data, said, bool(overrides)), frozenset()
     missing = frozenset(text.strip().lower() for text in said.missing)
     tables = _with_columns(tables_of(data, reading(said, spare=bundle.target)), bundle, data)
     more = missing - {text.strip().lower() for text in bundle.read.get("missing", [])}
     return (_blanked(table, more) for table in tables) if more else tables, missing
+
+
+def _text_tables(bundle: Bundle, data: str | Path, said: Any, as_table: bool) -> Iterator[Table]:
+    """Texts of a folder, of .txt files (with `data.read` overrides those are tables), or of a table."""
+    from keepfit.runtime.text_predictor import renamed
+    from keepfit.stages import texts
+    from keepfit.stages.ingest import reading
+
+    if _is_of_texts(data) and not as_table:
+        return texts.tables(str(data), bundle.target, said.encoding)
+    column = bundle.manifest.get("text_column")
+    rows = tables_of(data, reading(said, spare=bundle.target))
+    return _with_columns((renamed(table, column) for table in rows), bundle, data)
+
+
+def _is_of_texts(data: str | Path) -> bool:
+    from keepfit.modalities.text.read import are_files
+
+    return are_files(str(data), Path.cwd())
 
 
 def _with_columns(tables: Iterator[Table], bundle: Bundle, data: str | Path) -> Iterator[Table]:
@@ -235,7 +268,9 @@ def predict(
 
     model = load(bundle)
     labels = [class_name(label) for label in model.bundle.classes]
-    pictures = model.bundle.modality == "image"
+    pictures = model.bundle.modality == "image" or (
+        model.bundle.modality == "text" and _is_of_texts(data) and not overrides
+    )
     names = ["prediction", *[f"probability_{label}" for label in labels], "error", *(["file"] if pictures else [])]
     counts: dict[str, Any] = {"rows": 0, "errors": 0, "unseen": {}}
     tables, _ = _tables(model.bundle, data, overrides)

@@ -14,6 +14,7 @@ from typing import Any
 EXTRAS = {
     "tables": ("sklearn", "lightgbm", "onnx", "skl2onnx", "onnxmltools", "matplotlib"),
     "image": ("PIL",),
+    "text": ("sklearn", "onnx", "matplotlib"),
     "networks": ("torch", "safetensors", "transformers", "onnx", "onnxscript", "matplotlib"),
 }
 

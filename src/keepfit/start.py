@@ -31,6 +31,8 @@ def first_recipe(data: str, target: str | None, folder: Path) -> str:
     """A commented recipe for `data`. The target is guessed when absent: a likely name, else the last column."""
     if part("keepfit.modalities.image.read:looks_like_pictures")(data, Path.cwd()):
         return _for_pictures(data, folder)
+    if part("keepfit.modalities.text.read:looks_like_texts")(data, Path.cwd()):
+        return _for_texts(data, folder)
     table = _sample(data, target)
     if target is None:
         target = next((n for word in _LIKELY for n in table.names if n.lower() == word), table.names[-1])
@@ -75,6 +77,21 @@ def _for_pictures(data: str, folder: Path) -> str:
             "  split: {test: 0.2, validation: 0.1}",
             "augment: [{use: crop, scale: [0.8, 1.0]}, {use: colour, p: 0.5}]   # add flip where left and right are alike",
             "model: {use: cnn}                         # or {use: pretrained, source: mobilenet_v2}",
+            "",
+        ]
+    )
+
+
+def _for_texts(data: str, folder: Path) -> str:
+    return "\n".join(
+        [
+            "# Texts; every key but data.source may go.",
+            "version: 1",
+            f"name: {slug(Path(data).name.split('.')[0])}",
+            "data:",
+            f"  source: {quoted(os.path.relpath(Path(data).resolve(), folder.resolve()))}",
+            "  split: {test: 0.2, validation: 0.1}",
+            "model: {use: tfidf}                       # analyzer: word, char or both; c: 10",
             "",
         ]
     )

@@ -324,7 +324,7 @@ recipe_case("recipe not UTF-8", "not_text", "name: né\n".encode("latin-1"), whe
 recipe_case("recipe of binary junk", "bad_yaml", b"\x00\x01\x02", where="r.yaml")
 recipe_case("section not yet", "not_available", f"{DATA}tune: {{trials: 3}}\n", where="r.yaml:2")
 recipe_case("key not yet", "not_available", f"{DATA}clean: {{outliers: drop}}\n", where="r.yaml:2")
-recipe_case("value not yet", "not_available", f"{DATA}model: {{use: tfidf}}\n", where="r.yaml:2")
+recipe_case("value not yet", "not_available", f"{DATA}modality: text\nmodel: {{use: pretrained}}\n", where="r.yaml:3")
 recipe_case("unused key", "unused_key", f"{DATA}model: {{use: linear}}\npreset: best\n", where="r.yaml:3")
 recipe_case("override without =", "bad_override", DATA, more=("seed",), where="seed")
 recipe_case(

@@ -42,8 +42,8 @@ assert not BLOCKED & {name.partition(".")[0] for name in sys.modules}
 
 
 def test_the_catalog_is_covered():
-    assert set(catalog.TABLE["tabular"]) == set(SMALL) and len(PARTS) == 29
-    assert list(catalog.TABLE) == ["tabular", "image", "augment", "optimizer", "schedule"]
+    assert set(catalog.TABLE["tabular"]) == set(SMALL) and len(PARTS) == 31
+    assert list(catalog.TABLE) == ["tabular", "image", "text", "augment", "optimizer", "schedule"]
 
 
 @pytest.mark.parametrize(("kind", "name"), PARTS)
@@ -101,6 +101,10 @@ def test_a_bundle_of_pictures_opens_without_training_libraries(finished_pictures
         tmp_path,
         [str(p) for p in sorted(finished_pictures.path.parents[2].glob("pictures/*/*9.png"))],
     )
+
+
+def test_a_bundle_of_texts_opens_without_training_libraries(finished_texts, tmp_path):
+    check_bare(finished_texts, tmp_path, ["the room was clean", "awful soup", "", "wunderbar", None])
 
 
 def test_frames_of_pandas_and_polars_answer_like_the_csv(finished, tmp_path):

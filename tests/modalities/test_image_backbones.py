@@ -205,7 +205,9 @@ def test_weights_of_a_changed_package_are_refused(tmp_path, monkeypatch):
     (tmp_path / "some_weights/__init__.py").write_text("raise RuntimeError('imported')")
     (tmp_path / "some_weights/w.pth").write_bytes(b"other")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(weight_files.PACKAGED, "mobilenet_v2", weight_files.Packaged("some-weights", "1.0", "w.pth", "0" * 64))
+    monkeypatch.setitem(
+        weight_files.PACKAGED, "mobilenet_v2", weight_files.Packaged("some-weights", "1.0", "w.pth", "0" * 64)
+    )
     with pytest.raises(EnvironmentFault) as caught:
         load_backbone("mobilenet_v2", HERE)
     assert caught.value.code == "weights_changed" and "--force-reinstall" in caught.value.hint

@@ -186,11 +186,13 @@ def test_a_rendered_recipe_of_pictures_runs_again_to_the_same_plan(tmp_path, tex
     assert plan(again).steps == plan(recipe).steps and len(plan(recipe).steps) == 8
 
 
-def test_the_schema_covers_both_modalities():
+def test_the_schema_covers_all_modalities():
     made = schema()
     learners = {ref["$ref"].rpartition("/")[2] for ref in made["properties"]["model"]["anyOf"]}
     said = {made["$defs"][name]["properties"]["use"]["const"] for name in learners}
-    assert said == set(catalog.TABLE["tabular"]) | set(catalog.TABLE["image"]) and len(learners) == 10
+    assert (
+        said == {name for kind in ("tabular", "image", "text") for name in catalog.TABLE[kind]} and len(learners) == 12
+    )
     train = made["$defs"]["TrainOptions"]["properties"]
     for place, kind in (
         (train["optimizer"], "optimizer"),
@@ -206,6 +208,6 @@ def test_parts_lists_everything_that_a_recipe_may_name(capsys):
     assert keepfit(["parts"]) == 0
     shown = capsys.readouterr().out
     wanted = [f"{kind}.{name}" for kind, names in catalog.TABLE.items() for name in names]
-    assert [name for name in wanted if name not in shown] == [] and len(wanted) == 29
+    assert [name for name in wanted if name not in shown] == [] and len(wanted) == 31
     assert keepfit(["parts", "optimizer"]) == 0 and "optimizer.sgd" in capsys.readouterr().out
     assert keepfit(["parts", "augment.flp"]) == 2 and "did you mean 'flip'?" in capsys.readouterr().err

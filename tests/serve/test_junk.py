@@ -46,32 +46,72 @@ ODD = [
     "١٢",
 ]
 
-NUMBERS = st.integers(-(2**70), 2**70) | st.floats() | st.sampled_from([10**307, -(10**309), 1e308, 5e-324, float("nan")])
-TEXTS = st.text(max_size=9) | st.sampled_from(["\ud800", "\0", "1e999", "٣", "9" * 400, "2020-W01-1", "0000-00-00", "+14:00"])
+NUMBERS = (
+    st.integers(-(2**70), 2**70) | st.floats() | st.sampled_from([10**307, -(10**309), 1e308, 5e-324, float("nan")])
+)
+TEXTS = st.text(max_size=9) | st.sampled_from(
+    ["\ud800", "\0", "1e999", "٣", "9" * 400, "2020-W01-1", "0000-00-00", "+14:00"]
+)
 LEAVES = st.none() | st.booleans() | NUMBERS | TEXTS
 JUNK = st.recursive(LEAVES, lambda c: st.lists(c, max_size=3) | st.dictionaries(TEXTS, c, max_size=3), max_leaves=9)
-ROWS = st.fixed_dictionaries({name: st.just(cell) | LEAVES for name, cell in GOLDEN[0].items()}, optional={"id": JUNK}) | JUNK
-QUESTIONS = st.one_of(st.fixed_dictionaries({"input": ROWS}), st.fixed_dictionaries({"inputs": st.lists(ROWS, max_size=3) | JUNK}),
-                      st.dictionaries(st.sampled_from(["input", "inputs"]) | TEXTS, ROWS, max_size=2), JUNK)
-CELLS = {"FP64": st.none() | NUMBERS, "INT64": st.none() | NUMBERS, "BOOL": st.none() | st.booleans(), "BYTES": st.none() | TEXTS}
-PARAMETERS = st.fixed_dictionaries({}, optional={name: st.integers(-1, 9) | JUNK for name in (
-    "binary_data_size", "binary_data", "binary_data_output", "classification", "shared_memory_region")})
+ROWS = (
+    st.fixed_dictionaries({name: st.just(cell) | LEAVES for name, cell in GOLDEN[0].items()}, optional={"id": JUNK})
+    | JUNK
+)
+QUESTIONS = st.one_of(
+    st.fixed_dictionaries({"input": ROWS}),
+    st.fixed_dictionaries({"inputs": st.lists(ROWS, max_size=3) | JUNK}),
+    st.dictionaries(st.sampled_from(["input", "inputs"]) | TEXTS, ROWS, max_size=2),
+    JUNK,
+)
+CELLS = {
+    "FP64": st.none() | NUMBERS,
+    "INT64": st.none() | NUMBERS,
+    "BOOL": st.none() | st.booleans(),
+    "BYTES": st.none() | TEXTS,
+}
+PARAMETERS = st.fixed_dictionaries(
+    {},
+    optional={
+        name: st.integers(-1, 9) | JUNK
+        for name in ("binary_data_size", "binary_data", "binary_data_output", "classification", "shared_memory_region")
+    },
+)
 
 
 def _tensor(name, datatype):
-    good = {"name": st.just(name), "datatype": st.just(datatype), "shape": st.just([2]),
-            "data": st.lists(CELLS[datatype], min_size=2, max_size=2)}
+    good = {
+        "name": st.just(name),
+        "datatype": st.just(datatype),
+        "shape": st.just([2]),
+        "data": st.lists(CELLS[datatype], min_size=2, max_size=2),
+    }
     shapes = st.sampled_from([[2, 1], [0], [-1], [1, 2], [2**70], [True], [1.0], []]) | JUNK
-    bad = {"name": st.sampled_from([*DATATYPES, "id"]) | TEXTS, "datatype": st.sampled_from(["FP16", "UINT64", "BF16"]) | JUNK,
-           "shape": shapes, "data": st.lists(LEAVES, max_size=3) | JUNK, "parameters": PARAMETERS | JUNK}
+    bad = {
+        "name": st.sampled_from([*DATATYPES, "id"]) | TEXTS,
+        "datatype": st.sampled_from(["FP16", "UINT64", "BF16"]) | JUNK,
+        "shape": shapes,
+        "data": st.lists(LEAVES, max_size=3) | JUNK,
+        "parameters": PARAMETERS | JUNK,
+    }
     one_bad = st.sampled_from([*bad]).flatmap(lambda key: st.fixed_dictionaries({**good, key: bad[key]}))
     return st.fixed_dictionaries(good) | one_bad
 
 
 TENSORS = st.tuples(*[_tensor(*pair) for pair in DATATYPES.items()]).map(list) | st.lists(JUNK, max_size=2) | JUNK
-OUTPUTS = st.lists(st.fixed_dictionaries({"name": st.sampled_from(["prediction", "probabilities"]) | JUNK},
-                                         optional={"parameters": PARAMETERS | JUNK}), max_size=2) | JUNK
-INFERENCES = st.fixed_dictionaries({"inputs": TENSORS}, optional={"id": JUNK, "parameters": PARAMETERS | JUNK, "outputs": OUTPUTS})
+OUTPUTS = (
+    st.lists(
+        st.fixed_dictionaries(
+            {"name": st.sampled_from(["prediction", "probabilities"]) | JUNK},
+            optional={"parameters": PARAMETERS | JUNK},
+        ),
+        max_size=2,
+    )
+    | JUNK
+)
+INFERENCES = st.fixed_dictionaries(
+    {"inputs": TENSORS}, optional={"id": JUNK, "parameters": PARAMETERS | JUNK, "outputs": OUTPUTS}
+)
 
 
 def _mangle(body: bytes, chance: random.Random) -> bytes:
@@ -144,7 +184,9 @@ def test_json_of_every_shape_is_answered_or_refused_in_four_parts(tmp_path, path
     statuses: Counter[int] = Counter()
     with Client(create_app(bundle, bundle.predictor(), ServeSettings())) as ask:
 
-        @settings(max_examples=250, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+        @settings(
+            max_examples=250, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+        )
         @given(made)
         def check(value):
             answer = ask.post(path, content=json.dumps(value))
@@ -171,13 +213,18 @@ def test_odd_lengths_and_long_names_are_refused_shortly(tmp_path):
     bundle = Bundle.open(write_bundle(tmp_path / "bundle"))
     with Client(create_app(bundle, bundle.predictor(), ServeSettings())) as ask:
         for length, status in ((b"\xb2", 200), (b"9" * 5000, 413), (b"-1", 200)):
-            answer = ask.post("/predict", content=json.dumps({"input": GOLDEN[0]}), headers=[(b"content-length", length)])
+            answer = ask.post(
+                "/predict", content=json.dumps({"input": GOLDEN[0]}), headers=[(b"content-length", length)]
+            )
             assert answer.status_code == status, length
         name = "x" * 100_000
         tensor = {"name": name, "datatype": "FP64", "shape": [1], "data": [1]}
-        for path, question in (("/predict", {"input": {name: 1}}), ("/predict", {name: 1}),
-                               ("/v2/models/people/infer", {"inputs": [tensor]}),
-                               ("/v2/models/people/infer", {"inputs": [{**tensor, "shape": name}]}),
-                               ("/v2/models/people/infer", {"inputs": [tensor, tensor]})):
+        for path, question in (
+            ("/predict", {"input": {name: 1}}),
+            ("/predict", {name: 1}),
+            ("/v2/models/people/infer", {"inputs": [tensor]}),
+            ("/v2/models/people/infer", {"inputs": [{**tensor, "shape": name}]}),
+            ("/v2/models/people/infer", {"inputs": [tensor, tensor]}),
+        ):
             answer = ask.post(path, json=question)
             assert answer.status_code == 422 and len(answer.content) < 1000, path

@@ -21,6 +21,7 @@ QUICK = {
     "gbdt": ["model.params.rounds=60"],
     "forest": ["model.params.trees=40"],
     "mlp": ["train.epochs=15"],
+    "tfidf": [],
     "cnn": ["train.epochs=2", "model.width=0.5"],
     "pretrained": ["train.epochs=3", "model.size=64", "train.batch_size=8"],
 }
@@ -29,6 +30,7 @@ CHANGED = {
     "gbdt": "model.params.num_leaves=5",
     "forest": "model.params.trees=30",
     "mlp": "train.epochs=2",
+    "tfidf": "model.c=3",
     "cnn": "train.epochs=1",
     "pretrained": "model.size=32",
 }
@@ -45,12 +47,27 @@ def shapes(path: Path, folder: Path) -> Path:
     return folder / path.name
 
 
+def reviews(path: Path, folder: Path) -> Path:
+    """The recipe beside the texts that its script writes."""
+    runpy.run_path(str(EXAMPLES / "make_reviews.py"))["main"](folder / "reviews.jsonl")
+    (folder / path.name).write_text(path.read_text("utf-8"))
+    return folder / path.name
+
+
 def statuses(run: object) -> dict[str, str]:
     return {stage["name"]: stage["status"] for stage in run.stages}  # type: ignore[attr-defined]
 
 
 def test_there_are_examples_to_run() -> None:
-    assert [path.stem for path in RECIPES] == ["breast_cancer", "diabetes", "digits", "shapes", "wine", "wine_network"]
+    assert [path.stem for path in RECIPES] == [
+        "breast_cancer",
+        "diabetes",
+        "digits",
+        "reviews",
+        "shapes",
+        "wine",
+        "wine_network",
+    ]
     lengths = {path.stem: len(path.read_text("utf-8").splitlines()) for path in RECIPES}
     assert max(lengths.values()) <= 15, lengths
 
@@ -59,6 +76,8 @@ def test_there_are_examples_to_run() -> None:
 def test_example(path: Path, tmp_path: Path) -> None:
     if path.stem == "shapes":
         path = shapes(path, tmp_path)
+    if path.stem == "reviews":
+        path = reviews(path, tmp_path)
     use = yaml.safe_load(path.read_text("utf-8"))["model"]["use"]
     events: list[Event] = []
     first = api.run(path, QUICK[use], workspace=tmp_path, emit=events.append)

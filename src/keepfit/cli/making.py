@@ -94,7 +94,7 @@ def fit(
     from keepfit import api
     from keepfit.core.errors import UsageError
 
-    if not target and not api.is_of_pictures(data):
+    if not target and not api.needs_no_target(data):
         raise UsageError("no_target", "say which column to predict", where="keepfit fit", hint="--target COLUMN")
     with progress(quiet) as emit, interruptible() as stopped:
         made = api.fit(

@@ -14,6 +14,7 @@ from keepfit.core.options import Options
 
 _ROOM = "keepfit.modalities.tabular.options"
 _IMAGE = "keepfit.modalities.image.options"
+_TEXT = "keepfit.modalities.text.options"
 _TRAINING = "keepfit.training.options"
 
 TABLE: dict[str, dict[str, str]] = {
@@ -30,6 +31,10 @@ TABLE: dict[str, dict[str, str]] = {
         "cnn": f"{_IMAGE}:CnnOptions",
         "pretrained": f"{_IMAGE}:PretrainedOptions",
         "custom": f"{_IMAGE}:CustomOptions",
+    },
+    "text": {
+        "auto": f"{_TEXT}:AutoOptions",
+        "tfidf": f"{_TEXT}:TfidfOptions",
     },
     "augment": {
         "rotate": f"{_IMAGE}:RotateOptions",

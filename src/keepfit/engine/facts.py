@@ -43,6 +43,7 @@ def gather(plan: Plan, files: dict[str, Files]) -> ReportFacts:
         leaderboard=json_of(files["evaluate"], "leaderboard.json"),
         importance=json_of(files["explain"], "importance.json"),
         notes=_notes(metrics, trained),
+        terms=trained.get("terms", []),
         epochs=trained.get("epochs", []),
         sheets=_sheets(files),
         mistakes=json_of(files["evaluate"], "mistakes.json") if "mistakes.json" in files["evaluate"] else [],
@@ -93,6 +94,7 @@ def _notes(metrics: dict[str, Any], trained: dict[str, Any]) -> list[str]:
             + ", ".join(f"{weight:g}" for weight in trained["class_weights"])
             + ", in the order of the classes."
         )
+    notes += trained.get("notes", [])
     if metrics["unanswered"]:
         notes.append(f"{metrics['unanswered']} test rows could not be read and are not in the figures.")
     return notes

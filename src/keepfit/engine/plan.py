@@ -17,12 +17,12 @@ from keepfit.recipe.model import learns_by_network
 from keepfit.recipe.render import file_name, values_read
 from keepfit.runtime import sources
 from keepfit.runtime.table import Table
-from keepfit.stages import clean, evaluate, explain, ingest, package, pictures, split, train
+from keepfit.stages import clean, evaluate, explain, ingest, package, pictures, split, texts, train
 from keepfit.store.artifacts import Store
 
 STAGES = ("ingest", "split", "clean", "train", "evaluate", "explain", "package", "report")
 _READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]] = {
-    "ingest": (("modality", "data.read", "data.target", "data.image"), (), ingest.VERSION, ("duckdb",)),
+    "ingest": (("modality", "data.read", "data.target", "data.image", "data.text"), (), ingest.VERSION, ("duckdb",)),
     "split": (("data.split", "data.target", "data.read.missing", "task", "seed"), ("ingest",), split.VERSION, ()),
     "clean": (
         (
@@ -125,7 +125,10 @@ def _part(recipe: Recipe) -> dict[str, Any]:
     """
     learner = recipe.model
     network = learns_by_network(recipe.modality, learner.use)
-    libraries = (*_NETWORKS, "transformers") if learner.use == "pretrained" else _NETWORKS if network else _LEARNING
+    if recipe.modality == "text":
+        libraries: tuple[str, ...] = ("scikit-learn", "scipy")
+    else:
+        libraries = (*_NETWORKS, "transformers") if learner.use == "pretrained" else _NETWORKS if network else _LEARNING
     return {
         "impl": options_of(recipe.modality, learner.use).impl,
         "files": [[path.name, digest.of_file(path)] for path in learner.files(recipe.folder) if path.is_file()],
@@ -151,6 +154,9 @@ def source_digests(recipe: Recipe, frame: Table | None) -> list[list[str]]:
             continue
         if recipe.modality == "image":
             found.append([part, pictures.source_digest(source, data, recipe.folder)])
+            continue
+        if recipe.modality == "text" and texts.are_files(source, recipe.folder):
+            found.append([part, texts.source_digest(source, data, recipe.folder)])
             continue
         if source.startswith("sklearn:"):
             found.append([part, source, _version("scikit-learn")])

@@ -22,7 +22,7 @@ from keepfit.recipe.model import learns_by_network
 from keepfit.recipe.render import seen_from
 from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.writers import csv_lines, parquet_bytes
-from keepfit.stages import clean, evaluate, explain, ingest, package, pictures, split, train
+from keepfit.stages import clean, evaluate, explain, ingest, package, pictures, split, texts, train
 from keepfit.stages.results import all_entries, json_of, row_counts
 from keepfit.store.artifacts import Files, Store
 from keepfit.store.ledger import COLUMNS, conserve
@@ -154,10 +154,10 @@ def _walk(step: Step, plan: Plan, store: Store, done: Run, emit: Emit, fresh: bo
     emit(Event(step.stage, status, {"seconds": seconds}))
 
 
-def _task(plan: Plan) -> str:
-    """The task that was asked for; folders and arrays of pictures have classes."""
+def _task(plan: Plan, ingested: Files) -> str:
+    """The task that was asked for; folders of pictures or texts, and arrays, have classes."""
     recipe = plan.recipe
-    named = recipe.modality == "image" and recipe.data.image is None
+    named = split.is_named(recipe.data, ingested)
     return "classification" if named and recipe.task == "auto" else recipe.task
 
 
@@ -170,9 +170,11 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
     if stage == "ingest":
         if recipe.modality == "image":
             return pictures.ingest_pictures(recipe.data, recipe.folder, plan.frame)
+        if recipe.modality == "text":
+            return texts.ingest_texts(recipe.data, recipe.folder, plan.frame)
         return ingest.ingest(recipe.data, recipe.folder, plan.frame)
     if stage == "split":
-        return split.split(recipe.data, _task(plan), recipe.seed, files["ingest"])
+        return split.split(recipe.data, _task(plan, files["ingest"]), recipe.seed, files["ingest"])
     if stage == "clean":
         return clean.clean(recipe.clean, recipe.data, recipe.seed, *earlier("ingest", "split"))
     if stage in ("train", "evaluate"):

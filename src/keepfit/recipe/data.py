@@ -67,6 +67,7 @@ class DataOptions(Options):
     test: str | None = Field(None, description="test source; with it no other test split is made")
     target: str = Field(description="the column to predict; not needed for a folder per class")
     image: str | None = Field(None, description="the column of picture paths, where a table lists pictures")
+    text: str | None = Field(None, description="the column of texts, where modality is text")
     columns: dict[str, Kind] = Field(default_factory=dict, description="column kinds that override what is inferred")
     read: ReadOptions = Field(
         default_factory=lambda: ReadOptions.model_validate({}), description="how text files are read"
@@ -84,6 +85,8 @@ class DataOptions(Options):
             raise ValueError("give either `source` or `train` (with `validation` and `test` where there are any)")
         if self.source is not None and (self.validation or self.test):
             raise ValueError("`validation` and `test` go with `train`, not with `source`")
+        if self.target == self.text:
+            raise ValueError(f"{self.target!r} is the target, and cannot be the text too")
         if self.target in self.columns:
             raise ValueError(f"{self.target!r} is the target; its kind follows from `task`")
         return self

@@ -17,6 +17,7 @@ from keepfit.recipe.mistakes import Lines, explained, where_of
 from keepfit.recipe.model import (
     MODALITIES,
     NOT_YET,
+    NOT_YET_LEARNERS,
     NOT_YET_VALUES,
     RecipeFields,
     learns_by_network,
@@ -102,6 +103,7 @@ def parse(
     if isinstance(given.get("model"), dict):
         given["model"] = {"use": "auto", **given["model"]}
     modality = _modality(given, folder or Path.cwd())
+    _refuse_learner(given, modality, lines, origin)
     filled = _with_defaults(given, modality)
     try:
         recipe = recipe_class(modality).model_validate(filled)
@@ -113,7 +115,7 @@ def parse(
 
 
 def _modality(given: Mapping[str, Any], folder: Path) -> str:
-    """What the recipe says; else image where it names a column of pictures or its source looks like pictures."""
+    """What the recipe says; else what a column that it names or its source looks like."""
     said = given.get("modality")
     if isinstance(said, str):
         return said if said in MODALITIES else "tabular"
@@ -122,17 +124,21 @@ def _modality(given: Mapping[str, Any], folder: Path) -> str:
         return "tabular"
     if data.get("image") is not None:
         return "image"
+    if data.get("text") is not None:
+        return "text"
     source = data.get("source", data.get("train"))
     if not isinstance(source, str) or ":" in source.partition("/")[0] or _TABLE.search(source):
         return "tabular"
     looks: Any = catalog.load("keepfit.modalities.image.read:looks_like_pictures")
-    return "image" if looks(source, folder) else "tabular"
+    if looks(source, folder):
+        return "image"
+    return "text" if catalog.load("keepfit.modalities.text.read:looks_like_texts")(source, folder) else "tabular"
 
 
 def _with_defaults(given: Mapping[str, Any], modality: str) -> dict[str, Any]:
     """The recipe over what its modality and its learner prefer; what the recipe says stands."""
     filled = dict(given)
-    if modality == "image":
+    if modality != "tabular":
         filled["modality"] = modality
         if isinstance(given.get("data"), Mapping):
             filled["data"] = {"target": "label", **given["data"]}
@@ -235,6 +241,19 @@ def _refuse_not_yet(given: Mapping[str, Any], lines: Lines, origin: str) -> None
                 raise RecipeError(
                     "not_available", f"{dotted}: {one} is not available yet", where=where_of(keys, lines, origin)
                 )
+
+
+def _refuse_learner(given: Mapping[str, Any], modality: str, lines: Lines, origin: str) -> None:
+    """Learners that a modality is to have."""
+    model = given.get("model")
+    use = model.get("use") if isinstance(model, Mapping) else None
+    if isinstance(use, str) and use in NOT_YET_LEARNERS.get(modality, ()):
+        raise RecipeError(
+            "not_available",
+            f"model.use: {use} is not available yet for modality: {modality}",
+            where=where_of(("model", "use"), lines, origin),
+            hint=f"known: {', '.join(sorted(catalog.TABLE[modality]))}",
+        )
 
 
 def _refuse_unused(recipe: RecipeFields, given: Mapping[str, Any], lines: Lines, origin: str) -> None:

@@ -18,7 +18,7 @@ Kinds = list[type[Options]]
 Found = tuple[Any, tuple[str, ...], Kinds]  # a problem of pydantic, its keys, and the options there
 _MAPPINGS = ("model_type", "model_attributes_type")
 _NOUNS = {"model": "learner", "optimizer": "optimizer", "schedule": "schedule", "augment": "augmentation"}
-_INPUTS = {"tabular": "tables", "image": "pictures"}
+_INPUTS = {"tabular": "tables", "image": "pictures", "text": "texts"}
 
 
 def where_of(path: tuple[str, ...], lines: Lines, origin: str) -> str:

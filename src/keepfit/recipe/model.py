@@ -18,7 +18,6 @@ from keepfit.recipe.train import train_class
 
 NOT_YET = {
     "": {"tune", "compress", "export", "monitor", "retrain"},
-    "data": {"text"},
     "train": {"distributed"},
     "budget": {"memory", "disk"},
     "clean": {"near_duplicates", "outliers", "labels", "leaks"},
@@ -27,12 +26,11 @@ NOT_YET = {
 }
 NOT_YET_VALUES = {
     "task": {"detection", "generation"},
-    "modality": {"text"},
-    "model.use": {"tfidf"},
     "data.balance": {"oversample", "undersample", "smote"},
     "evaluate.primary": {"map50", "map50_95", "perplexity"},
     "evaluate.metrics": {"map50", "map50_95", "perplexity"},
 }
+NOT_YET_LEARNERS = {"text": {"pretrained", "custom"}}
 
 
 class RecipeFields(Options):
@@ -42,7 +40,7 @@ class RecipeFields(Options):
     name: str = Field("model", pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="name of runs and bundle")
     seed: int = Field(0, ge=0, lt=2**31, description="every random choice follows from it")
     task: Literal["auto", "classification", "regression"] = Field("auto", description="auto: from the target")
-    modality: Literal["tabular", "image"] = Field(
+    modality: Literal["tabular", "image", "text"] = Field(
         "tabular", description="kind of input; follows from the source when absent"
     )
     preset: Literal["fast", "balanced", "best"] = Field("balanced", description="how hard auto tries")
@@ -70,7 +68,7 @@ class RecipeFields(Options):
         return self._folder
 
 
-MODALITIES = ("tabular", "image")
+MODALITIES = ("tabular", "image", "text")
 
 
 @cache
@@ -131,13 +129,15 @@ def unused_keys(recipe: RecipeFields) -> set[str]:
     network = learns_by_network(recipe.modality, learner)
     if not network:
         unused |= {"train"}
-        if learner not in ("auto", "ensemble"):
+        if recipe.modality == "text" or learner not in ("auto", "ensemble"):
             unused |= {"budget", "preset"}
     elif "time" not in recipe.budget.model_fields_set:
         unused |= {"budget"}
     if recipe.modality != "image":
         unused |= {"augment", "data.image"}
-    else:
+    if recipe.modality != "text":
+        unused |= {"data.text"}
+    if recipe.modality != "tabular":
         unused |= {"clean.missing", "clean.drop_rows_missing_over", "data.columns", "explain"}
     if recipe.data.train is not None:
         if recipe.data.test is not None:

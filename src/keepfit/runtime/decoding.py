@@ -140,3 +140,37 @@ def _refuse_binary(head: str, path: Path) -> None:
             where=str(path),
             hint="write one line of column names, then the rows",
         )
+
+
+def text_of(data: bytes, encoding: str | None = None) -> tuple[str, str]:
+    """The text of a small file, and how it was read where that is not plain UTF-8. Raises UnicodeError, LookupError.
+
+    Not said, the encoding is sniffed; UTF-8 with a few broken bytes stays UTF-8, with U+FFFD in their place.
+    """
+    if encoding is not None:
+        return _plain(data.decode(encoding)), ""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return _plain(data.decode("utf-16")), "read as utf-16"
+    try:
+        return _plain(data.decode("utf-8-sig")), ""
+    except UnicodeDecodeError:
+        mended = data.decode("utf-8-sig", "replace")
+    broken, wide = mended.count("\ufffd"), sum(c > "\x7f" for c in mended)
+    if broken <= 0.1 * wide:
+        return _plain(mended), f"read as utf-8 with {broken} broken characters"
+    for name in ("gb18030", "cp1252"):
+        try:
+            text = data.decode(name)
+        except UnicodeDecodeError:
+            continue
+        if name != "gb18030" or _reads_as_chinese("".join(c for c in text if c > "\x7f")):
+            return _plain(text), f"read as {name}"
+    raise UnicodeError("of no known encoding")
+
+
+def _plain(text: str) -> str:
+    """The text with `\\n` line ends. Raises UnicodeError for what is binary."""
+    odd = sum(1 for c in text if c < " " and c not in "\t\r\n\f\x1a")
+    if "\x00" in text or odd > 0.02 * max(len(text), 1):
+        raise UnicodeError("binary data")
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")

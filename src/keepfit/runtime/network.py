@@ -35,6 +35,20 @@ class Network:
         self._input = self._session.get_inputs()[0].name
 
     @property
+    def inputs(self) -> list[str]:
+        """The names of its inputs."""
+        return [given.name for given in self._session.get_inputs()]
+
+    @property
+    def said(self) -> dict[str, str]:
+        """What the file says of itself."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def answers(self, inputs: dict[str, NDArray[Any]]) -> Scores:
+        """Scores [n, k] of a network with several inputs."""
+        return np.asarray(self._session.run(None, inputs)[0], np.float32)
+
+    @property
     def width(self) -> int | None:
         """How many features it reads, None where the file does not say."""
         shape = self._session.get_inputs()[0].shape

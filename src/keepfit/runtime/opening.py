@@ -1,4 +1,4 @@
-"""Makes the predictor that a preparation asks for: tables or pictures."""
+"""Makes the predictor that a preparation asks for: tables, pictures or texts."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from keepfit.runtime.pictures import PicturePreparation
 from keepfit.runtime.predictor import Predictor as TablePredictor
 from keepfit.runtime.preparation import Preparation
 from keepfit.runtime.table import Table
+from keepfit.runtime.text_predictor import TextPredictor
+from keepfit.runtime.texts import TextPreparation
 
 
 class Predictor(Protocol):
@@ -75,6 +77,8 @@ def predictor_from(
         kind = raw.get("kind", "table")
         if kind == "image":
             return PicturePredictor(PicturePreparation.from_json(raw), network, task, classes, ignored)
+        if kind == "text":
+            return TextPredictor(TextPreparation.from_json(raw), network, task, classes, ignored)
         if kind != "table":
             raise ValueError(f"kind {kind!r}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -96,6 +96,9 @@ def _schemas(bundle: Bundle, ignored: Iterable[str]) -> dict[str, Any]:
         "required": ["inputs"],
         "properties": {"inputs": {"type": "array", "items": {"$ref": "#/components/schemas/Row"}}},
     }
+    if bundle.modality == "text":
+        plain = {"type": ["string", "null"], "description": "the text itself; null is missing"}
+        row = {"oneOf": [plain, row], "example": example_row(bundle)["text"]}
     return {
         "Row": row,
         "Answer": one,

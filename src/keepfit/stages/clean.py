@@ -14,9 +14,10 @@ from keepfit.recipe.data import DataOptions
 from keepfit.runtime.coerce import ColumnRule, is_missing
 from keepfit.runtime.preparation import coerced
 from keepfit.runtime.table import Table
+from keepfit.runtime.text_predictor import COLUMN
+from keepfit.stages import pictures, texts
 from keepfit.stages.ingest import row_of
-from keepfit.stages.pictures import look, synthetic
-from keepfit.stages.results import as_json, json_of, table_of
+from keepfit.stages.results import as_json, json_of, room_of, table_of
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
 
@@ -28,9 +29,11 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
     """`part.json` after dropping, `rules.json`, `findings.json`, `profile.json`, `golden.json`, `ledger.json`."""
     table = table_of(ingested)
     part = np.array(json_of(parted, "part.json"), object)
-    pictures = "pictures.json" in ingested
-    if pictures:
-        rules, findings, _ = look(table.take(part == "train"))
+    room = room_of(ingested)
+    if room == "image":
+        rules, findings, _ = pictures.look(table.take(part == "train"))
+    elif room == "text":
+        rules, findings, _ = texts.look(table.take(part == "train"), data.target)
     else:
         found = load("keepfit.modalities.tabular.schema:infer")(
             table.take(part == "train"), data.target, data.columns, data.read.missing
@@ -38,7 +41,8 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
         rules, findings = [finding.rule for finding in found], [finding.as_json() for finding in found]
     repeated = _duplicates(section, table, part, data.target)
     already = {entry.id for entry in repeated if entry.action == "dropped"}
-    entries = repeated + [entry for entry in _sparse(section, table, part, rules) if entry.id not in already]
+    empty = [] if room == "image" else _blank(table, part) if room == "text" else _sparse(section, table, part, rules)
+    entries = repeated + [entry for entry in empty if entry.id not in already]
     dropped = {entry.id for entry in entries if entry.action == "dropped"}
     part = np.array(["" if sample in dropped else p for sample, p in zip(table.ids, part, strict=True)], object)
     if (part == "train").sum() < 5:
@@ -49,8 +53,7 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
             hint="loosen clean.drop_rows_missing_over or clean.duplicates",
         )
     train = table.take(part == "train")
-    profile = look(train)[2] if pictures else _profile(train, rules)
-    golden = synthetic(profile, seed) if pictures else _synthetic(profile, seed)
+    profile, golden = _described(room, train, rules, data.target, seed)
     return {
         "part.json": as_json(part.tolist()),
         "rules.json": as_json([rule.as_json() for rule in rules]),
@@ -59,6 +62,26 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
         "golden.json": as_json(golden),
         "ledger.json": as_json([e.as_json() for e in entries]),
     }
+
+
+def _described(
+    room: str, train: Table, rules: list[ColumnRule], target: str, seed: int
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The reference profile, and made-up inputs drawn from it."""
+    if room == "image":
+        profile = pictures.look(train)[2]
+        return profile, pictures.synthetic(profile, seed)
+    if room == "text":
+        profile = texts.look(train, target)[2]
+        return profile, texts.synthetic(profile, seed)
+    profile = _profile(train, rules)
+    return profile, _synthetic(profile, seed)
+
+
+def _blank(table: Table, part: Any) -> list[Entry]:
+    """Training rows without a text, which teach nothing; elsewhere they are answered."""
+    rows = [row for row in np.flatnonzero(part == "train") if texts.is_blank(table.columns[COLUMN][row])]
+    return [_entry(table, int(row), "no text", "dropped") for row in rows]
 
 
 def _entry(table: Table, row: int, rule: str, action: str, before: str = "") -> Entry:
@@ -76,7 +99,7 @@ def _duplicates(section: CleanOptions, table: Table, part: Any, target: str) -> 
     for row in np.flatnonzero(part == "train"):
         content, label = str(table.ids[row]).rpartition(":")[2], str(table.columns[target][row])
         if content in seen and labels[content] != label:
-            rule = f"repeats an earlier picture, which is labelled {labels[content]}"
+            rule = f"repeats an earlier one, which is labelled {labels[content]}"
             found.append(_entry(table, int(row), rule, "noted", seen[content]))
         elif content in seen:
             action = "dropped" if section.duplicates == "drop" else "noted"
@@ -88,7 +111,7 @@ def _duplicates(section: CleanOptions, table: Table, part: Any, target: str) -> 
 
 def _sparse(section: CleanOptions, table: Table, part: Any, rules: list[ColumnRule]) -> list[Entry]:
     most = section.drop_rows_missing_over
-    if most is None or rules[0].kind == "image":
+    if most is None:
         return []
     used = [rule for rule in rules if rule.kind != "ignore"]
     gaps = np.mean([[is_missing(text, rule.missing) for text in table.columns[rule.name]] for rule in used], axis=0)
@@ -128,12 +151,12 @@ def _profile(train: Table, rules: list[ColumnRule]) -> dict[str, Any]:
             "missing": float(np.isnan(dates[:, 0]).mean()),
             "quantiles": np.quantile(days, np.linspace(0, 1, 41)).tolist() if len(days) else [],
         }
-    for name, texts in data.texts.items():
-        lengths = [len(text) for text in texts if text is not None]
-        words = Counter(word for text in texts if text for word in set(text.split()))
+    for name, cells in data.texts.items():
+        lengths = [len(text) for text in cells if text is not None]
+        words = Counter(word for text in cells if text for word in set(text.split()))
         columns[name] = {
             "kind": "text",
-            "missing": sum(t is None for t in texts) / max(len(texts), 1),
+            "missing": sum(t is None for t in cells) / max(len(cells), 1),
             "quantiles": np.quantile(lengths, np.linspace(0, 1, 11)).tolist() if lengths else [],
             "words": [w for w, n in sorted(words.items(), key=lambda kv: (-kv[1], kv[0]))[:50] if n >= 5],
         }

@@ -13,7 +13,7 @@ from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table
 from keepfit.stages.evaluate import predictor_of, wanted
 from keepfit.stages.importance import permutation_importance
-from keepfit.stages.results import as_json, json_of, table_of, task_of, truth_of
+from keepfit.stages.results import as_json, json_of, room_of, table_of, task_of, truth_of
 from keepfit.store.artifacts import Files
 
 VERSION = 2
@@ -33,7 +33,7 @@ def explain(
     part = np.array(json_of(cleaned, "part.json"), object)
     rows = table.take(part == "test")
     rules = [ColumnRule.from_json(rule) for rule in json_of(cleaned, "rules.json")]
-    if any(rule.kind == "image" for rule in rules):
+    if room_of(ingested) != "tabular":
         return {"importance.json": as_json([])}  # one column: shuffling it says nothing
     predictor = predictor_of(trained, task)
     used = [rule.name for rule in rules if rule.kind != "ignore"]

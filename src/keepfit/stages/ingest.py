@@ -25,7 +25,7 @@ def ingest(section: DataOptions, folder: Path, frame: Table | None) -> Files:
     rejects = sources.Rejects()
     tables, places, given = [], [], []
     used: Counter[str] = Counter()
-    for part, source in _sources(section):
+    for part, source in sources_of(section):
         for name, table in _tables(source, section, folder, frame if part == "" else None, rejects, used):
             tables.append(_named(table, name, section))
             places.append((part, name))
@@ -67,7 +67,8 @@ def ingest(section: DataOptions, folder: Path, frame: Table | None) -> Files:
     }
 
 
-def _sources(section: DataOptions) -> list[tuple[str, str]]:
+def sources_of(section: DataOptions) -> list[tuple[str, str]]:
+    """The sources of a recipe with the split that each was given for, or empty."""
     if section.source is not None:
         return [("", section.source)]
     said = (("train", section.train), ("validation", section.validation), ("test", section.test))

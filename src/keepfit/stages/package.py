@@ -19,7 +19,7 @@ from keepfit.runtime.bundle import FORMAT
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table
 from keepfit.stages.evaluate import predictor_of
-from keepfit.stages.results import json_of, table_of, task_json, task_of, truth_of
+from keepfit.stages.results import json_of, room_of, table_of, task_json, task_of, truth_of
 from keepfit.stages.train import probe_of
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import Task
@@ -28,6 +28,7 @@ VERSION = 3
 LIBRARIES = ("numpy", "onnxruntime", "onnx", "duckdb")
 OF_TABLES = ("scikit-learn", "lightgbm")
 OF_NETWORKS = ("torch",)
+OF_TEXTS = ("scikit-learn", "scipy")
 
 
 def package(
@@ -61,15 +62,16 @@ def package(
         **task_json_parts(task_json(task)),
         **_read(read, table.names),
         **({"image_column": image} if image is not None else {}),
+        **_text_column(ingested),
         "format": FORMAT,
         "name": name,
-        "modality": "image" if rules[0].kind == "image" else "tabular",
+        "modality": room_of(ingested),
         "scale": scale,
         "golden": section.golden,
         "metrics": metrics,
         "parity": parity,
         "lineage": _lineage(ingested, recipe, trained),
-        "libraries": _versions(rules, json_of(trained, "trained.json")["tried"]),
+        "libraries": _versions(room_of(ingested), json_of(trained, "trained.json")["tried"]),
         "keepfit": version("keepfit"),
         "model": {key: json_of(trained, "trained.json")[key] for key in ("chosen", "weights", "rounds", "features")},
     }
@@ -95,10 +97,16 @@ def _lineage(ingested: Files, recipe: str, trained: Files) -> dict[str, str]:
     }
 
 
-def _versions(rules: list[ColumnRule], tried: list[str]) -> dict[str, str]:
+def _text_column(ingested: Files) -> dict[str, str]:
+    """Which column of a table held the texts."""
+    column = json_of(ingested, "texts.json")["column"] if "texts.json" in ingested else None
+    return {"text_column": column} if column is not None else {}
+
+
+def _versions(room: str, tried: list[str]) -> dict[str, str]:
     """Of the libraries that had a part in this model."""
-    pictures = rules[0].kind == "image"
-    more = ("pillow", *OF_NETWORKS) if pictures else OF_TABLES + (OF_NETWORKS if "mlp" in tried else ())
+    tables = OF_TABLES + (OF_NETWORKS if "mlp" in tried else ())
+    more = {"image": ("pillow", *OF_NETWORKS), "text": OF_TEXTS}.get(room, tables)
     return {library: version(library) for library in (*LIBRARIES, *more)}
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from keepfit.stages import picture_report, plots
+from keepfit.stages import picture_report, plots, text_report
 from keepfit.stages.card import limits, rate
 from keepfit.stages.plots import Picture
 from keepfit.tasks import wording
@@ -296,8 +296,8 @@ def _group(facts: ReportFacts, column: dict[str, Any], drawn: str) -> str:
 
 
 def _looks(facts: ReportFacts, figures: dict[str, str]) -> str:
-    if facts.modality == "image":
-        return _words("A picture is one input: there are no columns to shuffle.")
+    if facts.modality != "tabular":
+        return text_report.of(facts, table) or _words("A picture is one input: there are no columns to shuffle.")
     if not facts.importance:
         return _words("Importance was not measured in this run.")
     best = [row["name"] for row in facts.importance if row["drop"] > 0][:_COLUMNS_NAMED]

@@ -47,6 +47,11 @@ def table_of(ingested: Files) -> Table:
     return Table({**table.columns, COLUMN: _objects(cells)}, table.ids)
 
 
+def room_of(ingested: Files) -> str:
+    """tabular, image or text."""
+    return "image" if "pictures.json" in ingested else "text" if "texts.json" in ingested else "tabular"
+
+
 def rows_of(inputs: list[dict[str, Any]], rules: list[ColumnRule]) -> Table:
     """JSON inputs, such as the made-up ones, as a table of the used columns."""
     names = [rule.name for rule in rules if rule.kind != "ignore"]

@@ -39,8 +39,8 @@ def split(section: DataOptions, asked: str, seed: int, ingested: Files) -> Files
     table, given = unpack_table(ingested["table"]), np.array(json_of(ingested, "given.json"), object)
     column = table.columns[section.target]
     extra = frozenset(text.strip().lower() for text in section.read.missing)
-    named = "pictures.json" in ingested and section.image is None  # a folder may be called None or NA
-    gone = np.array([text is None for text in column], bool) if named else missing_target(column, extra)
+    none = np.array([text is None for text in column], bool)
+    gone = none if is_named(section, ingested) else missing_target(column, extra)
     task = _task_of(column, given, gone, section.target, asked)
     if task.kind == "regression":
         gone = gone | np.array([not g and parse_number(t) is None for t, g in zip(column, gone, strict=True)], bool)
@@ -54,7 +54,7 @@ def split(section: DataOptions, asked: str, seed: int, ingested: Files) -> Files
         )
     part = np.full(len(table), "", object)
     part[kept] = _parts(table.take(kept), given[kept], section.split, task, seed)
-    if "pictures.json" in ingested and given[0] == "":
+    if {"pictures.json", "texts.json"} & set(ingested) and given[0] == "":
         part[kept] = _together(table.ids[kept], part[kept])
     _check(part, column, task)
     return {
@@ -64,8 +64,15 @@ def split(section: DataOptions, asked: str, seed: int, ingested: Files) -> Files
     }
 
 
+def is_named(section: DataOptions, ingested: Files) -> bool:
+    """Whether the classes are names of folders: they may be called None, NA or 1."""
+    if "texts.json" in ingested:
+        return bool(json_of(ingested, "texts.json")["column"] is None)
+    return "pictures.json" in ingested and section.image is None
+
+
 def _together(ids: Column, part: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Equal pictures in one split, also where they stand under several labels: that of the first."""
+    """Equal pictures or texts in one split, also where they stand under several labels: that of the first."""
     first: dict[str, str] = {}
     return np.array(
         [first.setdefault(str(i).rpartition(":")[2], str(p)) for i, p in zip(ids, part, strict=True)], object

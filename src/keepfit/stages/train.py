@@ -15,7 +15,7 @@ from keepfit.core.options import Options
 from keepfit.runtime.arrays import pack
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table, concat
-from keepfit.stages.results import PARTS, as_json, json_of, rows_of, table_of, task_of, truth_of
+from keepfit.stages.results import PARTS, as_json, json_of, room_of, rows_of, table_of, task_of, truth_of
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import Task
 
@@ -41,8 +41,7 @@ def train(
     _refuse_early(way, task)
     part = np.array(json_of(cleaned, "part.json"), object)
     rules = [ColumnRule.from_json(rule) for rule in json_of(cleaned, "rules.json")]
-    modality = "image" if any(rule.kind == "image" for rule in rules) else "tabular"
-    room = load(f"keepfit.modalities.{modality}.learn:fit")
+    room = load(f"keepfit.modalities.{room_of(ingested)}.learn:fit")
     data = {}
     for name in PARTS[:2]:
         rows = table.take(part == name)

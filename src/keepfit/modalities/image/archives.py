@@ -23,7 +23,7 @@ from keepfit.modalities.image.found import (
     judged,
     why_no_picture,
 )
-from keepfit.modalities.image.layout import MOST_DEPTH, MOST_NAME, TOO_LONG, Member, placed
+from keepfit.modalities.layout import MOST_DEPTH, MOST_NAME, TOO_LONG, Member, placed
 
 MOST_RATIO = 100
 _SMALL = 1 << 20

@@ -15,7 +15,7 @@ from keepfit.modalities.image.found import (
     printable,
     why_file_is_no_picture,
 )
-from keepfit.modalities.image.layout import MOST_DEPTH, MOST_NAME, TOO_LONG, Member, placed
+from keepfit.modalities.layout import MOST_DEPTH, MOST_NAME, TOO_LONG, Member, placed
 
 _GLANCE = 20_000
 

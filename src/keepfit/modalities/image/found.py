@@ -6,9 +6,8 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-Part = Literal["", "train", "validation", "test"]
+from keepfit.modalities.layout import Part
 
 MOST_BYTES = 64 << 20
 MOST_PIXELS = 40_000_000

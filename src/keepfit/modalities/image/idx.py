@@ -18,7 +18,8 @@ from typing import IO
 import numpy as np
 
 from keepfit.core.errors import DataError, from_os_error
-from keepfit.modalities.image.found import MOST_PIXELS, Found, Part
+from keepfit.modalities.image.found import MOST_PIXELS, Found
+from keepfit.modalities.layout import Part
 
 _NAME = re.compile(
     r"(?P<stem>.*?)(?P<part>train|t10k|test|validation|valid|val)-images(?P<mark>[-.])idx[34]-ubyte(\.gz)?"

@@ -17,7 +17,6 @@ from keepfit.modalities.image.archives import from_zip, zip_has_pictures
 from keepfit.modalities.image.folders import from_folder, has_pictures, leads_out
 from keepfit.modalities.image.found import (
     Found,
-    Part,
     Refused,
     bytes_of,
     has_picture_ending,
@@ -25,6 +24,7 @@ from keepfit.modalities.image.found import (
     why_no_picture,
 )
 from keepfit.modalities.image.idx import from_idx, image_files
+from keepfit.modalities.layout import Part
 from keepfit.runtime import sources
 from keepfit.runtime.table import Column, Table, to_text
 

@@ -6,10 +6,11 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from keepfit.core.errors import DataError
-from keepfit.modalities.image.found import Part
 
+Part = Literal["", "train", "validation", "test"]
 PARTS: dict[str, Part] = {
     "train": "train",
     "validation": "validation",
@@ -20,7 +21,8 @@ PARTS: dict[str, Part] = {
 MOST_DEPTH = 64
 MOST_NAME = 4096
 TOO_LONG = "the path is too long or too deep"
-_SHAPE = "put the pictures of each class in a folder of its own: cat/1.jpg dog/1.jpg, or train/cat/1.jpg test/cat/2.jpg"
+_SHAPE = "put the {0} of each class in a folder of its own: cat/1.{1} dog/1.{1}, or train/cat/1.{1} test/cat/2.{1}"
+_ENDING = {"pictures": "jpg", "texts": "txt"}
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class Placed:
     reason: str = ""
 
 
-def placed(members: Sequence[Member], where: str, *, loose: bool = False) -> list[Placed]:
-    """Label and part of each member, in the given order. `loose`: pictures outside class folders are taken, without a label.
+def placed(members: Sequence[Member], where: str, *, loose: bool = False, noun: str = "pictures") -> list[Placed]:
+    """Label and part of each member, in the given order. `loose`: those outside class folders are taken, without a label.
 
     A single folder that holds everything is entered. Deeper folders belong to the class above them.
     Raises DataError where there are no class folders, or fewer than two classes with pictures.
@@ -54,7 +56,7 @@ def placed(members: Sequence[Member], where: str, *, loose: bool = False) -> lis
     out = [_place(member, top, parted) for member in members]
     if loose:
         return [replace(item, reason=member.reason) for item, member in zip(out, members, strict=True)]
-    _check_classes(out, where)
+    _check_classes(out, where, noun)
     return out
 
 
@@ -96,19 +98,20 @@ def _place(member: Member, top: tuple[str, ...], parted: bool) -> Placed:
     return Placed(member.name, unicodedata.normalize("NFC", rest[0]), part)  # macOS writes accents as two characters
 
 
-def _check_classes(found: list[Placed], where: str) -> None:
+def _check_classes(found: list[Placed], where: str, noun: str) -> None:
+    shape = _SHAPE.format(noun, _ENDING[noun])
     good = [item for item in found if not item.reason]
     if not good:
         reasons = Counter(item.reason for item in found).most_common(3)
         seen = "; ".join(f"{count} x {reason}" for reason, count in reasons) or "no files"
-        raise DataError("no_classes", "there are no class folders with pictures", where=where, seen=seen, hint=_SHAPE)
+        raise DataError("no_classes", f"there are no class folders with {noun}", where=where, seen=seen, hint=shape)
     train = [item for item in good if item.part == "train"] or good
     classes = sorted({item.label for item in train})
     if len(classes) < 2:
         raise DataError(
             "one_class",
-            "fewer than two classes have pictures",
+            f"fewer than two classes have {noun}",
             where=where,
-            seen=f"{len(train)} pictures, all in the folder {classes[0]!r}",
-            hint=_SHAPE,
+            seen=f"{len(train)} {noun}, all in the folder {classes[0]!r}",
+            hint=shape,
         )

@@ -1,0 +1,1 @@
+"""Everything that is special about texts."""
