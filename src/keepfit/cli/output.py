@@ -113,6 +113,12 @@ def _line(event: Event, losses: list[float]) -> str:
         said = f", accuracy {data['accuracy']:.4f}" if "accuracy" in data else ""
         both = f"loss {data['train_loss']:.4f}, validation {data['loss']:.4f}"
         return f"{event.at:10} epoch {data['epoch']} of {data['of']}: {both}{said} {_curve(losses)}"
+    if event.what == "resumed":
+        return f"{event.at:10} goes on in epoch {data['epoch']}, after step {data['step']}"
+    if event.what == "found_lr":
+        return f"{event.at:10} learning rate found: {data['lr']:g}"
+    if event.what == "stopped":
+        return f"{event.at:10} stopped by {data['why']}"
     return f"{event.at:10} {event.what} {' '.join(str(v) for v in data.values())}".rstrip()
 
 

@@ -48,7 +48,12 @@ class TrainFields(Options):
     """How a network learns. What a learner prefers stands in `keepfit render`."""
 
     epochs: int = Field(10, ge=1, le=100_000, description="passes over the training rows")
-    batch_size: int = Field(64, ge=2, le=1_000_000, description="rows per step")
+    batch_size: int = Field(
+        64,
+        ge=2,
+        le=1_000_000,
+        description="rows per step; at most a quarter of the training rows (but 8), so that there are steps",
+    )
     loss: Literal["auto", "cross_entropy", "focal", "mse", "mae", "huber"] = Field(
         "auto", description="cross_entropy for classes, mse for numbers when auto"
     )

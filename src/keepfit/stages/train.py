@@ -19,7 +19,7 @@ from keepfit.stages.results import PARTS, as_json, json_of, room_of, rows_of, ta
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import Task
 
-VERSION = 4
+VERSION = 5
 PROBES, PICTURES = 5000, 500
 _LOSSES = {"classification": ("cross_entropy", "focal"), "regression": ("mse", "mae", "huber")}
 

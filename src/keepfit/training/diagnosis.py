@@ -86,7 +86,7 @@ def nothing_learned(
     if done < 3 or not is_late or len(np.unique(answered)) > 1 or (shares > 0).sum() < 2:
         return
     guessing = float(-(shares[shares > 0] * np.log(shares[shares > 0])).sum())
-    if min(entry["loss"] for entry in history) < _NOTHING * guessing:
+    if min(min(entry["loss"], entry["train_loss"]) for entry in history) < _NOTHING * guessing:
         return
     raise DataError(
         "nothing_learned",

@@ -53,6 +53,11 @@ class Fitted:
     stopped_by: str  # epochs, early_stop, budget or interrupt
 
 
+def for_rows(options: TrainFields, rows: int) -> TrainFields:
+    """The options with a batch of at most a quarter of the rows, but eight: few rows would otherwise make few steps."""
+    return options.model_copy(update={"batch_size": min(options.batch_size, max(8, rows // 4))})
+
+
 def curve(fitted: Fitted) -> dict[str, Any]:
     """Loss per epoch, for the report."""
     return {

@@ -101,6 +101,7 @@ class _Training:
                 break
             if self.job.budget_s is not None and time.monotonic() - start > self.job.budget_s:
                 self.stopped_by = "budget"
+                self.job.say("stopped", {"why": f"the time budget of {self.job.budget_s:g} s"})
                 break
         if self.best:
             self.network.load_state_dict(self.best)

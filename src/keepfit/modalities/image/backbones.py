@@ -61,7 +61,7 @@ def load_backbone(source: str, folder: Path, *, online: bool = False) -> Backbon
     if not online:
         raise EnvironmentFault(
             "offline", f"{source!r} is no folder here, and hub models are fetched only when that is allowed",
-            seen=f"no folder {path}", hint="run with --online, or give a local folder",
+            seen=f"no folder {path}", hint="model.online=true, or give a local folder",
         )  # fmt: skip
     return _from_folder(hugging_face.fetched(source), source)
 

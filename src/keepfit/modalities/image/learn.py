@@ -22,7 +22,7 @@ from keepfit.runtime.pictures import PicturePreparation, decode
 from keepfit.runtime.table import Table
 from keepfit.training.checkpoint import apart
 from keepfit.training.exporting import Answering, to_onnx
-from keepfit.training.job import Fitted, Job, curve
+from keepfit.training.job import Fitted, Job, curve, for_rows
 from keepfit.training.judging import scores_of
 from keepfit.training.trainer import train as train_network
 
@@ -63,7 +63,7 @@ def fit(
             start.network,
             parts[0],
             parts[1],
-            way.train,
+            for_rows(way.train, len(train.truth)),
             classes,
             way.seed,
             threads=way.threads,

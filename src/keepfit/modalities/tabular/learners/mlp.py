@@ -20,7 +20,7 @@ from keepfit.modalities.tabular.learners.graph import Member, Scores
 from keepfit.modalities.tabular.options import MlpParams
 from keepfit.training.checkpoint import apart
 from keepfit.training.exporting import Answering, to_onnx
-from keepfit.training.job import Job, curve
+from keepfit.training.job import Job, curve, for_rows
 from keepfit.training.judging import scores_of
 from keepfit.training.loading import Batch
 from keepfit.training.trainer import train as train_network
@@ -109,7 +109,7 @@ def fit(params: MlpParams, train: Fold, valid: Fold | None, settings: Settings) 
             network,
             rows[0],
             rows[1],
-            way.options,
+            for_rows(way.options, len(train.truth)),
             settings.classes,
             settings.seed,
             threads=way.threads,
