@@ -134,5 +134,5 @@ def test_stopped_in_the_first_epoch(calm, tmp_path, size):
         stopped=lambda: bool(pressed),
     )
     assert run.interrupted and kf.api.verify(run.bundle)["verified"] and run.report.is_file()
-    assert len(json.loads(run.files["train"]["trained.json"])["epochs"]) == (0 if size == 4 else 1)
+    assert len(json.loads(run.files["train"]["trained.json"])["epochs"]) == 0  # 64 is cut to a quarter of the rows
     assert run.metrics["test"]["log_loss"] > 0

@@ -86,7 +86,7 @@ def test_a_network_that_learns_nothing(early, factor, at):
 
 def test_one_that_learns_is_left_alone():
     assert len(train(job(options(epochs=8))).history) == 8
-    history = [{"loss": 0.2}] * 8
+    history = [{"loss": 0.2, "train_loss": 0.2}] * 8
     nothing_learned(
         history, np.array([0.9, 0.1]), np.zeros(10, int), 8, 0.1
     )  # one class for all, but better than guessing
