@@ -180,7 +180,7 @@ def test_broken_and_hostile_files_are_refused(saved, content, tmp_path):
         ("gone.pth", "backbone_unknown", "weight file"),
         ("models/gone.pth", "backbone_unknown", "weight file"),
         ("../x/y", "backbone_unknown", "owner/name"),
-        ("google/vit-base", "offline", "--online"),
+        ("google/vit-base", "offline", "model.online=true"),
     ],
 )
 def test_sources_that_are_not_there(source, code, says, tmp_path):
