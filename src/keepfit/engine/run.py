@@ -22,7 +22,9 @@ from keepfit.recipe.model import learns_by_network
 from keepfit.recipe.render import seen_from
 from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.writers import csv_lines, parquet_bytes
-from keepfit.stages import clean, evaluate, explain, ingest, package, pictures, split, texts, train
+from keepfit.stages import clean, evaluate, explain, ingest, package, pictures, split, texts, together, train
+from keepfit.recipe.train import processes_of
+from keepfit.stages.together import Group
 from keepfit.stages.results import all_entries, json_of, row_counts
 from keepfit.store.artifacts import Files, Store
 from keepfit.store.ledger import COLUMNS, conserve
@@ -42,6 +44,7 @@ class Run:
     seconds: float = 0.0
     interrupted: bool = False
     modality: str = "tabular"
+    group: Group | None = None
     version: int | None = None
 
     @property
@@ -82,10 +85,11 @@ def run(
     fresh: bool = False,
     goal: Path | None = None,
     stopped: Stopped = lambda: False,
+    group: Group | None = None,
 ) -> Run:
     """Make what is missing and write `runs/<name>/<number>/` (or `goal`). Raises KeepfitError; nothing half-written stays."""
     start = time.monotonic()
-    done = Run(None, [], modality=plan.recipe.modality)
+    done = Run(None, [], modality=plan.recipe.modality, group=group)
     try:
         with _claimed(plan, store, runs, goal, fresh) as place:
             told = _logged(emit, place, start) if place is not None else emit
@@ -136,19 +140,22 @@ def _logged(emit: Emit, place: RunFolder, start: float) -> Emit:
 def _walk(step: Step, plan: Plan, store: Store, done: Run, emit: Emit, fresh: bool, stopped: Stopped) -> None:
     kept = None if fresh else store.made_by(step.key)
     begun = time.monotonic()
-    if kept is not None:
-        done.files[step.stage] = kept[1]
-        status = "kept"
-    else:
-        emit(Event(step.stage, "started"))
-        with scratch(store.folder, step.key, fresh=fresh) as place:
-            files = _make(step.stage, plan, done.files, emit, stopped, place)
-            artifact = store.put(files)
-            if not stopped():
-                store.record(step.key, artifact, step.stage, time.monotonic() - begun)
-                place.done()
-        done.files[step.stage] = files
-        status = "made"
+    status = "skipped"  # another host or process has what is made
+    with together.joined(done.group if step.stage == "train" else None, todo=kept is None) as todo:
+        if kept is not None:
+            done.files[step.stage] = kept[1]
+            status = "kept"
+        elif todo:
+            emit(Event(step.stage, "started"))
+            with scratch(store.folder, step.key, fresh=fresh) as place:
+                files = _make(step.stage, plan, done, emit, stopped, place)
+                artifact = store.put(files) if files else ""
+                if files and not stopped():
+                    store.record(step.key, artifact, step.stage, time.monotonic() - begun)
+                if not stopped():
+                    place.done()
+            done.files[step.stage] = files
+            status = "made" if files else status
     seconds = round(time.monotonic() - begun, 3)
     done.stages.append({"name": step.stage, "status": status, "seconds": seconds})
     if step.stage == "evaluate" and status == "made":
@@ -163,8 +170,8 @@ def _task(plan: Plan, ingested: Files) -> str:
     return "classification" if named and recipe.task == "auto" else recipe.task
 
 
-def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: Stopped, place: Scratch) -> Files:
-    recipe = plan.recipe
+def _make(stage: str, plan: Plan, done: Run, emit: Emit, stopped: Stopped, place: Scratch) -> Files:
+    recipe, files = plan.recipe, done.files
 
     def earlier(*names: str) -> list[Files]:
         return [files[name] for name in names]
@@ -182,9 +189,11 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
     if stage in ("train", "evaluate"):
         evaluate.refuse_early(recipe.evaluate, recipe.data.balance, files["ingest"], files["split"])
     if stage == "train":
-        return train.train(
+        way = _way(plan, place)
+        shared = way.get("train") is not None and processes_of(way["train"]) > 1 and done.group is None
+        return (together if shared else train).train(
             recipe.model,
-            _way(plan, place),
+            way,
             files["ingest"],
             files["split"],
             files["clean"],

@@ -18,7 +18,6 @@ from keepfit.recipe.train import train_class
 
 NOT_YET = {
     "": {"tune", "compress", "export", "monitor", "retrain"},
-    "train": {"distributed"},
     "budget": {"memory", "disk"},
     "clean": {"near_duplicates", "outliers", "labels", "leaks"},
     "model": {"adapter"},

@@ -19,7 +19,7 @@ from keepfit.stages.results import PARTS, as_json, json_of, room_of, rows_of, ta
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import Task
 
-VERSION = 5
+VERSION = 6
 PROBES, PICTURES = 5000, 500
 _LOSSES = {"classification": ("cross_entropy", "focal"), "regression": ("mse", "mae", "huber")}
 
@@ -35,7 +35,7 @@ def train(
 ) -> Files:
     """`preparation.json`, `model.onnx`, `weights/*`, `native.json` (the learner's own answers), `trained.json`."""
     if way.get("train") is not None:
-        _need_the_extra()
+        need_the_extra()
     sample, ways = load("keepfit.modalities.room:Sample"), load("keepfit.modalities.room:Way")
     table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
     _refuse_early(way, task)
@@ -70,7 +70,7 @@ def train(
     }
 
 
-def _need_the_extra() -> None:
+def need_the_extra() -> None:
     """Said before hours of training, what export and report need too."""
     for module in ("torch", "safetensors", "onnx", "onnxscript", "matplotlib"):
         try:

@@ -69,7 +69,13 @@ def stream(
     yield from loader
 
 
+def blocks(rows: int, size: int) -> Iterator[NDArray[np.int64]]:
+    """Row numbers in order, `size` at a time."""
+    for start in range(0, rows, size):
+        yield np.arange(start, min(start + size, rows), dtype=np.int64)
+
+
 def plain(examples: Examples, size: int) -> Iterator[Batch]:
     """All rows in order, without augmentation."""
-    for start in range(0, len(examples), size):
-        yield examples.batch(np.arange(start, min(start + size, len(examples)), dtype=np.int64), None)
+    for some in blocks(len(examples), size):
+        yield examples.batch(some, None)
