@@ -133,9 +133,7 @@ def run(
     return done
 
 
-def _helped(
-    recipe: str | Path, overrides: Sequence[str], until: str | None, found: Group, stopped: Stopped
-) -> Run:
+def _helped(recipe: str | Path, overrides: Sequence[str], until: str | None, found: Group, stopped: Stopped) -> Run:
     """The share of a process that is not the first: everything until training, in a folder that is thrown away."""
     import tempfile
 

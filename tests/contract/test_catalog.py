@@ -42,8 +42,17 @@ assert not BLOCKED & {name.partition(".")[0] for name in sys.modules}
 
 
 def test_the_catalog_is_covered():
-    assert set(catalog.TABLE["tabular"]) == set(SMALL) and len(PARTS) == 31
-    assert list(catalog.TABLE) == ["tabular", "image", "text", "augment", "optimizer", "schedule"]
+    assert set(catalog.TABLE["tabular"]) == set(SMALL) and len(PARTS) == 34
+    assert list(catalog.TABLE) == [
+        "tabular",
+        "image",
+        "text",
+        "augment",
+        "optimizer",
+        "schedule",
+        "distributed",
+        "launcher",
+    ]
 
 
 @pytest.mark.parametrize(("kind", "name"), PARTS)

@@ -20,12 +20,12 @@ from keepfit.engine.plan import Plan, Step
 from keepfit.recipe import fill
 from keepfit.recipe.model import learns_by_network
 from keepfit.recipe.render import seen_from
+from keepfit.recipe.train import processes_of
 from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.writers import csv_lines, parquet_bytes
 from keepfit.stages import clean, evaluate, explain, ingest, package, pictures, split, texts, together, train
-from keepfit.recipe.train import processes_of
-from keepfit.stages.together import Group
 from keepfit.stages.results import all_entries, json_of, row_counts
+from keepfit.stages.together import Group
 from keepfit.store.artifacts import Files, Store
 from keepfit.store.ledger import COLUMNS, conserve
 from keepfit.store.scratch import Scratch, scratch
@@ -191,7 +191,8 @@ def _make(stage: str, plan: Plan, done: Run, emit: Emit, stopped: Stopped, place
     if stage == "train":
         way = _way(plan, place)
         shared = way.get("train") is not None and processes_of(way["train"]) > 1 and done.group is None
-        return (together if shared else train).train(
+        learn = together.train if shared else train.train
+        return learn(
             recipe.model,
             way,
             files["ingest"],

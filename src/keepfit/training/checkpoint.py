@@ -177,7 +177,8 @@ def packed(saved: Saved | None) -> bytes:
         return b"-"
     state = json.dumps(saved.state).encode()
     named = {f"{group}/{name}": value for group, found in saved.tensors.items() for name, value in found.items()}
-    return len(state).to_bytes(8, "little") + state + save_tensors(named)
+    found: bytes = len(state).to_bytes(8, "little") + state + save_tensors(named)
+    return found
 
 
 def unpacked(data: bytes) -> Saved | None:

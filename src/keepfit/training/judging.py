@@ -25,7 +25,7 @@ def judge(
     weights: Tensor | None = None,
     strategy: Single | None = None,
 ) -> tuple[dict[str, float], NDArray[np.int64], NDArray[np.float64]]:
-    """Figures (`loss`, and `accuracy` for classes), the classes that were answered [at most k], and the class shares of the answers [k].
+    """Figures (`loss`, and `accuracy` for classes), the classes that were answered, and the class shares [k] of the truth.
 
     `weights` [k] are those of the loss: a batch counts by the weight of its rows, so that their order does not matter. With
     several processes each judges its share of every batch, and the figures are those of all rows.

@@ -41,13 +41,16 @@ def torchrun(said: DistributedFields, program: Sequence[str]) -> list[str]:
     if said.nodes == 1:
         return [*command, "--standalone", *program]
     host, _, port = str(said.rendezvous).rpartition(":")
-    where = [f"--nnodes={said.nodes}", f"--node-rank={said.node_rank}", f"--master-addr={host}", f"--master-port={port}"]
+    where = [
+        f"--nnodes={said.nodes}",
+        f"--node-rank={said.node_rank}",
+        f"--master-addr={host}",
+        f"--master-port={port}",
+    ]
     return [*command, *where, f"--rdzv-conf=timeout={said.launcher.timeout_s}", *program]
 
 
-def start(
-    said: DistributedFields, program: Sequence[str], folder: Path, stopped: Callable[[], bool], say: Say
-) -> None:
+def start(said: DistributedFields, program: Sequence[str], folder: Path, stopped: Callable[[], bool], say: Say) -> None:
     """Run a program in all its processes of this host until the end. `folder` is where they talk, and is empty.
 
     Raises the KeepfitError that a process has written down, or EnvironmentFault `process_died` for one that ended without a word.

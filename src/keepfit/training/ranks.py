@@ -57,7 +57,8 @@ def first(make: Callable[[], bytes]) -> bytes:
     if dist.get_rank() != 0:
         data = torch.empty(int(size), dtype=torch.uint8)
     dist.broadcast(data, 0)
-    return data.numpy().tobytes()
+    found: bytes = data.numpy().tobytes()
+    return found
 
 
 def gathered(value: Tensor) -> list[Tensor]:
@@ -71,14 +72,14 @@ class SumOfAll(torch.autograd.Function):
     """The sum of a tensor over all processes, through which gradients flow back to each of them."""
 
     @staticmethod
-    def forward(ctx: object, value: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: object, value: Tensor) -> Tensor:
         """A fresh tensor: autograd may need the one that was given."""
         whole = value.clone()
         dist.all_reduce(whole)
         return whole
 
     @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
         """Every process has used the sum: each one's gradient counts."""
         whole = gradient.clone()
         dist.all_reduce(whole)

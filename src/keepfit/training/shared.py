@@ -13,12 +13,10 @@ from torch.nn import functional
 
 from keepfit.training.ranks import SumOfAll
 
-_Norm = nn.modules.batchnorm._BatchNorm
-
 
 @dataclass
 class Share:
-    """Which rows of the step are this process's: `count` from `start` on, of `total`. `count` 0: it holds a row that counts for nothing."""
+    """Which rows of the step are this process's: `count` from `start` on, of `total`; with `count` 0 its row counts for nothing."""
 
     rank: int
     world: int
@@ -45,7 +43,7 @@ def unshare_layers(network: nn.Module) -> None:
             module.__dict__.pop("share", None)
 
 
-class _SharedNorm(_Norm):
+class _SharedNorm(nn.modules.batchnorm._BatchNorm):
     share: Share
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -104,7 +102,7 @@ class SharedBatchNorm3d(_SharedNorm, nn.BatchNorm3d):
 
 
 class SharedDropout(nn.Dropout):
-    """Draws the mask of the whole step, as one process would, and takes its own rows: masks do not depend on the number of processes."""
+    """Draws the mask of the whole step, as one process would, and takes its own rows."""
 
     share: Share
 

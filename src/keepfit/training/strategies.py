@@ -41,7 +41,7 @@ class Single:
 
     def wrap(self, network: nn.Module, average: nn.Module | None, *, compiled: bool) -> nn.Module:
         """What forward is called on; parameters are looked at after this."""
-        return torch.compile(network) if compiled else network  # type: ignore[return-value]
+        return torch.compile(network) if compiled else network
 
     def cut(self, rows: Rows) -> Rows:
         """The rows of a step that are this process's; a row that counts for nothing where there are fewer rows than processes."""
@@ -187,7 +187,7 @@ class Fsdp(Ddp):
             if one is not None:
                 _split(one)
         self.forward = network
-        return torch.compile(network) if compiled else network  # type: ignore[return-value]
+        return torch.compile(network) if compiled else network
 
     @contextmanager
     def batch(self, *, last: bool) -> Iterator[None]:
@@ -196,8 +196,9 @@ class Fsdp(Ddp):
         yield
 
     def whole(self, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Every split tensor gathered."""
-        return {name: value.full_tensor() if hasattr(value, "full_tensor") else value for name, value in named.items()}
+        """Every split tensor gathered, by name: what was read from a file comes in another order in each process."""
+        found = {name: named[name] for name in sorted(named)}
+        return {name: value.full_tensor() if hasattr(value, "full_tensor") else value for name, value in found.items()}
 
     def spread(self, named: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Each process takes its part."""
@@ -207,7 +208,7 @@ class Fsdp(Ddp):
         for name, value in found.items():
             goal = like.get(name)
             if isinstance(goal, DTensor) and value.shape == goal.shape:
-                found[name] = distribute_tensor(value, goal.device_mesh, goal.placements)
+                found[name] = distribute_tensor(value, goal.device_mesh, goal.placements, src_data_rank=None)
         return found
 
     def own(self, parameters: Iterable[Tensor]) -> list[Tensor]:

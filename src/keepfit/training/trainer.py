@@ -135,7 +135,8 @@ class _Training:
         rows = batches(job.seed, self.epoch, len(job.train), self.step_rows)
         self.forward.train()
         own = [self.strategy.cut(some) for some in rows]
-        found = stream(job.train, own, self.epoch, start=self.place, workers=said.workers)
+        is_shared = self.strategy.world > 1
+        found = stream(job.train, own, self.epoch, start=self.place, workers=said.workers, threads=is_shared)
         for inputs, answers in found:
             self.strategy.at(rows[self.place])
             stop = self._learn(inputs, answers, last=self.place + 1 == len(rows))
@@ -190,7 +191,8 @@ class _Training:
         return moved
 
     def _rate(self) -> float:
-        return self.lr * self.share(self.step, [entry["loss"] for entry in self.history])
+        rate: float = self.lr * self.share(self.step, [entry["loss"] for entry in self.history])
+        return rate
 
     def _step(self) -> None:
         said, rate = self.job.options, self._rate()
@@ -273,7 +275,9 @@ class _Training:
 
     def _totals(self) -> list[float]:
         """The sum of losses of each process: a run that goes on must add to its own."""
-        return [float(value) for value in self.strategy.gathered(torch.tensor([float(self.total)], dtype=torch.float64))]
+        return [
+            float(value) for value in self.strategy.gathered(torch.tensor([float(self.total)], dtype=torch.float64))
+        ]
 
     def _save(self) -> None:
         """All processes gather, the first one writes."""
@@ -310,8 +314,8 @@ class _Training:
         """The random state of every process."""
         found: dict[str, dict[str, Tensor]] = {}
         for name, state in checkpoint.rng_tensors().items():
-            for rank, value in enumerate(self.strategy.gathered(state)):
-                found.setdefault(f"random-{rank}", {})[name] = value
+            for place, value in enumerate(self.strategy.gathered(state)):
+                found.setdefault(f"random-{place}", {})[name] = value
         return found
 
     def _resume(self) -> None:
