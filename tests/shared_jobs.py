@@ -34,7 +34,7 @@ CASES = {
 }
 CASES["split"] = {**CASES["resumed"], "use": "fsdp"}
 CASES["resumed"]["workers"] = 2
-KILLED_AT = 6  # asked after each of 3 steps and after their epoch: in the middle of the second one
+KILLED_AT = 5  # asked in each of 3 steps and after their epoch: in the middle of the second one
 
 
 def job(name, world, folder=None, **more):
