@@ -127,12 +127,14 @@ def _told(made: Run, as_json: bool) -> None:
         "stages": made.stages,
         "seconds": round(made.seconds, 3),
         "interrupted": made.interrupted,
+        "version": made.version,
     }
     lines = []
     if made.metrics:
         test = ", ".join(f"{name} {value:.4f}" for name, value in made.metrics["test"].items() if value is not None)
         lines.append(f"test       {test}")
     if made.path:
+        lines += [f"version    {made.version}"] if made.version else []
         lines += [f"report     {made.report}", f"bundle     {made.bundle}", f"serve      keepfit serve {made.bundle}"]
     else:
         lines.append("stages     " + ", ".join(f"{s['name']} {s['status']}" for s in made.stages))

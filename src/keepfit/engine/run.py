@@ -33,7 +33,8 @@ Stopped = Callable[[], bool]
 
 @dataclass
 class Run:
-    """A finished walk. `path` is the run folder, None where the walk ended before the bundle."""
+    """A finished walk. `path` is the run folder, None where the walk ended before the bundle. `version` is the number that
+    the bundle has in the registry, None where it is not registered."""
 
     path: Path | None
     stages: list[dict[str, Any]]
@@ -41,6 +42,7 @@ class Run:
     seconds: float = 0.0
     interrupted: bool = False
     modality: str = "tabular"
+    version: int | None = None
 
     @property
     def bundle(self) -> Path | None:
