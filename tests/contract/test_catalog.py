@@ -48,7 +48,7 @@ assert not BLOCKED & {name.partition(".")[0] for name in sys.modules}
 
 
 def test_the_catalog_is_covered():
-    assert set(catalog.TABLE["tabular"]) == set(SMALL) and len(PARTS) == 32
+    assert set(catalog.TABLE["tabular"]) == set(SMALL) and len(PARTS) >= 32
     assert list(catalog.TABLE) == ["tabular", "image", "text", "augment", "optimizer", "schedule"]
 
 

@@ -82,9 +82,8 @@ def test_example(path: Path, tmp_path: Path) -> None:
         path = shapes(path, tmp_path)
     if path.stem == "reviews":
         path = reviews(path, tmp_path)
-    if path.stem == "custom_keras":
-        if importlib.util.find_spec("keras") is None:
-            pytest.skip("keras is not installed (extra keras)")
+    if path.stem == "custom_keras" and importlib.util.find_spec("keras") is None:
+        pytest.skip("keras is not installed (extra keras)")
     use = yaml.safe_load(path.read_text("utf-8"))["model"]["use"]
     events: list[Event] = []
     first = api.run(path, QUICK[use], workspace=tmp_path, emit=events.append)

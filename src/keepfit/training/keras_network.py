@@ -131,7 +131,8 @@ class KerasNetwork(nn.Module):
         with named_and_seeded():
             made = KerasNetwork(self.make, self.shape)
         made.load_state_dict(self.state_dict())
-        return made.train(self.training)
+        made.train(self.training)
+        return made
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores [n, k]."""
