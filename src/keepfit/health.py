@@ -17,6 +17,7 @@ EXTRAS = {
     "text": ("sklearn", "onnx", "matplotlib"),
     "networks": ("torch", "safetensors", "transformers", "onnx", "onnxscript", "matplotlib"),
     "keras": ("keras", "torch", "safetensors", "onnx", "onnxscript", "matplotlib"),
+    "sql": ("sqlalchemy",),
 }
 
 
