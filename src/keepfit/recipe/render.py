@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from keepfit.recipe.model import RecipeFields, schema_class, unused_keys
-from keepfit.runtime.redaction import redacted
+from keepfit.runtime.reading import redacted
 from keepfit.runtime.sources import expand, path_in
 
 Rename = Callable[[str], str]

@@ -5,6 +5,7 @@ Rows come in pages and lie in a Parquet copy; the rows of a query are in the ord
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -12,18 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from keepfit.core.errors import DataError, EnvironmentFault, missing_extra, nearest
-from keepfit.runtime.reading import check_names
-from keepfit.runtime.redaction import redacted
+from keepfit.runtime.reading import check_names, redacted
 from keepfit.runtime.remote import copy_place
 from keepfit.runtime.table import to_text
 from keepfit.runtime.writers import write
 
 _PAGE = 10_000
-
-
-def is_database(source: str) -> bool:
-    """Whether a source, its variables filled in, is the URL of a database."""
-    return "://" in source
 
 
 def answered(source: str, query: str | None, folder: Path, *, fresh: bool = False) -> Path:
@@ -122,7 +117,8 @@ def _any_rows(source: str, query: str) -> Iterator[Any]:
     try:
         engine = sqlalchemy.create_engine(source, hide_parameters=True)
         with engine.connect() as connection:
-            found = connection.execution_options(stream_results=True, max_row_buffer=_PAGE).exec_driver_sql(query)
+            said = sqlalchemy.text(re.sub(r"(?<![:\\]):(?=\w)", r"\\:", query))  # a colon in the query binds nothing
+            found = connection.execution_options(stream_results=True, max_row_buffer=_PAGE).execute(said)
             if not found.returns_rows:
                 raise _no_rows(source, query)
             names = list(found.keys())

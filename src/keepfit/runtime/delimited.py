@@ -15,6 +15,7 @@ from keepfit.runtime.table import Table
 
 
 def csv_chunks(path: Path, read: Read, rejects: Rejects | None, size: int) -> Iterator[Table]:
+    """The rows of a text file in tables of at most `size` rows; what cannot be read goes into `rejects`."""
     import duckdb
 
     with as_utf8(path, read.encoding) as (plain, head):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,11 @@ from keepfit.runtime.table import Table, text_column
 
 CHUNK = 50_000
 LONGEST_LINE = 16_000_000
+_SECRET = re.compile(
+    r"((?:[?&;]|\b)(?:password|passwd|pwd|token|sig|signature|secret|api_?key|x-amz-[a-z-]+)=)[^&\s\'\"]+",
+    re.IGNORECASE,
+)
+_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^\s\"\']*@")
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class Rejects:
 
 @contextmanager
 def connected() -> Iterator[Any]:
+    """A connection in memory that loads no extension and keeps the order of rows."""
     import duckdb
 
     connection = duckdb.connect(":memory:")
@@ -73,6 +80,7 @@ def connected() -> Iterator[Any]:
 
 
 def pages(cursor: Any, names: Sequence[str], size: int, path: Path) -> Iterator[Table]:
+    """The rows of a cursor in tables of at most `size` rows; one empty table where there are none."""
     check_names(names, path)
     some = False
     while rows := cursor.fetchmany(size):
@@ -83,6 +91,7 @@ def pages(cursor: Any, names: Sequence[str], size: int, path: Path) -> Iterator[
 
 
 def cells_of(values: list[Any], name: str, path: Path) -> Any:
+    """Cells as text; an error names file and column."""
     try:
         return text_column(values)
     except DataError as error:
@@ -92,6 +101,7 @@ def cells_of(values: list[Any], name: str, path: Path) -> Any:
 
 
 def unreadable(path: Path, error: Exception) -> DataError:
+    """The refusal of a file that DuckDB cannot read."""
     return DataError(
         "unreadable",
         "the file cannot be read",
@@ -102,6 +112,7 @@ def unreadable(path: Path, error: Exception) -> DataError:
 
 
 def check_names(names: Sequence[str], path: Path) -> None:
+    """Raises DataError where two columns have the same name."""
     twice = sorted({name for name in names if list(names).count(name) > 1})
     if twice:
         raise DataError(
@@ -114,6 +125,7 @@ def check_names(names: Sequence[str], path: Path) -> None:
 
 
 def names_of(first: Sequence[str], read: Read, path: Path) -> list[str]:
+    """The names of the columns from the cells of the first record, as far as `read` does not say them."""
     if read.names:
         names = list(read.names)
         if read.spare in names and len(first) == len(names) - 1:
@@ -127,4 +139,10 @@ def names_of(first: Sequence[str], read: Read, path: Path) -> list[str]:
 
 
 def literal(text: str) -> str:
+    """A text as a literal of SQL."""
     return text if text in ("true", "false") else "'" + text.replace("'", "''") + "'"
+
+
+def redacted(text: str) -> str:
+    """A text without the passwords and the signatures of its URLs."""
+    return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1***@", text))

@@ -14,16 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from keepfit.core.errors import DataError, EnvironmentFault, from_os_error, missing_extra
-from keepfit.runtime.redaction import redacted
+from keepfit.runtime.reading import redacted
 
-SCHEMES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "http", "https", "ftp", "sftp", "memory")
 _BLOCK = 1 << 20
 _EXTRA = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
-
-
-def is_remote(source: str) -> bool:
-    """Whether a source, its variables filled in, is a URL of remote storage."""
-    return source.partition("://")[0].lower() in SCHEMES and "://" in source
 
 
 @cache

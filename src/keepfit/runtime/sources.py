@@ -13,12 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from keepfit.core.errors import DataError, from_os_error, nearest
-from keepfit.runtime.databases import answered, is_database
 from keepfit.runtime.delimited import csv_chunks
-from keepfit.runtime.reading import CHUNK, Read, Rejects, cells_of, connected, literal, pages, unreadable
+from keepfit.runtime.reading import CHUNK, Read, Rejects, cells_of, connected, literal, pages, redacted, unreadable
 from keepfit.runtime.records import records
-from keepfit.runtime.redaction import redacted
-from keepfit.runtime.remote import copies, is_remote
 from keepfit.runtime.spreadsheet import sheet_chunks
 from keepfit.runtime.table import Table
 
@@ -37,6 +34,7 @@ FORMATS = {
     ".xlsm": "sheet",
 }
 NOT_YET = {"hf:": "download the set and name its .parquet, .csv or .jsonl files"}
+REMOTE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "http", "https", "ftp", "sftp", "memory")
 LISTS = ("coco:", "voc:", "yolo:")
 
 
@@ -87,9 +85,13 @@ def files_of(source: str, folder: Path, *, fresh: bool = False) -> list[Path]:
     """
     said = expand(source)
     _refuse_not_yet(said, source)
-    if is_remote(said):
+    if said.partition("://")[0].lower() in REMOTE and "://" in said:
+        from keepfit.runtime.remote import copies
+
         return copies(said, fresh=fresh)
-    if is_database(said):
+    if "://" in said:
+        from keepfit.runtime.databases import answered
+
         return [answered(said, getattr(source, "query", None), folder, fresh=fresh)]
     return local_files(source, folder)
 
