@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from keepfit.engine.plan import Plan
     from keepfit.engine.run import Run
     from keepfit.runtime.answers import Answers
-    from keepfit.stages.together import Group
     from keepfit.store.registry import Registry
 
 Stopped = Callable[[], bool]
@@ -114,16 +113,13 @@ def run(
     of the recipe's name: the first as champion, a later one as challenger; the same bytes again change nothing.
 
     Where a launcher has started several processes of this, each does its share of the training and the first one the rest."""
-    from keepfit.stages.together import group
-
-    found = group()
-    if found is not None and found.rank > 0:
-        return _helped(recipe, overrides, until, found, stopped)
     from keepfit.engine.run import run as walk
-    from keepfit.engine.sharing import is_helper, shared_plan
+    from keepfit.engine.sharing import group, helped, is_helper, shared_plan
     from keepfit.store.artifacts import Store
 
-    made = make_plan(recipe, overrides, until)
+    made, found = make_plan(recipe, overrides, until), group()
+    if found is not None and found.rank > 0:
+        return helped(made, found, stopped)
     if found is not None or is_helper(made.recipe):
         made = shared_plan(made, found)
     root = Path(workspace)
@@ -131,19 +127,6 @@ def run(
     if done.bundle is not None and not done.interrupted:
         done.version = registry(root).register(done.bundle, run=str(done.bundle.parent.resolve())).version
     return done
-
-
-def _helped(recipe: str | Path, overrides: Sequence[str], until: str | None, found: Group, stopped: Stopped) -> Run:
-    """The share of a process that is not the first: everything until training, in a folder that is thrown away."""
-    import tempfile
-
-    from keepfit.engine.run import run as walk
-    from keepfit.engine.sharing import shared_plan
-    from keepfit.store.artifacts import Store
-
-    made = shared_plan(make_plan(recipe, overrides, until), found)
-    with tempfile.TemporaryDirectory(prefix="keepfit-") as place:
-        return walk(made, Store(Path(place)), Path(place) / "runs", silent, stopped=stopped, group=found)
 
 
 def registry(workspace: str | Path = ".") -> Registry:

@@ -189,16 +189,12 @@ def _make(stage: str, plan: Plan, done: Run, emit: Emit, stopped: Stopped, place
     if stage in ("train", "evaluate"):
         evaluate.refuse_early(recipe.evaluate, recipe.data.balance, files["ingest"], files["split"])
     if stage == "train":
-        way = _way(plan, place)
+        way = way_of(plan, place)
         shared = way.get("train") is not None and processes_of(way["train"]) > 1 and done.group is None
         learn = together.train if shared else train.train
         return learn(
             recipe.model,
-<<<<<<< HEAD
             way,
-=======
-            way_of(plan, place),
->>>>>>> main
             files["ingest"],
             files["split"],
             files["clean"],

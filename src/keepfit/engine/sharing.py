@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from keepfit.core.errors import RecipeError
+from keepfit.core.events import silent
 from keepfit.engine.plan import STAGES, Plan
+from keepfit.engine.run import Run, run
 from keepfit.recipe.model import learns_by_network
 from keepfit.recipe.train import processes_of
-from keepfit.stages.together import Group
+from keepfit.stages.together import Group, group
+from keepfit.store.artifacts import Store
 
 
 def is_helper(recipe: Any) -> bool:
@@ -35,3 +41,13 @@ def shared_plan(plan: Plan, group: Group | None) -> Plan:
         until = STAGES.index("train") + 1
         return replace(plan, steps=tuple(step for step in plan.steps if step.stage in STAGES[:until]))
     return plan
+
+
+def helped(plan: Plan, found: Group, stopped: Callable[[], bool]) -> Run:
+    """The share of a process that is not the first: everything until training, in a folder that is thrown away."""
+    with tempfile.TemporaryDirectory(prefix="keepfit-") as place:
+        made = shared_plan(plan, found)
+        return run(made, Store(Path(place)), Path(place) / "runs", silent, stopped=stopped, group=found)
+
+
+__all__ = ["group", "helped", "is_helper", "shared_plan"]

@@ -70,9 +70,6 @@ def train(
     }
 
 
-<<<<<<< HEAD
-def need_the_extra() -> None:
-=======
 def rehearse(
     learner: Options, way: dict[str, Any], ingested: Files, parted: Files, cleaned: Files
 ) -> dict[str, Any] | None:
@@ -80,7 +77,7 @@ def rehearse(
     part_of = getattr(learner, "rehearsal", None)
     if part_of is None:
         return None
-    _need_the_extra()
+    need_the_extra()
     sample, ways = load("keepfit.modalities.room:Sample"), load("keepfit.modalities.room:Way")
     table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
     _refuse_early(way, task)
@@ -91,8 +88,7 @@ def rehearse(
     return found
 
 
-def _need_the_extra() -> None:
->>>>>>> main
+def need_the_extra() -> None:
     """Said before hours of training, what export and report need too."""
     for module in ("torch", "safetensors", "onnx", "onnxscript", "matplotlib"):
         try:
