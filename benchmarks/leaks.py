@@ -172,24 +172,8 @@ def scaled() -> Planted:
     return two(rows[: len(train)], rows[len(train) :])
 
 
-_WORDS = [
-    "plan",
-    "train",
-    "river",
-    "stone",
-    "light",
-    "paper",
-    "window",
-    "garden",
-    "music",
-    "winter",
-    "answer",
-    "letter",
-    "market",
-    "system",
-    "travel",
-    "money",
-]
+_WORDS = ["plan", "train", "river", "stone", "light", "paper", "window", "garden", "music"]
+_WORDS += ["winter", "answer", "letter", "market", "system", "travel", "money"]
 
 
 def _text(rng: np.random.Generator, label: str, length: int = 14) -> str:

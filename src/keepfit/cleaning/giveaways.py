@@ -183,7 +183,8 @@ def _finding(
         "the run stops: such a column is a copy of the answer, or written after it was known, and will not be there when "
         "the model is asked"
         if level == "stop"
-        else "used as it is: the others tell nearly as much, or it is not perfect, or there are no others; be sure that it is known beforehand"
+        else "used as it is: the others tell nearly as much, or it is not perfect, or there are no others; be sure that it is "
+        "known beforehand"
     )
     override = ignored(name) if level == "stop" else ""
     return Finding(suspect.rule, (name,), (), f"column {name!r}: {suspect.seen}{more}", proposal, override, level)
