@@ -56,6 +56,12 @@ def check(
         f"  {c['name']:24.24} {c['kind']:12} {c['missing']:6.1%} missing, {c['distinct']} distinct: {c['why']}"
         for c in found["columns"]
     ]
+    if "network" in found:
+        said = found["network"]
+        shape = " x ".join(map(str, said["input"]))
+        lines.append(
+            f"network    {said['name']}: {shape} in, {said['outputs']} out, {said['parameters']:,} weights learn"
+        )
     lines += [f"warning    {text}" for text in found["warnings"]]
     lines += [f"plan       {stage:10} {status}" for stage, status in found["plan"]]
     result(found, as_json, "\n".join(lines))
@@ -121,12 +127,14 @@ def _told(made: Run, as_json: bool) -> None:
         "stages": made.stages,
         "seconds": round(made.seconds, 3),
         "interrupted": made.interrupted,
+        "version": made.version,
     }
     lines = []
     if made.metrics:
         test = ", ".join(f"{name} {value:.4f}" for name, value in made.metrics["test"].items() if value is not None)
         lines.append(f"test       {test}")
     if made.path:
+        lines += [f"version    {made.version}"] if made.version else []
         lines += [f"report     {made.report}", f"bundle     {made.bundle}", f"serve      keepfit serve {made.bundle}"]
     else:
         lines.append("stages     " + ", ".join(f"{s['name']} {s['status']}" for s in made.stages))
