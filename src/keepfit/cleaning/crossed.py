@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfit.core.errors import missing_extra
 from keepfit.runtime.preparation import Coerced
 
 _COMMON = 20
@@ -44,6 +45,7 @@ def _filled(values: NDArray[np.float64]) -> list[NDArray[Any]]:
 
 
 def _counted(texts: NDArray[np.object_]) -> NDArray[np.float32]:
+    _need_the_extra()
     from sklearn.feature_extraction.text import HashingVectorizer
 
     return np.asarray(HashingVectorizer(n_features=_HASHED).transform([text or "" for text in texts]).toarray())
@@ -89,6 +91,7 @@ def fitted(
 
 
 def _models(classes: int, seed: int, trees: int, sparse: bool, width: int) -> list[Any]:
+    _need_the_extra()
     from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
     from sklearn.linear_model import LogisticRegression
 
@@ -100,3 +103,10 @@ def _models(classes: int, seed: int, trees: int, sparse: bool, width: int) -> li
     return [
         ExtraTreesClassifier(trees, min_samples_leaf=2, max_features=features, random_state=seed, n_jobs=1),
     ]
+
+
+def _need_the_extra() -> None:
+    try:
+        import sklearn  # noqa: F401
+    except ModuleNotFoundError:
+        raise missing_extra("tables", "sklearn") from None

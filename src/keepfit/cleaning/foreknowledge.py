@@ -15,6 +15,7 @@ from keepfit.cleaning.guarded import Guarded, codes_of
 
 _WHEN = re.compile(r"(^|[_\W])(date|time|year|timestamp|epoch|day|when)s?([_\W]|$)", re.IGNORECASE)
 _BACKWARDS = 0.5
+_MOMENTS = 5
 _EXACT = 0.01
 _GROUPS = 5
 _MATCHED = 0.95
@@ -34,7 +35,7 @@ def _time(case: Guarded) -> list[Finding]:
         if name not in case.data.dates and not _WHEN.search(name):
             continue
         early, late = values[~test & ~np.isnan(values)], values[test & ~np.isnan(values)]
-        if len(early) < 10 or len(late) < 10:
+        if min(len(np.unique(early)), len(np.unique(late))) < _MOMENTS:
             continue
         after = float((early > late.max()).mean())
         if case.given and after >= _BACKWARDS:

@@ -29,6 +29,7 @@ _CHANCE = 0.01
 _REST_ROWS, _REST_TREES = 2000, 60
 _MOST_PAIRED = 40
 _LEAST = 20
+_EVIDENCE = 100  # a table of fewer rows is told, not stopped
 _WORD = re.compile(r"[^\W\d_]+")
 _DISTINCT = 20
 
@@ -167,6 +168,9 @@ def _finding(
     case: Guarded, suspect: _Suspect, rest: tuple[NDArray[np.int64], NDArray[np.float64]] | None
 ) -> Finding | None:
     name = suspect.column
+    if len(case.truth) < _EVIDENCE:
+        said = "used as it is: so few rows show nothing for sure; be sure that it is known beforehand"
+        return Finding(suspect.rule, (name,), (), f"column {name!r}: {suspect.seen}", said, ignored(name), "warning")
     level: Level = "stop" if suspect.sure else "note"
     more = ""
     if not suspect.sure and rest is not None:

@@ -47,8 +47,8 @@ def bound(rows: Table, room: str, section: DataOptions, task: Task, alone_too: b
     target = task.target
     rules: list[ColumnRule] = []
     if room == "tabular":
-        infer = load("keepfit.modalities.tabular.schema:infer")
-        rules = [one.rule for one in infer(rows, target, section.columns, section.read.missing)]
+        looked = load("keepfit.modalities.tabular.schema:looked")
+        rules = [one.rule for one in looked(rows, target, section.columns, section.read.missing)]
     first = alike(rows, room, target, rules)
     near = int((np.bincount(first, minlength=len(first))[first] > 1).sum())
     column = group_column(rows, target, rules) if room == "tabular" and not alone_too else None
