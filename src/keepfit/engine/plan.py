@@ -169,7 +169,7 @@ def source_digests(recipe: Recipe, frame: Table | None) -> list[list[str]]:
         if source.startswith("sklearn:"):
             found.append([part, source, _version("scikit-learn")])
             continue
-        for path in sources.files_of(source, recipe.folder):
+        for path in sources.files_of(source, recipe.folder, fresh=True):
             found.append([part, path.name, digest.of_file(Path(path))])
     return found
 
