@@ -176,7 +176,9 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
             return texts.ingest_texts(recipe.data, recipe.folder, plan.frame)
         return ingest.ingest(recipe.data, recipe.folder, plan.frame)
     if stage == "split":
-        return split.split(recipe.data, _task(plan, files["ingest"]), recipe.seed, files["ingest"], recipe.clean.leaks)
+        known = getattr(recipe.model, "classes", None)
+        asked, leaks = _task(plan, files["ingest"]), recipe.clean.leaks
+        return split.split(recipe.data, asked, recipe.seed, files["ingest"], known, leaks)
     if stage == "clean":
         return clean.clean(recipe.clean, recipe.data, recipe.seed, *earlier("ingest", "split"))
     if stage in ("train", "evaluate"):
