@@ -92,16 +92,18 @@ def test_no_process_outlives_a_parent_that_is_killed(tmp_path):
     (tmp_path / "run").mkdir()
     code = (
         "import sys; from pathlib import Path; from made_jobs import options; from keepfit.training import launching\n"
-        "launching.start(options(distributed={'use': 'ddp'}).distributed, ['-c', sys.argv[2], sys.argv[1]], Path(sys.argv[1]),"
+        "launching.start(options(distributed={'use': 'ddp'}).distributed, [sys.argv[2], sys.argv[1]], Path(sys.argv[1]),"
         " lambda: False, lambda *a: None)"
     )
     child = (
         "import sys, time; from pathlib import Path; from keepfit.training import launching\n"
         "launching.hold_lifeline(); import os; Path(sys.argv[1], os.environ['RANK']).touch(); time.sleep(60)"
     )
+    (tmp_path / "child.py").write_text(child)
     path = os.pathsep.join(sys.path)
     parent = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / "run"), child], env=os.environ | {"PYTHONPATH": path}
+        [sys.executable, "-c", code, str(tmp_path / "run"), str(tmp_path / "child.py")],
+        env=os.environ | {"PYTHONPATH": path},
     )
     until(lambda: all((tmp_path / "run" / rank).exists() for rank in "01"))
     assert len(alive(tmp_path)) >= 4

@@ -23,11 +23,18 @@ from keepfit.store.artifacts import Store
 STAGES = ("ingest", "split", "clean", "train", "evaluate", "explain", "package", "report")
 _READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]] = {
     "ingest": (("modality", "data.read", "data.target", "data.image", "data.text"), (), ingest.VERSION, ("duckdb",)),
-    "split": (("data.split", "data.target", "data.read.missing", "task", "seed"), ("ingest",), split.VERSION, ()),
+    "split": (
+        ("data.split", "data.target", "data.columns", "data.read.missing", "clean.leaks", "task", "seed"),
+        ("ingest",),
+        split.VERSION,
+        ("numpy", "scipy"),
+    ),
     "clean": (
         (
             "clean.duplicates",
             "clean.drop_rows_missing_over",
+            "clean.leaks",
+            "data.split",
             "data.columns",
             "data.read.missing",
             "data.target",
@@ -92,6 +99,8 @@ def plan(recipe: Recipe, frame: Table | None = None, until: str | None = None) -
     steps = []
     for stage in STAGES:
         reads, inputs, number, libraries = _READS[stage]
+        if stage == "split" and recipe.model.use == "existing":  # its classes are the task's
+            reads = (*reads, "model.classes")
         parts: dict[str, Any] = {
             "stage": stage,
             "version": number,

@@ -23,9 +23,9 @@ from keepfit.recipe.render import seen_from
 from keepfit.recipe.train import processes_of
 from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.writers import csv_lines, parquet_bytes
-from keepfit.stages import clean, evaluate, explain, ingest, package, pictures, split, texts, together, train
+from keepfit.stages import clean, evaluate, explain, guard, ingest, package, pictures, processes, split, texts, train
+from keepfit.stages.processes import Group
 from keepfit.stages.results import all_entries, json_of, row_counts
-from keepfit.stages.together import Group
 from keepfit.store.artifacts import Files, Store
 from keepfit.store.ledger import COLUMNS, conserve
 from keepfit.store.scratch import Scratch, scratch
@@ -141,7 +141,7 @@ def _walk(step: Step, plan: Plan, store: Store, done: Run, emit: Emit, fresh: bo
     kept = None if fresh else store.made_by(step.key)
     begun = time.monotonic()
     status = "skipped"  # another host or process has what is made
-    with together.joined(done.group if step.stage == "train" else None, todo=kept is None) as todo:
+    with processes.joined(done.group if step.stage == "train" else None, todo=kept is None) as todo:
         if kept is not None:
             done.files[step.stage] = kept[1]
             status = "kept"
@@ -183,15 +183,18 @@ def _make(stage: str, plan: Plan, done: Run, emit: Emit, stopped: Stopped, place
             return texts.ingest_texts(recipe.data, recipe.folder, plan.frame)
         return ingest.ingest(recipe.data, recipe.folder, plan.frame)
     if stage == "split":
-        return split.split(recipe.data, _task(plan, files["ingest"]), recipe.seed, files["ingest"])
+        known = getattr(recipe.model, "classes", None)
+        asked, leaks = _task(plan, files["ingest"]), recipe.clean.leaks
+        return split.split(recipe.data, asked, recipe.seed, files["ingest"], known, leaks)
     if stage == "clean":
         return clean.clean(recipe.clean, recipe.data, recipe.seed, *earlier("ingest", "split"))
     if stage in ("train", "evaluate"):
         evaluate.refuse_early(recipe.evaluate, recipe.data.balance, files["ingest"], files["split"])
     if stage == "train":
+        guard.refuse(recipe.clean.leaks, files["clean"])
         way = way_of(plan, place)
         shared = way.get("train") is not None and processes_of(way["train"]) > 1 and done.group is None
-        learn = together.train if shared else train.train
+        learn = processes.train if shared else train.train
         return learn(
             recipe.model,
             way,

@@ -14,7 +14,7 @@ from keepfit.engine.plan import STAGES, Plan
 from keepfit.engine.run import Run, run
 from keepfit.recipe.model import learns_by_network
 from keepfit.recipe.train import processes_of
-from keepfit.stages.together import Group, group
+from keepfit.stages.processes import Group, group
 from keepfit.store.artifacts import Store
 
 

@@ -19,7 +19,7 @@ from keepfit.recipe.train import train_class
 NOT_YET = {
     "": {"tune", "compress", "export", "monitor", "retrain"},
     "budget": {"memory", "disk"},
-    "clean": {"near_duplicates", "outliers", "labels", "leaks"},
+    "clean": {"near_duplicates", "outliers", "labels"},
     "model": {"adapter"},
     "serve": {"batch"},
 }
