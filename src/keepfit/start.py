@@ -120,7 +120,7 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
     with tempfile.TemporaryDirectory(prefix="keepfit-check-") as scratch:
         looked = walk(plan(made.recipe, until="clean"), Store(Path(scratch)), Path(scratch, "runs"), silent)
     evaluate.refuse_early(made.recipe.evaluate, made.recipe.data.balance, looked.files["ingest"], looked.files["split"])
-    columns = json_of(looked.files["clean"], "findings.json")
+    columns = json_of(looked.files["clean"], "columns.json")
     came, kept = row_counts(looked.files)
     task = json_of(looked.files["split"], "task.json")
     rows = np.array(json_of(looked.files["clean"], "part.json"), object)

@@ -16,11 +16,15 @@ from keepfit.runtime.table import Column, Table
 
 @dataclass(frozen=True)
 class View:
-    """Rows of the training split with their ids, the rules of their columns (the target has none), and the target."""
+    """Rows of the training split with their ids, the rules of their columns (the target has none), and the target.
+
+    `missing` are the recipe's own spellings of a missing cell, folded.
+    """
 
     table: Table
     rules: tuple[ColumnRule, ...]
     target: str
+    missing: frozenset[str] = frozenset()
 
     @cached_property
     def data(self) -> Coerced:

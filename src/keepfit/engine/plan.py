@@ -26,8 +26,7 @@ _READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]]
     "split": (("data.split", "data.target", "data.read.missing", "task", "seed"), ("ingest",), split.VERSION, ()),
     "clean": (
         (
-            "clean.duplicates",
-            "clean.drop_rows_missing_over",
+            "clean",
             "data.columns",
             "data.read.missing",
             "data.target",
@@ -35,7 +34,7 @@ _READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]]
         ),
         ("ingest", "split"),
         clean.VERSION,
-        ("numpy",),
+        ("numpy", "scipy"),
     ),
     "train": (
         ("modality", "model", "train", "augment", "clean.missing", "data.balance", "budget", "preset", "seed"),

@@ -15,11 +15,11 @@ from keepfit.core.options import Options
 from keepfit.runtime.arrays import pack
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table, concat
-from keepfit.stages.results import PARTS, as_json, json_of, room_of, rows_of, table_of, task_of, truth_of
+from keepfit.stages.results import PARTS, as_json, changed, json_of, room_of, rows_of, table_of, task_of, truth_of
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import Task
 
-VERSION = 5
+VERSION = 6
 PROBES, PICTURES = 5000, 500
 _LOSSES = {"classification": ("cross_entropy", "focal"), "regression": ("mse", "mae", "huber")}
 
@@ -45,6 +45,7 @@ def train(
     data = {}
     for name in PARTS[:2]:
         rows = table.take(part == name)
+        rows = changed(rows, cleaned) if name == "train" else rows
         data[name] = sample(rows, truth_of(rows.columns[task.target], task))
     probe = probe_of(table.take(part == "test"), json_of(cleaned, "golden.json"), rules)
     made = room(
@@ -54,7 +55,7 @@ def train(
         data["validation"],
         probe,
         len(task.classes),
-        ways(**way, names=task.names, stopped=stopped),
+        ways(**way, names=task.names, stopped=stopped, spared=json_of(cleaned, "changes.json")["spared"]),
         say,
     )
     held = {"ids": made.held, "scores": pack(made.held_scores, "f8")}

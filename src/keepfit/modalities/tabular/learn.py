@@ -44,8 +44,8 @@ def fit(
         rules,
         answers(train.truth, classes),
         folds,
-        numeric=way.numeric,
-        categorical=way.categorical,
+        missing=prepare.Missing(way.numeric, way.categorical, way.constant, way.indicator),
+        spared=prepare.masks(train.table, way.spared),
         seed=way.seed,
         classes=classes,
     )
