@@ -13,7 +13,7 @@ import numpy as np
 from keepfit.core.catalog import load as part
 from keepfit.core.errors import DataError, nearest
 from keepfit.core.events import silent
-from keepfit.engine.plan import plan
+from keepfit.engine.plan import plan, remembered
 from keepfit.engine.run import run as walk
 from keepfit.recipe import load
 from keepfit.recipe.load import slug
@@ -111,7 +111,7 @@ def _sample(data: str, target: str | None) -> Table:
 
 def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, Any]:
     """Findings and plan of a recipe; nothing is trained and nothing is left in the workspace."""
-    made = plan(load(recipe, overrides))
+    made = plan(remembered(load(recipe, overrides), workspace))
     statuses = (
         made.statuses(Store(workspace))
         if (workspace / ".keepfit").exists()
@@ -131,6 +131,7 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
         "rows": {"in": came, "kept": kept},
         "splits": {name: int((rows == name).sum()) for name in ("train", "validation", "test")},
         "columns": columns,
+        "findings": json_of(looked.files["clean"], "findings.json"),
         "warnings": _warnings(columns, all_entries(looked.files), table, task, rows),
         "plan": statuses,
     }

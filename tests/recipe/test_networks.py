@@ -208,6 +208,6 @@ def test_parts_lists_everything_that_a_recipe_may_name(capsys):
     assert keepfit(["parts"]) == 0
     shown = capsys.readouterr().out
     wanted = [f"{kind}.{name}" for kind, names in catalog.TABLE.items() for name in names]
-    assert [name for name in wanted if name not in shown] == [] and len(wanted) == 31
+    assert [name for name in wanted if name not in shown] == [] and len(wanted) == 36
     assert keepfit(["parts", "optimizer"]) == 0 and "optimizer.sgd" in capsys.readouterr().out
     assert keepfit(["parts", "augment.flp"]) == 2 and "did you mean 'flip'?" in capsys.readouterr().err

@@ -25,6 +25,7 @@ _MOST_VALUES = 5000
 _FIRM = 0.85
 _LOOSE, _STRICT_MAJORITY, _STRICT_MINORITY = 0.45, 0.9, 0.005  # a weaker dependency needs near unanimity
 _RULE = 0.7
+_OWN = 5
 
 
 class DependencyOptions(Options):
@@ -51,9 +52,7 @@ class Dependency:
 def look(view: View, options: DependencyOptions) -> list[Finding]:
     """One finding per column with cells that its determining columns contradict; missing cells are filled likewise."""
     columns = {
-        rule.name: view.cells(rule)
-        for rule in view.rules
-        if rule.kind in ("categorical", "ignore", "text", "datetime") or rule.number_like
+        rule.name: view.cells(rule) for rule in view.rules if rule.kind in ("categorical", "ignore", "text", "datetime")
     }
     found = []
     for right, lefts in violated(columns, options).items():
@@ -91,7 +90,9 @@ def violated(
     for right, dependencies in told.items():
         rows, values = _outvoted(codes, right, dependencies, options)
         exact = max(one.strength for one in dependencies) >= _FIRM
-        free = (codes[right][rows] < 0) | (unexplained(codes, right, rows) if exact else np.ones(len(rows), bool))
+        free = ~_of_its_own(codes[right], rows)
+        if exact:
+            free &= (codes[right][rows] < 0) | unexplained(codes, right, rows)
         if free.any():
             names = np.array(sorted({value for value in columns[right] if value is not None}), object)
             leading = sorted(dependencies, key=lambda one: (-one.strength, one.left))
@@ -112,6 +113,14 @@ def unexplained(codes: dict[str, NDArray[np.int64]], right: str, rows: NDArray[n
         rule = (often >= 3) & (suspect >= _RULE * often)
         free &= ~((of >= 0) & rule[np.maximum(of, 0)])
     return free
+
+
+def _of_its_own(own: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Mask of suspect rows whose value five rows or more have, and that is the exception always: a value of its own."""
+    value = own[rows]
+    often, suspect = (np.bincount(codes[codes >= 0], minlength=int(own.max(initial=0)) + 1) for codes in (own, value))
+    always = (often >= _OWN) & (suspect >= _RULE * often)
+    return np.asarray((value >= 0) & always[np.maximum(value, 0)])
 
 
 def codes_of(column: Column) -> NDArray[np.int64]:

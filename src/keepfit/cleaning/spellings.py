@@ -19,6 +19,7 @@ from keepfit.core.options import Options
 _MOST = 3000
 _PAIRS = 300_000
 _SHORTEST = 5
+_REPEATED, _LONG = 3, 12  # the same mistake is seldom made more often, and short words are near to each other
 _LETTERS_PER_MISTAKE = 8
 Way = Literal["letters", "typing", "initials"]
 
@@ -53,7 +54,7 @@ def look(view: View, options: SpellingOptions) -> list[Finding]:
                     f"spelling ({way})",
                     (rule.name,),
                     view.ids(rows),
-                    f"{rule.name} spells {len(usual)} categories in more than one way: {some(said)}",
+                    f"{rule.name} may spell a category in more than one way: {some(said)}",
                     "read as the usual spelling, here and by the served model",
                     "clean.spellings: off" if options.do == "apply" else "clean.spellings: apply",
                     "note",
@@ -132,6 +133,7 @@ def _typing(counts: Mapping[str, int]) -> dict[str, str]:
             name
             for name in common
             if counts[value] <= max(1, 0.05 * counts[name])
+            and (counts[value] <= _REPEATED or len(value) >= _LONG)
             and name != value
             and re.findall(r"\d+", name) == re.findall(r"\d+", value)
             and is_mistyped(plain[value], plain[name])

@@ -26,20 +26,13 @@ from keepfit.runtime.text_predictor import COLUMN
 from keepfit.stages import pictures, texts
 from keepfit.stages.results import as_json, changed, json_of, ledger_of, room_of, table_of
 from keepfit.store.artifacts import Files
-from keepfit.store.ledger import Entry, conserve_ids, place_of
+from keepfit.store.ledger import Entry, conserve_ids, place_of, without
 
 VERSION = 4
 _GOLDEN = 12
 
 
-def clean(
-    section: CleanOptions,
-    data: DataOptions,
-    seed: int,
-    ingested: Files,
-    parted: Files,
-    rules: list[ColumnRule] | None = None,
-) -> Files:
+def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, parted: Files) -> Files:
     """`part.json` after dropping, `rules.json`, `columns.json`, `findings.json`, `changes.json`, `profile.json`, `golden.json`,
     `ledger.json`.
 
@@ -51,7 +44,8 @@ def clean(
     train, room = table.take(part == "train"), room_of(ingested)
     rules, columns = _columns(room, train, data)
     done = _cleaned(section, data, seed, room, View(train, tuple(rules), data.target, _spellings(data)))
-    part = np.array(["" if sample in done.dropped else p for sample, p in zip(table.ids, part, strict=True)], object)
+    dropped = done.dropped
+    part = np.array(["" if sample in dropped else p for sample, p in zip(table.ids, part, strict=True)], object)
     if (part == "train").sum() < 5:
         raise DataError(
             "too_few_rows",
@@ -104,7 +98,9 @@ def _cleaned(section: CleanOptions, data: DataOptions, seed: int, room: str, vie
     if room == "text":
         rows = [row for row, text in enumerate(view.table.columns[COLUMN]) if texts.is_blank(text)]
         ids = [str(view.table.ids[row]) for row in rows]
-        done.entries += [Entry(i, *place_of(i), "", "no text", "", "", "clean") for i in ids if i not in done.dropped]
+        dropped = done.dropped
+        blank = [Entry(i, *place_of(i), "", "no text", "", "", "clean") for i in ids if i not in dropped]
+        done.entries += without(blank, section.undo)
     return done
 
 

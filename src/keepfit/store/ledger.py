@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from keepfit.core import digest
@@ -42,11 +42,11 @@ class Entry:
 
     def as_json(self) -> dict[str, Any]:
         """The entry as a stage keeps it."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in COLUMNS[:-1]}
 
     def as_row(self) -> list[Any]:
         """The values of COLUMNS."""
-        return [*asdict(self).values(), self.key]
+        return [*self.as_json().values(), self.key]
 
 
 def without(entries: Sequence[Entry], undo: Collection[str]) -> list[Entry]:
