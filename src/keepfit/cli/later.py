@@ -15,7 +15,6 @@ NOT_YET = {
     "label": "annotation in the browser",
     "ui": "the web console",
     "bench --url": "measure a service from outside",
-    "serve NAME@ALIAS": "serve a registered model",
 }
 
 
