@@ -24,10 +24,16 @@ from keepfit.store.undone import undone
 STAGES = ("ingest", "split", "clean", "train", "evaluate", "explain", "package", "report")
 _READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]] = {
     "ingest": (("modality", "data.read", "data.target", "data.image", "data.text"), (), ingest.VERSION, ("duckdb",)),
-    "split": (("data.split", "data.target", "data.read.missing", "task", "seed"), ("ingest",), split.VERSION, ()),
+    "split": (
+        ("data.split", "data.target", "data.columns", "data.read.missing", "clean.leaks", "task", "seed"),
+        ("ingest",),
+        split.VERSION,
+        ("numpy", "scipy"),
+    ),
     "clean": (
         (
             "clean",
+            "data.split",
             "data.columns",
             "data.read.missing",
             "data.target",

@@ -51,6 +51,10 @@ class CleanFields(Options):
     drop_rows_missing_over: float | None = Field(
         None, ge=0.0, le=1.0, description="drop training rows with a larger share of missing cells"
     )
+    leaks: Annotated[Literal["stop", "report", "off"], BeforeValidator(_switch)] = Field(
+        "stop",
+        description="what gives the target away or stands on both sides of a split: end the run, tell, do not look",
+    )
     undo: list[Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]] = Field(
         [], description="entries of the ledger that are taken back; `keepfit ledger RUN undo ID` keeps them for you"
     )

@@ -20,7 +20,7 @@ NOT_YET = {
     "": {"tune", "compress", "export", "monitor", "retrain"},
     "train": {"distributed"},
     "budget": {"memory", "disk"},
-    "clean": {"labels", "leaks"},
+    "clean": {"labels"},
     "model": {"adapter"},
     "serve": {"batch"},
 }

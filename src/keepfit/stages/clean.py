@@ -23,12 +23,12 @@ from keepfit.runtime.picture_predictor import COLUMN as PICTURE
 from keepfit.runtime.preparation import coerced
 from keepfit.runtime.table import Table
 from keepfit.runtime.text_predictor import COLUMN
-from keepfit.stages import pictures, texts
+from keepfit.stages import guard, pictures, texts
 from keepfit.stages.results import as_json, changed, json_of, ledger_of, room_of, table_of
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry, conserve_ids, place_of, without
 
-VERSION = 4
+VERSION = 5
 _GOLDEN = 12
 
 
@@ -63,6 +63,7 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
         room, changed(table.take(part == "train"), cleaned), list(done.rules), data.target, seed
     )
     return {
+        **guard.as_files(*guard.guard(section.leaks, data, seed, ingested, parted, rules)),
         **cleaned,
         "part.json": as_json(part.tolist()),
         "columns.json": as_json(columns),
