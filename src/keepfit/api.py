@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from keepfit.engine.plan import Plan
     from keepfit.engine.run import Run
     from keepfit.runtime.answers import Answers
+    from keepfit.store.registry import Registry
 
 Stopped = Callable[[], bool]
 
@@ -108,13 +109,24 @@ def run(
     emit: Emit = silent,
     stopped: Stopped = lambda: False,
 ) -> Run:
-    """The whole line of a recipe; what is already made is kept."""
+    """The whole line of a recipe; what is already made is kept. A bundle that was not cut short is registered as a version
+    of the recipe's name: the first as champion, a later one as challenger; the same bytes again change nothing."""
     from keepfit.engine.run import run as walk
     from keepfit.store.artifacts import Store
 
     made = make_plan(recipe, overrides, until)
     root = Path(workspace)
-    return walk(made, Store(root), root / "runs", emit, fresh=fresh, stopped=stopped)
+    done = walk(made, Store(root), root / "runs", emit, fresh=fresh, stopped=stopped)
+    if done.bundle is not None and not done.interrupted:
+        done.version = registry(root).register(done.bundle, run=str(done.bundle.parent.resolve())).version
+    return done
+
+
+def registry(workspace: str | Path = ".") -> Registry:
+    """The registered models of a workspace: versions, aliases, promote and rollback."""
+    from keepfit.store.registry import Registry
+
+    return Registry(Path(workspace))
 
 
 def fit(
@@ -174,7 +186,7 @@ def tables_of(data: str | Path, read: Any = None) -> Iterator[Table]:
     """The rows of a source in chunks, so that a file larger than memory can be answered."""
     from keepfit.runtime import sources
 
-    for path in sources.files_of(str(data), Path.cwd()):
+    for path in sources.files_of(str(data), Path.cwd(), fresh=True):
         rejects = sources.Rejects()
         yield from sources.chunks(path, read or sources.Read(), rejects)
         if rejects.lines:
@@ -366,4 +378,4 @@ def verify(bundle: str | Path) -> dict[str, Any]:
     return {"bundle": str(opened.path.resolve()), "sha256": opened.sha256, "files": len(opened.files), "verified": True}
 
 
-__all__ = ["KeepfitError", "Model", "evaluate", "fit", "load", "make_plan", "predict", "run", "verify"]
+__all__ = ["KeepfitError", "Model", "evaluate", "fit", "load", "make_plan", "predict", "registry", "run", "verify"]

@@ -138,6 +138,8 @@ def test_verify_models_ledger_bench(desk: Desk, finished: Any) -> None:
     space = finished.path.parents[2]
     for action in ("list", "verify"):
         assert [m["name"] for m in desk.json("models", action, "--workspace", space)["models"]] == ["small"]
+    shown = desk.json("models", "show", "small@champion", "--workspace", space)
+    assert shown["version"] == 1 and shown["run"] == str(finished.path.resolve()) and shown["lineage"]["data"]
     assert desk.json("models", "list", "--workspace", desk.folder)["models"] == []
     (desk.folder / "t.csv").write_text(csv_text([*mixed(), *mixed()[:7], {**mixed()[8], "answer": None}]), "utf-8")
     run = desk.json(

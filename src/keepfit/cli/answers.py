@@ -1,4 +1,4 @@
-"""Verbs that use a bundle on data: predict, evaluate, verify, models, ledger."""
+"""Verbs that use a bundle on data: predict, evaluate, verify, ledger."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from keepfit.cli.later import NOT_YET, refuse
-from keepfit.cli.output import HERE, AsJson, Quiet, Verb, Workspace, result
+from keepfit.cli.later import refuse
+from keepfit.cli.output import AsJson, Quiet, Verb, result
 
 BundlePath = Annotated[Path, typer.Argument(help="bundle folder, or a run folder that holds one", metavar="BUNDLE")]
 DataPath = Annotated[str, typer.Argument(help="file or glob of raw rows", metavar="DATA")]
@@ -22,7 +22,7 @@ ReadOverrides = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    for verb in (predict, evaluate, monitor, verify, models, ledger):
+    for verb in (predict, evaluate, monitor, verify, ledger):
         app.command(cls=Verb)(verb)
 
 
@@ -105,30 +105,6 @@ def verify(
         f"verified   {found['bundle']} ({found['files']} files)"
         + (f"\nrepeated   {found['repeated']}" if "repeated" in found else ""),
     )
-
-
-def models(
-    action: Annotated[str, typer.Argument(help="list or verify")] = "list",
-    name: Annotated[str | None, typer.Argument(help="a run's name or a bundle folder")] = None,
-    workspace: Workspace = HERE,
-    as_json: AsJson = False,
-) -> None:
-    """The models of the workspace: list them, verify them."""
-    from keepfit import repeat
-    from keepfit.core.errors import UsageError, nearest
-
-    if f"models {action}" in NOT_YET:
-        refuse(f"models {action}", hint="known: list, verify")
-    if action not in ("list", "verify"):
-        raise UsageError(
-            "usage",
-            f"there is no models {action}",
-            where=f"keepfit models {action}",
-            hint=nearest(action, ["list", "verify"]),
-        )
-    found = repeat.models(workspace, name, verified=action == "verify")
-    lines = [f"{m['name']:24} {m['sha256'][:12]} {m['bundle']}" for m in found]
-    result({"models": found}, as_json, "\n".join(lines) or "no models here yet")
 
 
 def ledger(

@@ -15,10 +15,6 @@ NOT_YET = {
     "ui": "the web console",
     "ledger undo": "take decisions back for the next run",
     "bench --url": "measure a service from outside",
-    "serve NAME@ALIAS": "serve a registered model",
-    "models show": "one registered model",
-    "models promote": "move an alias to another version",
-    "models rollback": "move an alias back",
 }
 
 

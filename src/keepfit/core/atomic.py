@@ -19,9 +19,18 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it durable: a folder whose own name was not synced takes its files along in a crash."""
+    absent = [folder, *folder.parents]
+    absent = absent[: next((place for place, one in enumerate(absent) if one.is_dir()), len(absent))]
+    for one in reversed(absent):
+        one.mkdir(exist_ok=True)
+        sync_folder(one.parent)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file or nothing; readers see the old or the new content."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temp = _beside(path, "part")
     handle = os.open(temp, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # less what the user's umask takes away
     try:
@@ -65,7 +74,7 @@ def new_folder(goal: Path) -> Iterator[Path]:
 
     An existing `goal` is put aside first and removed after the rename.
     """
-    goal.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(goal.parent)
     scratch = _beside(goal, "part")
     scratch.mkdir()
     try:

@@ -33,7 +33,8 @@ Stopped = Callable[[], bool]
 
 @dataclass
 class Run:
-    """A finished walk. `path` is the run folder, None where the walk ended before the bundle."""
+    """A finished walk. `path` is the run folder, None where the walk ended before the bundle. `version` is the number that
+    the bundle has in the registry, None where it is not registered."""
 
     path: Path | None
     stages: list[dict[str, Any]]
@@ -41,6 +42,7 @@ class Run:
     seconds: float = 0.0
     interrupted: bool = False
     modality: str = "tabular"
+    version: int | None = None
 
     @property
     def bundle(self) -> Path | None:
@@ -174,7 +176,8 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
             return texts.ingest_texts(recipe.data, recipe.folder, plan.frame)
         return ingest.ingest(recipe.data, recipe.folder, plan.frame)
     if stage == "split":
-        return split.split(recipe.data, _task(plan, files["ingest"]), recipe.seed, files["ingest"])
+        known = getattr(recipe.model, "classes", None)
+        return split.split(recipe.data, _task(plan, files["ingest"]), recipe.seed, files["ingest"], known)
     if stage == "clean":
         return clean.clean(recipe.clean, recipe.data, recipe.seed, *earlier("ingest", "split"))
     if stage in ("train", "evaluate"):
@@ -182,7 +185,7 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
     if stage == "train":
         return train.train(
             recipe.model,
-            _way(plan, place),
+            way_of(plan, place),
             files["ingest"],
             files["split"],
             files["clean"],
@@ -211,7 +214,8 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
     return facts.report(plan, files)
 
 
-def _way(plan: Plan, place: Scratch) -> dict[str, Any]:
+def way_of(plan: Plan, place: Scratch | None) -> dict[str, Any]:
+    """How to fit, as the stage `train` is told; without a place no checkpoints are kept."""
     recipe = plan.recipe
     network = learns_by_network(recipe.modality, recipe.model.use)
     timed = recipe.model.use in ("auto", "ensemble") or "time" in recipe.budget.model_fields_set
@@ -222,6 +226,7 @@ def _way(plan: Plan, place: Scratch) -> dict[str, Any]:
         "seed": recipe.seed,
         "budget_s": recipe.budget.time if timed else None,
         "preset": recipe.preset,
+        "folder": recipe.folder,
     }
     if not network:
         return way
@@ -232,8 +237,7 @@ def _way(plan: Plan, place: Scratch) -> dict[str, Any]:
         "threads": 2,  # as many everywhere: the sums of another number differ in the last bits
         "train": recipe.train,
         "augment": recipe.augment,
-        "scratch": place.path(),
-        "folder": recipe.folder,
+        "scratch": place.path() if place is not None else None,
     }
 
 

@@ -41,7 +41,9 @@ def train(
     _refuse_early(way, task)
     part = np.array(json_of(cleaned, "part.json"), object)
     rules = [ColumnRule.from_json(rule) for rule in json_of(cleaned, "rules.json")]
-    room = load(f"keepfit.modalities.{room_of(ingested)}.learn:fit")
+    room = load(
+        learner.impl if hasattr(learner, "fits_itself") else f"keepfit.modalities.{room_of(ingested)}.learn:fit"
+    )
     data = {}
     for name in PARTS[:2]:
         rows = table.take(part == name)
@@ -68,6 +70,24 @@ def train(
         "native.json": as_json(pack(made.native, "f8")),
         "held.json": json.dumps(held).encode(),
     }
+
+
+def rehearse(
+    learner: Options, way: dict[str, Any], ingested: Files, parted: Files, cleaned: Files
+) -> dict[str, Any] | None:
+    """What a learner of the user's own would train, after one batch went through it; None for other learners."""
+    part_of = getattr(learner, "rehearsal", None)
+    if part_of is None:
+        return None
+    _need_the_extra()
+    sample, ways = load("keepfit.modalities.room:Sample"), load("keepfit.modalities.room:Way")
+    table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
+    _refuse_early(way, task)
+    rules = [ColumnRule.from_json(rule) for rule in json_of(cleaned, "rules.json")]
+    rows = table.take(np.array(json_of(cleaned, "part.json"), object) == "train")
+    train = sample(rows, truth_of(rows.columns[task.target], task))
+    found: dict[str, Any] = load(part_of)(learner, rules, train, len(task.classes), ways(**way, names=task.names))
+    return found
 
 
 def _need_the_extra() -> None:
