@@ -60,7 +60,7 @@ class DataOptions(Options):
 
     source: str | None = Field(
         None,
-        description="file, glob, sklearn:NAME; .csv .tsv .parquet .jsonl .json, gz too; a folder or .zip per class",
+        description="file, glob, sklearn:NAME, records:FOLDER; .csv .tsv .parquet .jsonl .json, gz too; a folder or .zip per class",
     )
     train: str | None = Field(None, description="training source, where the splits are given")
     validation: str | None = Field(None, description="validation source; cut from train when absent")
