@@ -190,7 +190,7 @@ def tables_of(data: str | Path, read: Any = None) -> Iterator[Table]:
     if is_records(str(data)):
         yield read_table(str(data), Path.cwd(), labelled=None)
         return
-    for path in sources.files_of(str(data), Path.cwd()):
+    for path in sources.files_of(str(data), Path.cwd(), fresh=True):
         rejects = sources.Rejects()
         yield from sources.chunks(path, read or sources.Read(), rejects)
         if rejects.lines:

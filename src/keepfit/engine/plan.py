@@ -93,6 +93,8 @@ def plan(recipe: Recipe, frame: Table | None = None, until: str | None = None) -
     steps = []
     for stage in STAGES:
         reads, inputs, number, libraries = _READS[stage]
+        if stage == "split" and recipe.model.use == "existing":  # its classes are the task's
+            reads = (*reads, "model.classes")
         parts: dict[str, Any] = {
             "stage": stage,
             "version": number,
@@ -166,7 +168,7 @@ def source_digests(recipe: Recipe, frame: Table | None) -> list[list[str]]:
         if is_records(source):
             found.append([part, digest_of(source, recipe.folder, data.target)])
             continue
-        for path in sources.files_of(source, recipe.folder):
+        for path in sources.files_of(source, recipe.folder, fresh=True):
             found.append([part, path.name, digest.of_file(Path(path))])
     return found
 
