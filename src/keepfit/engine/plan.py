@@ -19,6 +19,7 @@ from keepfit.runtime import sources
 from keepfit.runtime.table import Table
 from keepfit.stages import clean, evaluate, explain, ingest, package, pictures, split, texts, train
 from keepfit.store.artifacts import Store
+from keepfit.store.record_tables import digest_of, is_records
 from keepfit.store.undone import undone
 
 STAGES = ("ingest", "split", "clean", "train", "evaluate", "explain", "package", "report")
@@ -178,6 +179,9 @@ def source_digests(recipe: Recipe, frame: Table | None) -> list[list[str]]:
             continue
         if source.startswith("sklearn:"):
             found.append([part, source, _version("scikit-learn")])
+            continue
+        if is_records(source):
+            found.append([part, digest_of(source, recipe.folder, data.target)])
             continue
         for path in sources.files_of(source, recipe.folder, fresh=True):
             found.append([part, path.name, digest.of_file(Path(path))])
