@@ -37,7 +37,7 @@ def shared(folder, *names, processes=2, stopped=lambda: False, **said):
 
 def alive(folder):
     """Processes that were given this folder."""
-    seen = subprocess.run(["ps", "-eo", "pid,stat,args"], capture_output=True, text=True).stdout.splitlines()
+    seen = subprocess.run(["ps", "-ww", "-eo", "pid,stat,args"], capture_output=True, text=True).stdout.splitlines()
     return [line for line in seen if str(folder) in line and " Z" not in line]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from keepfit.training import precision
 from keepfit.training.loading import Examples, blocks, plain
-from keepfit.training.strategies import Single
+from keepfit.training.strategies import Single, Strategy
 
 
 def judge(
@@ -23,7 +23,7 @@ def judge(
     number_format: str,
     device: str,
     weights: Tensor | None = None,
-    strategy: Single | None = None,
+    strategy: Strategy | None = None,
 ) -> tuple[dict[str, float], NDArray[np.int64], NDArray[np.float64]]:
     """Figures (`loss`, and `accuracy` for classes), the classes that were answered, and the class shares [k] of the truth.
 
@@ -31,7 +31,7 @@ def judge(
     several processes each judges its share of every batch, and the figures are those of all rows.
     """
     network.eval()
-    ways = strategy if strategy is not None else Single()
+    ways: Strategy = strategy if strategy is not None else Single()
     total, mass, rows, right = 0.0, 0.0, 0, 0
     answered, counts = np.zeros(max(classes, 1)), np.zeros(max(classes, 1))
     with torch.no_grad():
@@ -52,7 +52,7 @@ def judge(
                 right += int((best == codes).sum())
                 answered += np.bincount(best.cpu().numpy(), minlength=classes)
                 counts += np.bincount(codes.cpu().numpy(), minlength=classes)
-    total, mass, seen, good, *rest = ways.sums([total, mass, rows, right, *answered, *counts])
+    total, mass, seen, good, *rest = ways.talk.sums([total, mass, rows, right, *answered, *counts])
     answered, counts = np.split(np.array(rest), 2)
     found = {"loss": total / max(mass, 1e-12)}
     if not classes:

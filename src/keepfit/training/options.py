@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, field_serializer, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, field_serializer, model_validator
 
 from keepfit.core import catalog
 from keepfit.core.errors import nearest
@@ -115,7 +115,7 @@ def _launcher(value: object) -> object:
     return catalog.options_of("launcher", name).model_validate(said)
 
 
-class DistributedFields(Options):
+class DistributedFields(BaseModel):
     """How many processes train together, and where they meet."""
 
     processes: int = Field(2, ge=1, le=1024, description="processes on each host")
@@ -146,14 +146,14 @@ class DistributedFields(Options):
         return self.processes * self.nodes
 
 
-class DdpOptions(DistributedFields):
+class DdpOptions(DistributedFields, Options):
     """Every process holds the whole network; gradients are averaged (torch DistributedDataParallel)."""
 
     impl: ClassVar[str] = "keepfit.training.strategies:Ddp"
     use: Literal["ddp"] = "ddp"
 
 
-class FsdpOptions(DistributedFields):
+class FsdpOptions(DistributedFields, Options):
     """Weights, gradients and optimizer state are split over the processes (torch FSDP2, `fully_shard`)."""
 
     impl: ClassVar[str] = "keepfit.training.strategies:Fsdp"

@@ -6,12 +6,58 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from keepfit.core.errors import EnvironmentFault
+
+
+class Talk(Protocol):
+    """What the processes of a training ask each other; all ask the same, in the same order."""
+
+    def sums(self, values: Sequence[float]) -> list[float]:
+        """Each number summed over the processes."""
+
+    def gathered(self, value: Tensor) -> list[Tensor]:
+        """A CPU tensor of each process."""
+
+    def first(self, make: Callable[[], bytes]) -> bytes:
+        """What process 0 makes, known to all."""
+
+
+class Alone:
+    """One process, which asks itself."""
+
+    def sums(self, values: Sequence[float]) -> list[float]:
+        """The same numbers."""
+        return list(values)
+
+    def gathered(self, value: Tensor) -> list[Tensor]:
+        """The one tensor."""
+        return [value]
+
+    def first(self, make: Callable[[], bytes]) -> bytes:
+        """What is made."""
+        return make()
+
+
+class Together:
+    """The process group that `joined` has made."""
+
+    def sums(self, values: Sequence[float]) -> list[float]:
+        """The sum over all processes of each number, in double precision."""
+        return sums(values)
+
+    def gathered(self, value: Tensor) -> list[Tensor]:
+        """A CPU tensor of the same shape of every process, in order of rank."""
+        return gathered(value)
+
+    def first(self, make: Callable[[], bytes]) -> bytes:
+        """What process 0 makes, known to all; the others do not call `make`."""
+        return first(make)
 
 
 @contextmanager

@@ -7,24 +7,61 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from keepfit.core.catalog import load
 from keepfit.core.errors import EnvironmentFault, RecipeError
 from keepfit.recipe.train import TrainFields
-from keepfit.training import ranks
+from keepfit.training import parts, ranks
 from keepfit.training.shared import Share, share_layers, unshare_layers
 
 Rows = NDArray[np.int64]
 _UNIT = 50_000  # parameters from which a layer is gathered by itself
+
+
+class Strategy(Protocol):
+    """What the trainer asks."""
+
+    rank: int
+    world: int
+    share: Share
+    talk: ranks.Talk
+    parts: parts.Parts
+
+    def device(self, found: str) -> str:
+        """The device of this process."""
+
+    def wrap(self, network: nn.Module, average: nn.Module | None, *, compiled: bool) -> nn.Module:
+        """What forward is called on; parameters are looked at after this."""
+
+    def cut(self, rows: Rows) -> Rows:
+        """The rows of a step that are this process's; a row that counts for nothing where there are fewer rows than processes."""
+
+    def at(self, rows: Rows) -> None:
+        """The step that follows is of these rows (of all processes)."""
+
+    def scale(self, mass: float, stop: bool) -> tuple[float, bool]:
+        """What the mean loss of this process's rows, which weigh `mass`, is multiplied by; and whether anyone wants to stop."""
+
+    def part(self, scale: float) -> float:
+        """What a loss so scaled adds to the loss of the step."""
+
+    def batch(self, *, last: bool) -> Any:
+        """The context of forward and backward; gradients are summed over processes after the `last` one of a step."""
+
+    def align(self, network: nn.Module) -> None:
+        """Buffers of process 0, everywhere."""
+
+    def plain(self, network: nn.Module) -> nn.Module:
+        """The network as it was before `wrap`, with its present weights."""
 
 
 class Single:
@@ -34,79 +71,52 @@ class Single:
 
     def __init__(self) -> None:
         self.share = Share(0, 1)
+        self.talk: ranks.Talk = ranks.Alone()
+        self.parts: parts.Parts = parts.Undivided()
 
     def device(self, found: str) -> str:
-        """The device of this process."""
+        """As found."""
         return found
 
     def wrap(self, network: nn.Module, average: nn.Module | None, *, compiled: bool) -> nn.Module:
-        """What forward is called on; parameters are looked at after this."""
+        """The network, compiled where that is asked for."""
         return torch.compile(network) if compiled else network
 
     def cut(self, rows: Rows) -> Rows:
-        """The rows of a step that are this process's; a row that counts for nothing where there are fewer rows than processes."""
+        """All rows."""
         return rows
 
     def at(self, rows: Rows) -> None:
-        """The step that follows is of these rows (of all processes)."""
+        """Nobody needs to know."""
 
     def scale(self, mass: float, stop: bool) -> tuple[float, bool]:
-        """What the mean loss of this process's rows, which weigh `mass`, is multiplied by; and whether anyone wants to stop."""
+        """The mean loss is that of the step."""
         return 1.0, stop
 
     def part(self, scale: float) -> float:
-        """What a loss so scaled adds to the loss of the step."""
+        """All of it."""
         return scale
 
     def batch(self, *, last: bool) -> Any:
-        """The context of forward and backward; gradients are summed over processes after the `last` one of a step."""
+        """Nothing to sum."""
         return nullcontext()
 
-    def sums(self, values: Sequence[float]) -> list[float]:
-        """Each number summed over the processes."""
-        return list(values)
-
-    def gathered(self, value: Tensor) -> list[Tensor]:
-        """A CPU tensor of each process."""
-        return [value]
-
-    def first(self, make: Callable[[], bytes]) -> bytes:
-        """What process 0 makes, known to all."""
-        return make()
-
     def align(self, network: nn.Module) -> None:
-        """Buffers of process 0, everywhere."""
-
-    def whole(self, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors that one process could have: what is split is gathered (all processes must ask, in the same order)."""
-        return dict(named)
-
-    def spread(self, named: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Inverse of `whole`: each tensor as `like` of the same name is split, on its device."""
-        return {
-            name: value.to(like[name].device) if name in like and like[name].shape == value.shape else value
-            for name, value in named.items()  # an optimizer's step count stays where the optimizer keeps it
-        }
-
-    def own(self, parameters: Iterable[Tensor]) -> list[Tensor]:
-        """The part of each that this process holds."""
-        return list(parameters)
-
-    def number(self, value: Tensor) -> float:
-        """A scalar."""
-        return float(value)
+        """There is one copy of the buffers."""
 
     def plain(self, network: nn.Module) -> nn.Module:
-        """The network as it was before `wrap`, with its present weights."""
+        """The same."""
         return network
 
 
-class Ddp(Single):
+class Ddp:
     """Copies of the network; torch sums the gradients while they are made."""
 
     def __init__(self, rank: int, world: int) -> None:
         self.rank, self.world = rank, world
         self.share = Share(rank, world)
+        self.talk: ranks.Talk = ranks.Together()
+        self.parts: parts.Parts = parts.Undivided()
         self.forward: Any = None
 
     def device(self, found: str) -> str:
@@ -153,18 +163,6 @@ class Ddp(Single):
         """Gradients stay here until the last batch of a step."""
         return nullcontext() if last or not hasattr(self.forward, "no_sync") else self.forward.no_sync()
 
-    def sums(self, values: Sequence[float]) -> list[float]:
-        """Each number summed over the processes."""
-        return ranks.sums(values)
-
-    def gathered(self, value: Tensor) -> list[Tensor]:
-        """A CPU tensor of each process."""
-        return ranks.gathered(value)
-
-    def first(self, make: Callable[[], bytes]) -> bytes:
-        """What process 0 makes, known to all."""
-        return ranks.first(make)
-
     def align(self, network: nn.Module) -> None:
         """Buffers that are each process's own would else judge differently."""
         for buffer in network.buffers():
@@ -178,6 +176,10 @@ class Ddp(Single):
 
 class Fsdp(Ddp):
     """Weights, gradients and optimizer state are split; layers are gathered while they are used (FSDP2)."""
+
+    def __init__(self, rank: int, world: int) -> None:
+        super().__init__(rank, world)
+        self.parts = parts.Divided()
 
     def wrap(self, network: nn.Module, average: nn.Module | None, *, compiled: bool) -> nn.Module:
         """`fully_shard` on the large layers of chains, then on the network."""
@@ -195,33 +197,9 @@ class Fsdp(Ddp):
         self.forward.set_requires_gradient_sync(last)
         yield
 
-    def whole(self, named: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Every split tensor gathered, by name: what was read from a file comes in another order in each process."""
-        found = {name: named[name] for name in sorted(named)}
-        return {name: value.full_tensor() if hasattr(value, "full_tensor") else value for name, value in found.items()}
-
-    def spread(self, named: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Each process takes its part."""
-        from torch.distributed.tensor import DTensor, distribute_tensor
-
-        found = super().spread(named, like)
-        for name, value in found.items():
-            goal = like.get(name)
-            if isinstance(goal, DTensor) and value.shape == goal.shape:
-                found[name] = distribute_tensor(value, goal.device_mesh, goal.placements, src_data_rank=None)
-        return found
-
-    def own(self, parameters: Iterable[Tensor]) -> list[Tensor]:
-        """The local part."""
-        return [value.to_local() if hasattr(value, "to_local") else value for value in parameters]
-
-    def number(self, value: Tensor) -> float:
-        """A norm is of all parts."""
-        return float(value.full_tensor() if hasattr(value, "full_tensor") else value)
-
     def plain(self, network: nn.Module) -> nn.Module:
         """The network from before, with the weights gathered."""
-        self.bare.load_state_dict({name: value.cpu() for name, value in self.whole(network.state_dict()).items()})
+        self.bare.load_state_dict({name: value.cpu() for name, value in self.parts.whole(network.state_dict()).items()})
         return self.bare
 
 
@@ -237,7 +215,7 @@ def _split(network: nn.Module) -> None:
         fully_shard(network, reshard_after_forward=True)
 
 
-def of(options: TrainFields) -> Single:
+def of(options: TrainFields) -> Strategy:
     """The strategy of a train section. Raises EnvironmentFault where it needs a group that is not there."""
     said = options.distributed
     if said is None or said.world == 1:
@@ -259,5 +237,5 @@ def of(options: TrainFields) -> Single:
             seen="fp16 with distributed: fsdp",
             hint="train.precision=bf16",
         )
-    made: Single = load(said.impl)(dist.get_rank(), dist.get_world_size())
+    made: Strategy = load(said.impl)(dist.get_rank(), dist.get_world_size())
     return made

@@ -75,8 +75,8 @@ class _Training:
         self.sizes = [len(rows) for rows in batches(job.seed, 0, len(job.train), self.step_rows)]
         self.epoch_batches = len(self.sizes)
         self.epoch_steps = math.ceil(self.epoch_batches / said.accumulate)
-        self.saved = checkpoint.unpacked(self.strategy.first(self._latest))
-        self.lr, self.precision = json.loads(self.strategy.first(lambda: json.dumps(self._choices()).encode()))
+        self.saved = checkpoint.unpacked(self.strategy.talk.first(self._latest))
+        self.lr, self.precision = json.loads(self.strategy.talk.first(lambda: json.dumps(self._choices()).encode()))
         self.average = copy.deepcopy(self.network) if said.ema else None
         self.forward = self.strategy.wrap(self.network, self.average, compiled=said.compile)
         self.optimizer = optimizers.make(said.optimizer, self.network, self.lr)
@@ -116,7 +116,7 @@ class _Training:
 
     def _any(self, here: bool) -> bool:
         """Whether any process says so: all must end at the same place."""
-        return self.strategy.sums([float(here)])[0] > 0
+        return self.strategy.talk.sums([float(here)])[0] > 0
 
     def _latest(self) -> bytes:
         folder = self.job.folder
@@ -202,7 +202,7 @@ class _Training:
             self.scaler.unscale_(self.optimizer)
             norm = nn.utils.clip_grad_norm_(self.parameters, said.clip_norm)
             if not self.scaler.is_enabled() and (self.device == "cpu" or self.step % 20 == 0):
-                self.watch.norm(self.strategy.number(norm), self.step, rate)
+                self.watch.norm(self.strategy.parts.number(norm), self.step, rate)
         if self.scaler.is_enabled():
             self.scaler.step(self.optimizer)
             self.scaler.update()
@@ -218,7 +218,7 @@ class _Training:
             return
         decay = min(self.job.options.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            own = self.strategy.own
+            own = self.strategy.parts.own
             torch._foreach_lerp_(own(self.average.parameters()), own(self.parameters), 1 - decay)
             for kept, seen in zip(self.average.buffers(), self.network.buffers(), strict=True):
                 kept.copy_(seen)
@@ -276,12 +276,13 @@ class _Training:
     def _totals(self) -> list[float]:
         """The sum of losses of each process: a run that goes on must add to its own."""
         return [
-            float(value) for value in self.strategy.gathered(torch.tensor([float(self.total)], dtype=torch.float64))
+            float(value)
+            for value in self.strategy.talk.gathered(torch.tensor([float(self.total)], dtype=torch.float64))
         ]
 
     def _save(self) -> None:
         """All processes gather, the first one writes."""
-        job, whole = self.job, self.strategy.whole
+        job, whole = self.job, self.strategy.parts.whole
         if job.folder is None:
             return
         tensors = {
@@ -314,7 +315,7 @@ class _Training:
         """The random state of every process."""
         found: dict[str, dict[str, Tensor]] = {}
         for name, state in checkpoint.rng_tensors().items():
-            for place, value in enumerate(self.strategy.gathered(state)):
+            for place, value in enumerate(self.strategy.talk.gathered(state)):
                 found.setdefault(f"random-{place}", {})[name] = value
         return found
 
@@ -324,11 +325,11 @@ class _Training:
             return
         state, tensors = saved.state, saved.tensors
         whole = self.network.state_dict()
-        self.network.load_state_dict(strategy.spread(tensors["model"], whole))
-        checkpoint.load_optimizer(self.optimizer, tensors["optimizer"], strategy.spread)
+        self.network.load_state_dict(strategy.parts.spread(tensors["model"], whole))
+        checkpoint.load_optimizer(self.optimizer, tensors["optimizer"], strategy.parts.spread)
         if self.average is not None:
-            self.average.load_state_dict(strategy.spread(tensors["average"], self.average.state_dict()))
-        self.best = strategy.spread(tensors.get("best", {}), whole)
+            self.average.load_state_dict(strategy.parts.spread(tensors["average"], self.average.state_dict()))
+        self.best = strategy.parts.spread(tensors.get("best", {}), whole)
         self.epoch, self.place, self.step, self.bad = (state[key] for key in ("epoch", "place", "step", "bad"))
         self.best_rank, self.best_epoch = tuple(state["best"][0]), state["best"][1]
         self.history, self.resumed_at = state["history"], state["step"]
