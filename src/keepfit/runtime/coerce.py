@@ -11,15 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfit.runtime.figures import Form, number_as
 from keepfit.runtime.table import Column
 
-ALWAYS_MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "?", "#n/a", "<na>", "nat"})
+ALWAYS_MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "?", "#n/a", "<na>", "nat"}) | frozenset(
+    {"#ref!", "#value!", "#div/0!", "#name?", "#num!", "#null!"}  # a spreadsheet's errors
+)
 
 
 @dataclass(frozen=True)
 class ColumnRule:
     """How one column is read. `missing` holds extra spellings of a missing value (folded, stripped).
 
+    `form` is how its numbers are written, where that is not the plain way.
     `month_first`: 03/04/2020 is the fourth of March in this column.
     """
 
@@ -30,6 +34,7 @@ class ColumnRule:
     number_like: bool = False
     boolean: bool = False
     month_first: bool = False
+    form: Form | None = None
 
     def as_json(self) -> dict[str, Any]:
         """JSON form for preparation.json."""
@@ -41,6 +46,7 @@ class ColumnRule:
             "number_like": self.number_like,
             "boolean": self.boolean,
             "month_first": self.month_first,
+            **({} if self.form is None else {"form": self.form.as_json()}),
         }
 
     @classmethod
@@ -54,6 +60,7 @@ class ColumnRule:
             bool(raw["number_like"]),
             bool(raw["boolean"]),
             bool(raw.get("month_first", False)),
+            Form.from_json(raw.get("form")),
         )
 
 
@@ -62,7 +69,7 @@ def is_missing(text: str | None, extra: frozenset[str] = frozenset()) -> bool:
     if text is None:
         return True
     folded = text.strip().lower()
-    return folded in ALWAYS_MISSING or folded in extra
+    return folded in ALWAYS_MISSING or folded in extra or (folded[0] == "#" and not folded.strip("#"))
 
 
 def parse_number(text: str) -> float | None:
@@ -96,6 +103,10 @@ _FORMATS = (
     "%m/%d/%Y %H:%M",
     "%d %b %Y",
     "%b %d, %Y",
+    "%d %B %Y",
+    "%B %d, %Y",
+    "%d-%b-%Y",
+    "%Y年%m月%d日",
     "%d.%m.%Y %H:%M",
 )
 
@@ -117,7 +128,7 @@ def parse_date(text: str, month_first: bool = False) -> dt.datetime | None:
     `month_first` is the column's: it decides where a cell such as 03/04/2020 could be read both ways.
     """
     cleaned = text.strip()
-    if len(cleaned) < 8 or not any(mark in cleaned for mark in "-/.:, "):
+    if len(cleaned) < 8 or not any(mark in cleaned for mark in "-/.:, 年"):
         return None
     try:
         moment = dt.datetime.fromisoformat(cleaned)
@@ -154,7 +165,7 @@ def _one_number(text: str | None, rule: ColumnRule) -> tuple[float, bool]:
         return np.nan, False
     if rule.boolean and text.strip().lower() in ("true", "false"):
         return float(text.strip().lower() == "true"), False
-    number = parse_number(text)
+    number = parse_number(text) if rule.form is None else number_as(text, rule.form)
     return (np.nan, True) if number is None else (number, False)
 
 
