@@ -41,8 +41,13 @@ BROAD = {  # where a broad except may stand, and why
     "core/atomic.py": "removes the scratch file or folder and raises again",
     "engine/run.py": "marks the run as failed and raises again",
     "training/custom.py": "the user's own network may raise anything while it is made",
+    "modalities/image/hugging_face_head.py": "transformers raises its own and others' classes for a damaged model folder",
     "modalities/image/hugging_face.py": "transformers raises its own and others' classes for a damaged model folder",
-    "modalities/image/weights.py": "torch raises the classes of pickle, which nothing here imports, for a damaged file",
+    "training/existing/archives.py": "whatever a hostile pickle leads torch to, it is refused",
+    "training/existing/onnx_file.py": "protobuf and onnxruntime raise their own classes for a damaged or hostile file",
+    "training/existing/torch_files.py": "torch raises whatever a damaged program or the user's class leads it to",
+    "training/existing/keras_file.py": "Keras raises whatever a damaged file leads it to",
+    "training/weight_file.py": "torch raises the classes of pickle, which nothing here imports, for a damaged file",
 }
 ERRORS = {node.name for node in TREES["core/errors.py"].body if isinstance(node, ast.ClassDef)}
 # What is wrong inside a model, Bundle says where it lies; what is wrong with a picture, decode and the reader of pictures.

@@ -92,6 +92,8 @@ def plan(recipe: Recipe, frame: Table | None = None, until: str | None = None) -
     steps = []
     for stage in STAGES:
         reads, inputs, number, libraries = _READS[stage]
+        if stage == "split" and recipe.model.use == "existing":  # its classes are the task's
+            reads = (*reads, "model.classes")
         parts: dict[str, Any] = {
             "stage": stage,
             "version": number,
