@@ -64,3 +64,21 @@ def test_empty_cells_too_many_are_left_out_and_other_ragged_lines_are_kept_apart
 def test_a_quoted_newline_is_one_cell(tmp_path):
     (tmp_path / "a.csv").write_text('a,b\n"x\ny, ""z""",2\n3,4\n')
     assert rows_of(tmp_path / "a.csv")[1] == [('x\ny, "z"', "2"), ("3", "4")]
+
+
+def test_a_broken_file_among_others_is_kept_apart_and_a_single_one_ends_the_run(tmp_path):
+    import json
+
+    from keepfit.core.errors import DataError
+    from keepfit.recipe.data import DataOptions
+    from keepfit.stages.ingest import ingest
+
+    (tmp_path / "a.csv").write_text("a,y\n" + "1,2\n3,4\n" * 5)
+    (tmp_path / "b.csv").write_bytes(b"")
+    (tmp_path / "c.csv").write_bytes(bytes(range(256)) * 4)
+    files = ingest(DataOptions(source="*.csv", target="y"), tmp_path, None)
+    entries = json.loads(files["ledger.json"])
+    assert [(e["source"], e["action"]) for e in entries] == [("b.csv", "dropped"), ("c.csv", "dropped")]
+    assert all(e["rule"].startswith("unreadable line: the whole file: ") for e in entries)
+    with pytest.raises(DataError, match="empty"):
+        ingest(DataOptions(source="b.csv", target="y"), tmp_path, None)
