@@ -1,8 +1,10 @@
 """300 broken files beside good ones: no crash, bounded memory, each bad item told, the model that of the cleaned set.
 
 100 pictures (truncated, empty, text, bombs) and 200 tables (ragged lines, NUL, bytes of no encoding, byte order marks,
-empty, cut gzip, binary, workbooks with formula errors, values not stored, entity bombs). The cleaned set is the same without what cannot be
-read, and with cells as they are after the repair. Each run is a process of its own, whose peak memory is taken.
+empty, cut gzip, binary, workbooks with formula errors, values not stored, entity bombs). The cleaned set is the same
+without what cannot be read, and with cells as they are after the repair. Each run is a process of its own, whose peak
+memory is taken.
+
 `--mutant stop` lets a file that cannot be read end the run: it must miss the goal. `--quick` is a fifth of the files.
 """
 

@@ -146,7 +146,7 @@ def _without_nul(blocks: Iterator[str], notes: Notes) -> Iterator[str]:
 
 
 def _is_utf8_but_for_some_lines(path: Path) -> bool:
-    """Wide characters that are whole outnumber broken bytes ten to one. Memory does not grow with the file."""
+    """Whole wide characters outnumber broken bytes: other encodings form few of them by chance. Memory does not grow with the file."""
     whole = broken = 0
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     with _opened(path) as raw:
@@ -156,7 +156,7 @@ def _is_utf8_but_for_some_lines(path: Path) -> bool:
                 bad = text.count("\ufffd")
                 broken += bad
                 whole += sum(c > "\x7f" for c in text) - bad
-    return whole >= 10 * broken > 0
+    return whole > broken > 0
 
 
 def _encoding(path: Path) -> str:
