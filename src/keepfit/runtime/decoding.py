@@ -146,17 +146,17 @@ def _without_nul(blocks: Iterator[str], notes: Notes) -> Iterator[str]:
 
 
 def _is_utf8_but_for_some_lines(path: Path) -> bool:
-    """Whole wide characters outnumber broken bytes: other encodings form few of them by chance. Memory does not grow with the file."""
+    """As many lines hold whole wide characters as hold broken ones; a line of another encoding is hardly ever whole."""
     whole = broken = 0
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
     with _opened(path) as raw:
-        while block := raw.read(_BLOCK):
-            text = decoder.decode(block)
-            if not text.isascii():
-                bad = text.count("\ufffd")
-                broken += bad
-                whole += sum(c > "\x7f" for c in text) - bad
-    return whole > broken > 0
+        for line in iter(lambda: raw.readline(_BLOCK), b""):
+            if not line.isascii():
+                try:
+                    line.decode("utf-8")
+                    whole += 1
+                except UnicodeDecodeError:
+                    broken += 1
+    return whole >= broken > 0
 
 
 def _encoding(path: Path) -> str:
