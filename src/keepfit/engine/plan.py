@@ -23,11 +23,18 @@ from keepfit.store.artifacts import Store
 STAGES = ("ingest", "split", "clean", "train", "evaluate", "explain", "package", "report")
 _READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]] = {
     "ingest": (("modality", "data.read", "data.target", "data.image", "data.text"), (), ingest.VERSION, ("duckdb",)),
-    "split": (("data.split", "data.target", "data.read.missing", "task", "seed"), ("ingest",), split.VERSION, ()),
+    "split": (
+        ("data.split", "data.target", "data.columns", "data.read.missing", "clean.leaks", "task", "seed"),
+        ("ingest",),
+        split.VERSION,
+        ("numpy", "scipy"),
+    ),
     "clean": (
         (
             "clean.duplicates",
             "clean.drop_rows_missing_over",
+            "clean.leaks",
+            "data.split",
             "data.columns",
             "data.read.missing",
             "data.target",
