@@ -40,7 +40,7 @@ BROAD = {  # where a broad except may stand, and why
     "core/atomic.py": "removes the scratch file or folder and raises again",
     "engine/run.py": "marks the run as failed and raises again",
     "training/custom.py": "the user's own network may raise anything while it is made",
-    "modalities/image/hugging_face.py": "transformers raises its own and others' classes for a damaged model folder",
+    "modalities/hugging_face.py": "transformers raises its own and others' classes for a damaged model folder",
     "modalities/image/weights.py": "torch raises the classes of pickle, which nothing here imports, for a damaged file",
 }
 ERRORS = {node.name for node in TREES["core/errors.py"].body if isinstance(node, ast.ClassDef)}

@@ -36,6 +36,8 @@ TABLE: dict[str, dict[str, str]] = {
     "text": {
         "auto": f"{_TEXT}:AutoOptions",
         "tfidf": f"{_TEXT}:TfidfOptions",
+        "pretrained": f"{_TEXT}:PretrainedOptions",
+        "custom": f"{_TEXT}:CustomOptions",
     },
     "augment": {
         "rotate": f"{_IMAGE}:RotateOptions",
@@ -49,7 +51,11 @@ TABLE: dict[str, dict[str, str]] = {
         "erase": f"{_IMAGE}:EraseOptions",
         "mixup": f"{_IMAGE}:MixupOptions",
         "cutmix": f"{_IMAGE}:CutmixOptions",
+        "word_dropout": f"{_TEXT}:WordDropoutOptions",
+        "word_delete": f"{_TEXT}:WordDeleteOptions",
+        "word_swap": f"{_TEXT}:WordSwapOptions",
     },
+    "adapter": {"lora": f"{_TEXT}:LoraOptions"},
     "optimizer": {
         "adam": f"{_TRAINING}:AdamOptions",
         "adamw": f"{_TRAINING}:AdamWOptions",

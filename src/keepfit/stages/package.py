@@ -83,6 +83,8 @@ def package(
         "recipe.yaml": recipe.encode(),
         "card.md": card.encode(),
     }
+    if "tokenizer.json" in trained:
+        files["tokenizer.json"] = trained["tokenizer.json"]
     if section.golden != "off":
         files["golden.jsonl"] = golden
     sums = "".join(f"{digest.of_bytes(data)}  {file}\n" for file, data in sorted(files.items()))
@@ -106,7 +108,8 @@ def _text_column(ingested: Files) -> dict[str, str]:
 def _versions(room: str, tried: list[str]) -> dict[str, str]:
     """Of the libraries that had a part in this model."""
     tables = OF_TABLES + (OF_NETWORKS if {"mlp", "custom"} & set(tried) else ())
-    more = {"image": ("pillow", *OF_NETWORKS), "text": OF_TEXTS}.get(room, tables)
+    texts = OF_TEXTS if {"tfidf", "auto"} & set(tried) else (*OF_NETWORKS, "tokenizers")
+    more = {"image": ("pillow", *OF_NETWORKS), "text": texts}.get(room, tables)
     return {library: version(library) for library in (*LIBRARIES, *more)}
 
 

@@ -62,6 +62,7 @@ def train(
     files |= {f"pictures/{name}": data for name, data in made.pictures.items()}
     return {
         **files,
+        **made.files,
         "preparation.json": made.preparation,
         "model.onnx": made.onnx,
         "trained.json": as_json(made.facts),

@@ -27,9 +27,15 @@ class Answering(nn.Module):
         return scores.softmax(1) if self.classes else scores * self.scale + self.mean
 
 
-def to_onnx(network: nn.Module, example: torch.Tensor, *, name: str = "keepfit") -> Any:
-    """An ONNX model (opset 18) with one input `x` [n, ...] and one output; `example` has two rows. torch's exporter (dynamo)."""
+def to_onnx(network: nn.Module, example: torch.Tensor, *, name: str = "keepfit", longest: int = 0) -> Any:
+    """An ONNX model (opset 18) with one input `x` [n, ...] and one output; `example` has two rows. torch's exporter (dynamo).
+
+    With `longest` the second axis may have any length from 2 up to it; the example's is between.
+    """
     network = network.eval()
+    axes = {0: torch.export.Dim("n", min=1)}
+    if longest:
+        axes[1] = torch.export.Dim("m", min=2, max=longest)
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -48,7 +54,7 @@ def to_onnx(network: nn.Module, example: torch.Tensor, *, name: str = "keepfit")
                 opset_version=18,
                 input_names=["x"],
                 output_names=["out"],
-                dynamic_shapes=({0: torch.export.Dim("n", min=1)},),
+                dynamic_shapes=(axes,),
                 external_data=False,
                 verbose=False,
             )
