@@ -121,7 +121,11 @@ def walked(folder: Path, data: str, learner: str, more: str, seed: int = 0) -> d
         "loss": round(float(metrics["validation"]["log_loss"]), 4),
     }
     if "learns" in params:
-        found |= {"share": round(params["learns"] / params["of"], 4), "lr": params["lr"], "precision": params["precision"]}
+        found |= {
+            "share": round(params["learns"] / params["of"], 4),
+            "lr": params["lr"],
+            "precision": params["precision"],
+        }
         found["epochs"] = [round(entry["accuracy"], 4) for entry in trained["epochs"]]
     return found
 
@@ -146,7 +150,7 @@ def unknown() -> dict[str, Any]:
 
         found = start.check(recipe, [], Path(folder))
     said = [warning for warning in found["warnings"] if "does not know" in warning]
-    return {"share": found["tokens"]["unknown"], "warned": bool(said), "said": said}
+    return {"share": found["network"]["tokens"]["unknown"], "warned": bool(said), "said": said}
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ BROAD = {  # where a broad except may stand, and why
     "core/atomic.py": "removes the scratch file or folder and raises again",
     "engine/run.py": "marks the run as failed and raises again",
     "training/custom.py": "the user's own network may raise anything while it is made",
+    "modalities/text/encoders.py": "transformers raises its own and others' classes for a damaged tokenizer",
+    "runtime/tokens.py": "tokenizers raises bare Exception for every damaged file",
     "modalities/hugging_face.py": "transformers raises its own and others' classes for a damaged model folder",
     "modalities/image/weights.py": "torch raises the classes of pickle, which nothing here imports, for a damaged file",
 }

@@ -19,7 +19,7 @@ from keepfit.stages.results import PARTS, as_json, json_of, room_of, rows_of, ta
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import Task
 
-VERSION = 5
+VERSION = 6
 PROBES, PICTURES = 5000, 500
 _LOSSES = {"classification": ("cross_entropy", "focal"), "regression": ("mse", "mae", "huber")}
 
@@ -74,7 +74,7 @@ def train(
 def rehearse(
     learner: Options, way: dict[str, Any], ingested: Files, parted: Files, cleaned: Files
 ) -> dict[str, Any] | None:
-    """What a learner of the user's own would train, after one batch went through it; None for other learners."""
+    """What a learner that can be tried would train, after one batch went through it; None for other learners."""
     part_of = getattr(learner, "rehearsal", None)
     if part_of is None:
         return None

@@ -33,7 +33,8 @@ def add(model: nn.Module, said: LoraOptions) -> Any:
                     "bad_value", f"the encoder has no linear layer {asked!r}", where="model.adapter.targets",
                     seen=", ".join(known), hint=nearest(asked, known),
                 )  # fmt: skip
-    config = peft.LoraConfig(r=said.r, lora_alpha=said.alpha, lora_dropout=said.dropout, target_modules=targets)
+    alpha: Any = said.alpha  # peft divides by it; its annotation is narrower than its code
+    config = peft.LoraConfig(r=said.r, lora_alpha=alpha, lora_dropout=said.dropout, target_modules=targets)
     return peft.LoraModel(model, config, "default")
 
 

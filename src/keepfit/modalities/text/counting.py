@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from keepfit.runtime.tokens import Encoded, TokenPreparation
@@ -77,13 +76,3 @@ def fitted(prepared: TokenPreparation, asked: Any, texts: Sequence[str | None]) 
     length = fitted_length([len(prepared.encoded(text).ids) for text in texts], most) if asked == "auto" else int(asked)
     said = TokenPreparation(prepared.tokenizer, min(length, most), prepared.pad, prepared.unknown)
     return said, counted([said.encoded(text) for text in texts], said.max_length)
-
-
-def look(options: Any, folder: Path, texts: Sequence[str | None]) -> Counts | None:
-    """The counts of the training texts for a recipe's learner, without training; None where it has no tokenizer of its own."""
-    if options.use != "pretrained":
-        return None
-    from keepfit.modalities.text.encoders import load_encoder
-
-    encoder = load_encoder(options.source, folder, online=options.online)
-    return fitted(encoder.preparation, options.max_length, texts)[1]

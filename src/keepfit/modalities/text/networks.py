@@ -12,18 +12,15 @@ from keepfit.core.catalog import load
 from keepfit.modalities.fitting import Built, fit_network, scale_of
 from keepfit.modalities.room import Sample, Say, Trained, Way
 from keepfit.modalities.text.examples import TextExamples
+from keepfit.modalities.text.learners.start import Start
 from keepfit.runtime.table import Table
 from keepfit.runtime.text_predictor import COLUMN
 
 
 def fit(options: Any, train: Sample, valid: Sample, probe: Table, classes: int, way: Way, say: Say) -> Trained:
     """Everything fitted here sees `train` only, but for choosing the best epoch (`valid`)."""
-    with torch.random.fork_rng():
-        torch.manual_seed(way.seed)
-        start = load(options.impl)(options, list(train.table.columns[COLUMN]), max(classes, 1), way)
-    counts = start.counts
-    say("tokens", {"cut": counts.cut, "of": counts.texts, "max_length": counts.max_length,
-                   "unknown": round(counts.share_unknown, 4), "warnings": counts.warnings()})  # fmt: skip
+    start = _started(options, train, classes, way)
+    say("tokens", _told(start))
     mean, scale = scale_of(train, classes)
 
     def examples(sample: Sample, augment: Any = ()) -> TextExamples:
@@ -42,8 +39,38 @@ def fit(options: Any, train: Sample, valid: Sample, probe: Table, classes: int, 
         {"tokens": str(start.preparation.size)},
         {"tokenizer.json": start.preparation.tokenizer},
         start.params,
-        [*counts.sentences(), *(f"Warning: {said}." for said in counts.warnings()), *start.notes],
+        [*start.counts.sentences(), *(f"Warning: {one}." for one in start.counts.warnings()), *start.notes],
     )
     parts = examples(train, way.augment), examples(valid)
     probed = examples(Sample(probe, np.zeros(len(probe))))
     return fit_network(built, parts, (train, valid), probed, classes, options, way, say)
+
+
+def rehearse(options: Any, rules: Any, train: Sample, classes: int, way: Way) -> dict[str, Any]:
+    """What would be trained, and what the tokenizer makes of the training texts. Raises as training would."""
+    start = _started(options, train, classes, way)
+    return {
+        "name": start.name,
+        "input": [start.preparation.max_length],
+        "outputs": max(classes, 1),
+        "parameters": sum(p.numel() for p in start.network.parameters() if p.requires_grad),
+        "tokens": _told(start),
+    }
+
+
+def _started(options: Any, train: Sample, classes: int, way: Way) -> Start:
+    with torch.random.fork_rng():
+        torch.manual_seed(way.seed)
+        made: Start = load(options.impl)(options, list(train.table.columns[COLUMN]), max(classes, 1), way)
+    return made
+
+
+def _told(start: Start) -> dict[str, Any]:
+    counts = start.counts
+    return {
+        "cut": counts.cut,
+        "of": counts.texts,
+        "max_length": counts.max_length,
+        "unknown": round(counts.share_unknown, 4),
+        "warnings": counts.warnings(),
+    }

@@ -101,6 +101,7 @@ class PretrainedOptions(Options):
     """A pretrained encoder of the transformers library with a head of its own, fine-tuned."""
 
     impl: ClassVar[str] = f"{_LEARNERS}.pretrained:start"
+    rehearsal: ClassVar[str] = "keepfit.modalities.text.networks:rehearse"
     use: Literal["pretrained"] = "pretrained"
     source: str = Field(
         "all_minilm_l6_v2",
@@ -154,6 +155,7 @@ class CustomOptions(Options):
     """Your own torch module on tokens of a vocabulary made from the training texts: `class: my_model.py:TextCnn`."""
 
     impl: ClassVar[str] = f"{_LEARNERS}.custom:start"
+    rehearsal: ClassVar[str] = "keepfit.modalities.text.networks:rehearse"
     use: Literal["custom"] = "custom"
     class_: str = Field(alias="class", pattern=r"^.+\.py:[A-Za-z_]\w*$", description="file and class, file.py:Class")
     args: dict[str, Any] = Field(default_factory=dict, description="what the constructor is called with")
