@@ -37,8 +37,9 @@ def page() -> str:
     for name in catalog.TABLE["tabular"]:
         options = catalog.options_of("tabular", name)
         parts += [f"### model: {{use: {name}}}\n", f"{options.__doc__}\n", *sections(options, "model")]
-    tfidf = catalog.options_of("text", "tfidf")
-    parts += ["### model: {use: tfidf}, for texts\n", f"{tfidf.__doc__}\n", *sections(tfidf, "model")]
+    for name in ("tfidf", "pretrained", "custom"):
+        options = catalog.options_of("text", name)
+        parts += [f"### model: {{use: {name}}}, for texts\n", f"{options.__doc__}\n", *sections(options, "model")]
     return "\n".join([*parts, "## Not available yet\n", *not_yet(), ""])
 
 

@@ -22,7 +22,7 @@ SMALL = {
     "mlp": "{use: mlp, params: {hidden: [16], periodic: 2}}",
     "custom": "{use: custom, class: net.py:Net}",
 }
-NEEDED = {("text", "custom"): {"class": "net.py:Net"}, (kind, "custom"): {"class": "net.py:Net"} for kind in ("tabular", "image")}
+NEEDED = {(kind, "custom"): {"class": "net.py:Net"} for kind in ("tabular", "image", "text")}
 
 NET = """
 from torch import nn
