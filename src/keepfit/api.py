@@ -186,7 +186,7 @@ def tables_of(data: str | Path, read: Any = None) -> Iterator[Table]:
     """The rows of a source in chunks, so that a file larger than memory can be answered."""
     from keepfit.runtime import sources
 
-    for path in sources.files_of(str(data), Path.cwd()):
+    for path in sources.files_of(str(data), Path.cwd(), fresh=True):
         rejects = sources.Rejects()
         yield from sources.chunks(path, read or sources.Read(), rejects)
         if rejects.lines:

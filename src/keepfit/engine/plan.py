@@ -92,6 +92,8 @@ def plan(recipe: Recipe, frame: Table | None = None, until: str | None = None) -
     steps = []
     for stage in STAGES:
         reads, inputs, number, libraries = _READS[stage]
+        if stage == "split" and recipe.model.use == "existing":  # its classes are the task's
+            reads = (*reads, "model.classes")
         parts: dict[str, Any] = {
             "stage": stage,
             "version": number,
@@ -163,7 +165,7 @@ def source_digests(recipe: Recipe, frame: Table | None) -> list[list[str]]:
         if source.startswith("sklearn:"):
             found.append([part, source, _version("scikit-learn")])
             continue
-        for path in sources.files_of(source, recipe.folder):
+        for path in sources.files_of(source, recipe.folder, fresh=True):
             found.append([part, path.name, digest.of_file(Path(path))])
     return found
 

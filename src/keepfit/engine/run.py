@@ -176,7 +176,8 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
             return texts.ingest_texts(recipe.data, recipe.folder, plan.frame)
         return ingest.ingest(recipe.data, recipe.folder, plan.frame)
     if stage == "split":
-        return split.split(recipe.data, _task(plan, files["ingest"]), recipe.seed, files["ingest"])
+        known = getattr(recipe.model, "classes", None)
+        return split.split(recipe.data, _task(plan, files["ingest"]), recipe.seed, files["ingest"], known)
     if stage == "clean":
         return clean.clean(recipe.clean, recipe.data, recipe.seed, *earlier("ingest", "split"))
     if stage in ("train", "evaluate"):

@@ -21,7 +21,7 @@ NOT_YET = {
     "train": {"distributed"},
     "budget": {"memory", "disk"},
     "clean": {"near_duplicates", "outliers", "labels", "leaks"},
-    "serve": {"record", "batch"},
+    "serve": {"batch"},
 }
 NOT_YET_VALUES = {
     "task": {"detection", "generation"},

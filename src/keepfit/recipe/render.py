@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ import yaml
 from pydantic import BaseModel
 
 from keepfit.recipe.model import RecipeFields, schema_class, unused_keys
-from keepfit.runtime.sources import expand
+from keepfit.runtime.reading import redacted
+from keepfit.runtime.sources import expand, path_in
 
 Rename = Callable[[str], str]
-
-_PASSWORD = re.compile(r"(://[^:/@\s]+:)[^@/\s]+@")
 
 
 def fill(recipe: RecipeFields, rename: Rename | None = None) -> str:
@@ -25,7 +23,7 @@ def fill(recipe: RecipeFields, rename: Rename | None = None) -> str:
     `rename` says how a source is spelled.
     """
     values = values_read(recipe, rename)
-    return _PASSWORD.sub(r"\1***@", yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110))
+    return redacted(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110))
 
 
 def values_read(recipe: RecipeFields, rename: Rename | None = None) -> dict[str, Any]:
@@ -38,8 +36,7 @@ def values_read(recipe: RecipeFields, rename: Rename | None = None) -> dict[str,
             place = place.get(parent, {})
         place.pop(last, None)
     for key in {"source", "train", "validation", "test"} & set(values["data"]):
-        if rename is not None and not _is_named(values["data"][key]):
-            values["data"][key] = rename(values["data"][key])
+        values["data"][key] = _renamed(values["data"][key], rename)
     if rename is not None and "model" in values:
         _rename_model(recipe, values["model"], rename)
     return values
@@ -55,9 +52,12 @@ def _rename_model(recipe: RecipeFields, model: dict[str, Any], rename: Rename) -
         model["source"] = rename(source)
 
 
-def _is_named(source: str) -> bool:
-    """A source that is no path."""
-    return source.startswith("sklearn:") or "://" in source
+def _renamed(source: str | dict[str, str], rename: Rename | None) -> str | dict[str, str]:
+    """A source with the path in it spelled by `rename`, and no password."""
+    if isinstance(source, dict):
+        return {**source, "source": str(_renamed(source["source"], rename))}
+    before, path = path_in(source)
+    return redacted(source) if rename is None or not path else before + rename(path)
 
 
 def file_name(source: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -34,14 +35,23 @@ _RANKED_BELOW = 200
 _EPOCH = dt.datetime(1970, 1, 1)
 
 
-def split(section: DataOptions, asked: str, seed: int, ingested: Files) -> Files:
-    """`part.json` (one of train, validation, test or empty per row), `task.json`, `ledger.json`."""
+def split(
+    section: DataOptions,
+    asked: str,
+    seed: int,
+    ingested: Files,
+    known: Sequence[str | int | bool | float] | None = None,
+) -> Files:
+    """`part.json` (one of train, validation, test or empty per row), `task.json`, `ledger.json`.
+
+    `known` are the classes of a model that exists already, which the rows need not all have.
+    """
     table, given = unpack_table(ingested["table"]), np.array(json_of(ingested, "given.json"), object)
     column = table.columns[section.target]
     extra = frozenset(text.strip().lower() for text in section.read.missing)
     none = np.array([text is None for text in column], bool)
     gone = none if is_named(section, ingested) else missing_target(column, extra)
-    task = _task_of(column, given, gone, section.target, asked)
+    task = _task_of(column, given, gone, section.target, asked, [class_name(one) for one in known or ()])
     if task.kind == "regression":
         gone = gone | np.array([not g and parse_number(t) is None for t, g in zip(column, gone, strict=True)], bool)
     kept = np.flatnonzero(~gone)
@@ -56,7 +66,7 @@ def split(section: DataOptions, asked: str, seed: int, ingested: Files) -> Files
     part[kept] = _parts(table.take(kept), given[kept], section.split, task, seed)
     if {"pictures.json", "texts.json"} & set(ingested) and given[0] == "":
         part[kept] = _together(table.ids[kept], part[kept])
-    _check(part, column, task)
+    _check(part, column, task, bool(known))
     return {
         "part.json": as_json(part.tolist()),
         "task.json": as_json(task_json(task)),
@@ -79,7 +89,7 @@ def _together(ids: Column, part: NDArray[np.object_]) -> NDArray[np.object_]:
     )
 
 
-def _check(part: NDArray[np.object_], column: Column, task: Task) -> None:
+def _check(part: NDArray[np.object_], column: Column, task: Task, learned: bool) -> None:
     """Raises DataError for an empty split, and for classes that cannot be learned."""
     present = Counter(str(p) for p in part if p)
     for name in ("train", "validation", "test"):
@@ -90,7 +100,7 @@ def _check(part: NDArray[np.object_], column: Column, task: Task) -> None:
                 seen=f"{sum(present.values())} rows",
                 hint="change data.split, or give more rows; equal rows stay in one split",
             )
-    if task.kind != "classification":
+    if task.kind != "classification" or learned:
         return
     found = {name: set(_labels(column[part == name], task)) for name in present}
     if len(found["train"]) < 2:
@@ -131,11 +141,18 @@ def _labels(column: Column, task: Task) -> NDArray[np.object_]:
     return out
 
 
-def _task_of(column: Column, given: NDArray[np.object_], gone: NDArray[np.bool_], target: str, asked: str) -> Task:
+def _task_of(
+    column: Column, given: NDArray[np.object_], gone: NDArray[np.bool_], target: str, asked: str, known: list[str]
+) -> Task:
     """The task of the rows that are not test rows; labels of given files are matched with the classes."""
     held = {name: column[~gone & (given == name)] for name in ("validation", "test")}
     values = [text.strip() for text in column[~gone & (given != "validation") & (given != "test")]]
-    task = _task(values, target, asked)
+    if known:
+        distinct = Counter([*values, *known])
+        numeric = all(parse_number(text) is not None for text in distinct)
+        task = Task("classification", target, _classes(distinct, numeric))
+    else:
+        task = _task(values, target, asked)
     if task.kind == "regression" or not any(map(len, held.values())):
         return task
     classes = [class_name(label) for label in task.classes]
