@@ -9,7 +9,6 @@ NOT_YET = {
     "compress": "make a bundle smaller and faster",
     "export": "other formats of a bundle",
     "up": "the closed loop",
-    "monitor": "drift and accuracy of records",
     "why": "from an answer to its model and data",
     "dashboards": "Grafana dashboards and Prometheus rules",
     "label": "annotation in the browser",

@@ -17,10 +17,10 @@ from keepfit.recipe.outcome import BudgetOptions, EvaluateOptions, ExplainOption
 from keepfit.recipe.train import train_class
 
 NOT_YET = {
-    "": {"tune", "compress", "export", "monitor", "retrain"},
+    "": {"tune", "compress", "export", "retrain"},
     "train": {"distributed"},
     "budget": {"memory", "disk"},
-    "clean": {"near_duplicates", "outliers", "labels", "leaks"},
+    "clean": {"near_duplicates", "outliers", "labels"},
     "serve": {"batch"},
 }
 NOT_YET_VALUES = {
@@ -58,6 +58,7 @@ class RecipeFields(Options):
     model: Any = None
     train: Any = None
     augment: Any = None
+    monitor: Any = None
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
 
     @property
@@ -83,10 +84,8 @@ def recipe_class(modality: str = "tabular") -> type[RecipeFields]:
             train_class(),
             Field(default_factory=lambda: train_class().model_validate({}), description="how networks learn"),
         ),
-        augment=(
-            _augmentations(modality),
-            Field(default_factory=list, description="changes to training pictures or texts, in turn"),
-        ),
+        augment=(_augmentations(), Field(default_factory=list, description="changes to training pictures, in turn")),
+        monitor=(_monitor(), Field(default_factory=lambda: _monitor()(), description="what is called an alarm")),
     )
     return made
 
@@ -102,16 +101,12 @@ def schema_class() -> type[RecipeFields]:
     return made
 
 
-_VARIED = {"image": ("picture", "batch"), "text": ("text",)}
+def _monitor() -> Any:
+    """The options of the monitor, which lives above: reached by name."""
+    return catalog.load("keepfit.monitor.options:MonitorOptions")
 
 
-def augmentations_of(modality: str) -> list[str]:
-    """The names of the steps of augmentation that fit a modality; all of them for tables, which have none."""
-    fitting, names = _VARIED.get(modality), catalog.TABLE["augment"]
-    return [name for name in names if fitting is None or catalog.options_of("augment", name).of in fitting]  # type: ignore[attr-defined]
-
-
-def _augmentations(modality: str) -> Any:
+def _augmentations() -> Any:
     """Steps of augmentation; a bare name is read too."""
     names = augmentations_of(modality)
     parts = [catalog.options_of("augment", name) for name in names]

@@ -17,6 +17,7 @@ from keepfit.runtime.table import Column, Table, concat, text_column
 from keepfit.stages.results import as_json, pack_table
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
+from keepfit.store.record_tables import is_records, read_table
 
 VERSION = 3
 
@@ -108,6 +109,8 @@ def _tables(
         yield "frame", frame
     elif source.startswith("sklearn:"):
         yield source, from_sklearn(source.removeprefix("sklearn:"), section.target)
+    elif is_records(source):
+        yield source.rpartition("/")[2], read_table(source, folder, section.target)
     else:
         read = reading(section.read)
         for path in sources.files_of(source, folder):
