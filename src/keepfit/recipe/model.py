@@ -84,7 +84,10 @@ def recipe_class(modality: str = "tabular") -> type[RecipeFields]:
             train_class(),
             Field(default_factory=lambda: train_class().model_validate({}), description="how networks learn"),
         ),
-        augment=(_augmentations(), Field(default_factory=list, description="changes to training pictures, in turn")),
+        augment=(
+            _augmentations(modality),
+            Field(default_factory=list, description="changes to training pictures or texts, in turn"),
+        ),
         monitor=(_monitor(), Field(default_factory=lambda: _monitor()(), description="what is called an alarm")),
     )
     return made
@@ -106,7 +109,16 @@ def _monitor() -> Any:
     return catalog.load("keepfit.monitor.options:MonitorOptions")
 
 
-def _augmentations() -> Any:
+_VARIED = {"image": ("picture", "batch"), "text": ("text",)}
+
+
+def augmentations_of(modality: str) -> list[str]:
+    """The names of the steps of augmentation that fit a modality; all of them for tables, which have none."""
+    fitting, names = _VARIED.get(modality), catalog.TABLE["augment"]
+    return [name for name in names if fitting is None or catalog.options_of("augment", name).of in fitting]  # type: ignore[attr-defined]
+
+
+def _augmentations(modality: str) -> Any:
     """Steps of augmentation; a bare name is read too."""
     names = augmentations_of(modality)
     parts = [catalog.options_of("augment", name) for name in names]
