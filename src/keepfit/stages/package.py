@@ -88,12 +88,15 @@ def package(
         "recipe.yaml": recipe.encode(),
         "card.md": card.encode(),
     }
-    if "tokenizer.json" in trained:
-        files["tokenizer.json"] = trained["tokenizer.json"]
-    if section.golden != "off":
-        files["golden.jsonl"] = golden
+    files |= _where_there_are(section.golden, golden, trained)
     sums = "".join(f"{digest.of_bytes(data)}  {file}\n" for file, data in sorted(files.items()))
     return {**files, "SHA256SUMS": sums.encode()}
+
+
+def _where_there_are(kind: str, golden: bytes, trained: Files) -> Files:
+    """The files that not every bundle has: recorded answers, and the tokenizer of a network for texts."""
+    found = {"golden.jsonl": golden} if kind != "off" else {}
+    return found | {name: trained[name] for name in ("tokenizer.json",) if name in trained}
 
 
 def _lineage(ingested: Files, recipe: str, trained: Files) -> dict[str, str]:
