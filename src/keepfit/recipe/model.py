@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, create_model
 
 from keepfit.core import catalog
 from keepfit.core.options import Options
-from keepfit.recipe.clean import CleanOptions
+from keepfit.recipe.clean import clean_class
 from keepfit.recipe.data import DataOptions
 from keepfit.recipe.outcome import BudgetOptions, EvaluateOptions, ExplainOptions, PackageOptions, ServeOptions
 from keepfit.recipe.train import train_class
@@ -20,7 +20,7 @@ NOT_YET = {
     "": {"tune", "compress", "export", "retrain"},
     "train": {"distributed"},
     "budget": {"memory", "disk"},
-    "clean": {"near_duplicates", "outliers", "labels"},
+    "clean": {"labels"},
     "serve": {"batch"},
 }
 NOT_YET_VALUES = {
@@ -44,9 +44,7 @@ class RecipeFields(Options):
     preset: Literal["fast", "balanced", "best"] = Field("balanced", description="how hard auto tries")
     budget: BudgetOptions = Field(default_factory=lambda: BudgetOptions.model_validate({}), description="limits")
     data: DataOptions = Field(description="sources, target, columns, split")
-    clean: CleanOptions = Field(
-        default_factory=lambda: CleanOptions.model_validate({}), description="duplicates and missing values"
-    )
+    clean: Any = None
     evaluate: EvaluateOptions = Field(
         default_factory=lambda: EvaluateOptions.model_validate({}), description="metrics and slices"
     )
@@ -87,6 +85,12 @@ def recipe_class(modality: str = "tabular") -> type[RecipeFields]:
         augment=(
             _augmentations(modality),
             Field(default_factory=list, description="changes to training pictures or texts, in turn"),
+        ),
+        clean=(
+            clean_class(),
+            Field(
+                default_factory=lambda: clean_class().model_validate({}), description="cleaning of the training rows"
+            ),
         ),
         monitor=(_monitor(), Field(default_factory=lambda: _monitor()(), description="what is called an alarm")),
     )
@@ -158,7 +162,8 @@ def unused_keys(recipe: RecipeFields) -> set[str]:
     if recipe.modality != "text":
         unused |= {"data.text"}
     if recipe.modality != "tabular":
-        unused |= {"clean.missing", "clean.drop_rows_missing_over", "data.columns", "explain"}
+        unused |= {"data.columns", "explain"}
+        unused |= {f"clean.{name}" for name in ("missing", "drop_rows_missing_over", *catalog.TABLE["clean"])}
     if recipe.data.train is not None:
         if recipe.data.test is not None:
             unused |= {"data.split.test"}
