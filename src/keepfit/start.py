@@ -15,6 +15,7 @@ from keepfit.core.errors import DataError, nearest
 from keepfit.core.events import silent
 from keepfit.engine.plan import plan
 from keepfit.engine.run import run as walk
+from keepfit.engine.run import way_of
 from keepfit.recipe import load
 from keepfit.recipe.load import slug
 from keepfit.recipe.render import quoted
@@ -22,6 +23,7 @@ from keepfit.runtime import sources
 from keepfit.runtime.table import Table
 from keepfit.stages import evaluate
 from keepfit.stages.results import all_entries, json_of, row_counts, unpack_table
+from keepfit.stages.train import rehearse
 from keepfit.store.artifacts import Store
 
 _LIKELY = ("target", "label", "class", "y", "outcome", "churn", "survived", "income", "price", "species", "quality")
@@ -120,6 +122,7 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
     with tempfile.TemporaryDirectory(prefix="keepfit-check-") as scratch:
         looked = walk(plan(made.recipe, until="clean"), Store(Path(scratch)), Path(scratch, "runs"), silent)
     evaluate.refuse_early(made.recipe.evaluate, made.recipe.data.balance, looked.files["ingest"], looked.files["split"])
+    network = rehearse(made.recipe.model, way_of(made, None), *(looked.files[n] for n in ("ingest", "split", "clean")))
     columns = json_of(looked.files["clean"], "findings.json")
     came, kept = row_counts(looked.files)
     task = json_of(looked.files["split"], "task.json")
@@ -131,6 +134,7 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
         "rows": {"in": came, "kept": kept},
         "splits": {name: int((rows == name).sum()) for name in ("train", "validation", "test")},
         "columns": columns,
+        **({"network": network} if network is not None else {}),
         "warnings": _warnings(columns, all_entries(looked.files), table, task, rows),
         "plan": statuses,
     }

@@ -23,6 +23,7 @@ QUICK = {
     "mlp": ["train.epochs=15"],
     "tfidf": [],
     "cnn": ["train.epochs=2", "model.width=0.5"],
+    "custom": ["train.epochs=4"],
     "pretrained": ["train.epochs=3", "model.size=64", "train.batch_size=8"],
 }
 CHANGED = {
@@ -32,6 +33,7 @@ CHANGED = {
     "mlp": "train.epochs=2",
     "tfidf": "model.c=3",
     "cnn": "train.epochs=1",
+    "custom": "train.epochs=1",
     "pretrained": "model.size=32",
 }
 
@@ -61,6 +63,8 @@ def statuses(run: object) -> dict[str, str]:
 def test_there_are_examples_to_run() -> None:
     assert [path.stem for path in RECIPES] == [
         "breast_cancer",
+        "custom_keras",
+        "custom_torch",
         "diabetes",
         "digits",
         "reviews",
@@ -78,6 +82,8 @@ def test_example(path: Path, tmp_path: Path) -> None:
         path = shapes(path, tmp_path)
     if path.stem == "reviews":
         path = reviews(path, tmp_path)
+    if path.stem == "custom_keras" and importlib.util.find_spec("keras") is None:
+        pytest.skip("keras is not installed (extra keras)")
     use = yaml.safe_load(path.read_text("utf-8"))["model"]["use"]
     events: list[Event] = []
     first = api.run(path, QUICK[use], workspace=tmp_path, emit=events.append)

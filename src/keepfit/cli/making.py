@@ -56,6 +56,12 @@ def check(
         f"  {c['name']:24.24} {c['kind']:12} {c['missing']:6.1%} missing, {c['distinct']} distinct: {c['why']}"
         for c in found["columns"]
     ]
+    if "network" in found:
+        said = found["network"]
+        shape = " x ".join(map(str, said["input"]))
+        lines.append(
+            f"network    {said['name']}: {shape} in, {said['outputs']} out, {said['parameters']:,} weights learn"
+        )
     lines += [f"warning    {text}" for text in found["warnings"]]
     lines += [f"plan       {stage:10} {status}" for stage, status in found["plan"]]
     result(found, as_json, "\n".join(lines))

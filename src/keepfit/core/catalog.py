@@ -25,6 +25,7 @@ TABLE: dict[str, dict[str, str]] = {
         "forest": f"{_ROOM}:ForestOptions",
         "ensemble": f"{_ROOM}:EnsembleOptions",
         "mlp": f"{_ROOM}:MlpOptions",
+        "custom": f"{_ROOM}:CustomOptions",
     },
     "image": {
         "auto": f"{_IMAGE}:AutoOptions",

@@ -129,6 +129,7 @@ def _part(recipe: Recipe) -> dict[str, Any]:
         libraries: tuple[str, ...] = ("scikit-learn", "scipy")
     else:
         libraries = (*_NETWORKS, "transformers") if learner.use == "pretrained" else _NETWORKS if network else _LEARNING
+    libraries += ("keras",) if learner.use == "custom" else ()
     return {
         "impl": options_of(recipe.modality, learner.use).impl,
         "files": [[path.name, digest.of_file(path)] for path in learner.files(recipe.folder) if path.is_file()],

@@ -184,7 +184,7 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
     if stage == "train":
         return train.train(
             recipe.model,
-            _way(plan, place),
+            way_of(plan, place),
             files["ingest"],
             files["split"],
             files["clean"],
@@ -205,7 +205,8 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
     return facts.report(plan, files)
 
 
-def _way(plan: Plan, place: Scratch) -> dict[str, Any]:
+def way_of(plan: Plan, place: Scratch | None) -> dict[str, Any]:
+    """How to fit, as the stage `train` is told; without a place no checkpoints are kept."""
     recipe = plan.recipe
     network = learns_by_network(recipe.modality, recipe.model.use)
     timed = recipe.model.use in ("auto", "ensemble") or "time" in recipe.budget.model_fields_set
@@ -216,6 +217,7 @@ def _way(plan: Plan, place: Scratch) -> dict[str, Any]:
         "seed": recipe.seed,
         "budget_s": recipe.budget.time if timed else None,
         "preset": recipe.preset,
+        "folder": recipe.folder,
     }
     if not network:
         return way
@@ -226,8 +228,7 @@ def _way(plan: Plan, place: Scratch) -> dict[str, Any]:
         "threads": 2,  # as many everywhere: the sums of another number differ in the last bits
         "train": recipe.train,
         "augment": recipe.augment,
-        "scratch": place.path(),
-        "folder": recipe.folder,
+        "scratch": place.path() if place is not None else None,
     }
 
 

@@ -105,7 +105,7 @@ def _text_column(ingested: Files) -> dict[str, str]:
 
 def _versions(room: str, tried: list[str]) -> dict[str, str]:
     """Of the libraries that had a part in this model."""
-    tables = OF_TABLES + (OF_NETWORKS if "mlp" in tried else ())
+    tables = OF_TABLES + (OF_NETWORKS if {"mlp", "custom"} & set(tried) else ())
     more = {"image": ("pillow", *OF_NETWORKS), "text": OF_TEXTS}.get(room, tables)
     return {library: version(library) for library in (*LIBRARIES, *more)}
 

@@ -70,6 +70,24 @@ def train(
     }
 
 
+def rehearse(
+    learner: Options, way: dict[str, Any], ingested: Files, parted: Files, cleaned: Files
+) -> dict[str, Any] | None:
+    """What a learner of the user's own would train, after one batch went through it; None for other learners."""
+    part_of = getattr(learner, "rehearsal", None)
+    if part_of is None:
+        return None
+    _need_the_extra()
+    sample, ways = load("keepfit.modalities.room:Sample"), load("keepfit.modalities.room:Way")
+    table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
+    _refuse_early(way, task)
+    rules = [ColumnRule.from_json(rule) for rule in json_of(cleaned, "rules.json")]
+    rows = table.take(np.array(json_of(cleaned, "part.json"), object) == "train")
+    train = sample(rows, truth_of(rows.columns[task.target], task))
+    found: dict[str, Any] = load(part_of)(learner, rules, train, len(task.classes), ways(**way, names=task.names))
+    return found
+
+
 def _need_the_extra() -> None:
     """Said before hours of training, what export and report need too."""
     for module in ("torch", "safetensors", "onnx", "onnxscript", "matplotlib"):

@@ -82,6 +82,21 @@ def fit(
     return _kept(fitted, start, parts, list(probe.columns[column]), valid, options, mean, scale, weigh)
 
 
+def rehearse(options: Any, rules: Sequence[ColumnRule], train: Sample, classes: int, way: Way) -> dict[str, Any]:
+    """What would be trained: the network is made and fed once. Raises as training would."""
+    column = next(rule.name for rule in rules if rule.kind == "image")
+    with torch.random.fork_rng():
+        torch.manual_seed(way.seed)
+        start = load(options.impl)(options, Looked(list(train.table.columns[column])), max(classes, 1), way)
+    prepared = start.preparation
+    return {
+        "name": start.name,
+        "input": [prepared.channels, prepared.height, prepared.width],
+        "outputs": max(classes, 1),
+        "parameters": sum(p.numel() for p in start.network.parameters() if p.requires_grad),
+    }
+
+
 class Looked:
     """What the first training pictures are like: sizes, whether grey, and their pixels where asked."""
 

@@ -218,11 +218,14 @@ class PretrainedOptions(Options):
 
 
 class CustomOptions(Options):
-    """Your own torch module: `class: my_model.py:SimpleCNN`."""
+    """Your own network, torch or Keras: `class: my_model.py:SimpleCNN`."""
 
     impl: ClassVar[str] = f"{_LEARNERS}.custom:start"
+    rehearsal: ClassVar[str] = "keepfit.modalities.image.learn:rehearse"
     use: Literal["custom"] = "custom"
-    class_: str = Field(alias="class", pattern=r"^.+\.py:[A-Za-z_]\w*$", description="file and class, file.py:Class")
+    class_: str = Field(
+        alias="class", pattern=r"^.+\.py:[A-Za-z_]\w*$", description="file and class or function, file.py:Class"
+    )
     args: dict[str, Any] = Field(default_factory=dict, description="what the constructor is called with")
     size: Size = Field("auto", description="height and width that pictures are brought to")
 

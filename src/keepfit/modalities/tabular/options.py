@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -116,3 +117,25 @@ class MlpOptions(Options):
             "schedule": {"use": "cosine", "warmup": 1.0},
             "early_stop": {"patience": 8},
         }
+
+
+class CustomOptions(Options):
+    """Your own network, torch or Keras, on the encoded columns: `class: my_model.py:Net`."""
+
+    impl: ClassVar[str] = f"{_LEARNERS}.custom:fit"
+    rehearsal: ClassVar[str] = "keepfit.modalities.tabular.learn:rehearse"
+    use: Literal["custom"] = "custom"
+    refit: ClassVar[bool] = False
+    class_: str = Field(
+        alias="class", pattern=r"^.+\.py:[A-Za-z_]\w*$", description="file and class or function, file.py:Class"
+    )
+    args: dict[str, Any] = Field(default_factory=dict, description="what the constructor is called with")
+
+    @classmethod
+    def train_defaults(cls, preset: str) -> dict[str, Any]:
+        """What this learner prefers in the `train` section."""
+        return {"epochs": {"fast": 10, "balanced": 30, "best": 100}[preset], "early_stop": {"patience": 8}}
+
+    def files(self, folder: Path) -> list[Path]:
+        """The file with the class, for the step key."""
+        return [folder / self.class_.rpartition(":")[0]]
