@@ -71,9 +71,7 @@ class Journal:
         for number, line in enumerate(data[:whole].splitlines(), 1):
             try:
                 said = json.loads(line)
-                entries.append(
-                    Entry(int(said.pop("number")), float(said.pop("at")), str(said.pop("what")), said)
-                )
+                entries.append(Entry(int(said.pop("number")), float(said.pop("at")), str(said.pop("what")), said))
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise EnvironmentFault(
                     "damaged_journal",

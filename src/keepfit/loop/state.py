@@ -26,6 +26,7 @@ class State:
 
     `trained_rows`: rows since that change that the last run saw. `attempt`: number of the last run. `previous`: the champion
     before, while the present one is on probation, since `promoted_at`. `refusals`: refused challengers since the change.
+    `shown`: errors and labels of the champion in its hold-out and trial, (0, 0) where it had none.
     """
 
     phase: Phase = "watching"
@@ -41,6 +42,7 @@ class State:
     promoted_at: float = 0.0
     refusals: int = 0
     retrains: int = 0
+    shown: tuple[float, int] = (0.0, 0)
     quarantines: tuple[Quarantine, ...] = field(default=())
 
     def quarantined(self, at: float) -> bool:
@@ -70,6 +72,7 @@ def _champion(state: State, at: float, said: dict[str, Any]) -> State:
         champion=int(said["version"]),
         champion_since=at,
         previous=before,
+        shown=(0.0, 0),
         promoted_at=at if before else 0.0,
         phase="watching" if state.phase == "trial" else state.phase,
         challenger=0,
@@ -106,8 +109,11 @@ def _refused(state: State, at: float, said: dict[str, Any]) -> State:
 
 
 def _promoted(state: State, at: float, said: dict[str, Any]) -> State:
+    evidence = said.get("evidence", {})
+    labels, right = int(evidence.get("labels", 0)), evidence.get("right")
     return replace(
         state,
+        shown=(float(labels - right), labels) if right is not None else (0.0, 0),
         phase="watching",
         champion=int(said["version"]),
         champion_since=at,
@@ -120,7 +126,13 @@ def _promoted(state: State, at: float, said: dict[str, Any]) -> State:
 
 def _rolled_back(state: State, at: float, said: dict[str, Any]) -> State:
     return replace(
-        state, phase="watching", champion=int(said["version"]), champion_since=at, previous=0, challenger=0, decided_at=at
+        state,
+        phase="watching",
+        champion=int(said["version"]),
+        champion_since=at,
+        previous=0,
+        challenger=0,
+        decided_at=at,
     )
 
 

@@ -34,7 +34,7 @@ class RetrainOptions(Options):
     """Triggers, rows and proof of the closed loop."""
 
     when: list[When] = Field(
-        default_factory=lambda: ["drift", "accuracy"],
+        default=["drift", "accuracy"],
         description="drift: inputs have changed; accuracy: errors have risen; schedule: every so often; new_rows: so many labels",
     )
     strategy: Literal["auto", "full", "fresh", "replay", "ewc", "lwf"] = Field(
@@ -45,7 +45,9 @@ class RetrainOptions(Options):
     memory: int = Field(2000, ge=0, description="remembered old rows, the same number of each class")
     rows: int = Field(300, ge=20, description="labelled rows since the change that a challenger needs")
     growth: float = Field(
-        8.0, gt=1, description="once the rows since the change are this many times those trained on, it is worth another run"
+        8.0,
+        gt=1,
+        description="once the rows since the change are this many times those trained on, it is worth another run",
     )
     every: Seconds | None = Field(None, description="time between runs, where `when` has schedule: 1h")
     new_rows: int | None = Field(None, ge=20, description="labels between runs, where `when` has new_rows")
