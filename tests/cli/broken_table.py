@@ -370,7 +370,9 @@ def to_come(name: str, *words: str) -> None:
 
 to_come("ledger undo not yet", "ledger", "{bundle}/..", "undo", "a#1:2")
 to_come("bench of a url not yet", "bench", "--url", "http://127.0.0.1:8000")
-to_come("serve of an alias not yet", "serve", "churn@champion")
+CASES.append(
+    Broken("serve of an alias of nobody", lambda folder, bundle: ["serve", "churn@champion"], 2, "model_unknown", "")
+)
 recipe_case("metric not yet", "not_available", f"{DATA}evaluate: {{metrics: [map50]}}\n", where="r.yaml:2")
 recipe_case("override of the wrong type", "bad_value", f"seed: 1\n{DATA}", more=("seed=abc",), where="seed=abc")
 

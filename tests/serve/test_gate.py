@@ -108,7 +108,7 @@ def test_docs_page_loads_nothing_from_elsewhere(client):
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert "http" not in answer.text.replace("http-equiv", "")
     assert "<b>x" not in answer.text
-    assert answer.text.count("<code>") == 9 + 5
+    assert answer.text.count("<code>") == 10 + 5
     assert client().get("/").url.path == "/docs"
 
 

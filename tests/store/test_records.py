@@ -166,8 +166,8 @@ def test_what_waits_is_bounded_and_what_is_dropped_is_counted(tmp_path, bundle):
     recorder = Recorder(
         FileRecords(tmp_path),
         limits=Limits(waiting=5, pause_s=3600),
-        told=lambda what, count: told.update({what: told.get(what, 0) + count}),
     )
+    recorder.listen(lambda what, count: told.update({what: told.get(what, 0) + count}))
     sketcher, predictor = recorder.describe(bundle, "small", "1"), bundle.predictor()
     table = from_rows(ROWS[:1], list(ROWS[0]))
     one = Answered(recorder.ids.new(1), 1.0, "small", "1", sketcher, bundle.sha256, table, predictor.predict(table), 10)

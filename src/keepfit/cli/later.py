@@ -14,7 +14,6 @@ NOT_YET = {
     "ui": "the web console",
     "ledger undo": "take decisions back for the next run",
     "bench --url": "measure a service from outside",
-    "serve NAME@ALIAS": "serve a registered model",
 }
 
 

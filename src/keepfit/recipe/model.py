@@ -23,7 +23,7 @@ NOT_YET = {
     "budget": {"memory", "disk"},
     "clean": {"near_duplicates", "outliers", "labels", "leaks"},
     "model": {"adapter"},
-    "serve": {"record", "batch"},
+    "serve": {"batch"},
 }
 NOT_YET_VALUES = {
     "task": {"detection", "generation"},

@@ -61,16 +61,11 @@ class Answered:
 
 
 class Recorder:
-    """The recorder of one process. `told(what, count)` hears of rows that were `written` or `dropped`."""
+    """The recorder of one process; its ids are those that feedback is known by."""
 
-    def __init__(
-        self,
-        backend: Backend,
-        mode: Mode = "full",
-        limits: Limits | None = None,
-        told: Callable[[str, int], None] = lambda what, count: None,
-    ) -> None:
-        self.backend, self.mode, self.limits, self._told = backend, mode, limits or Limits(), told
+    def __init__(self, backend: Backend, mode: Mode = "full", limits: Limits | None = None) -> None:
+        self.backend, self.mode, self.limits = backend, mode, limits or Limits()
+        self._told: Callable[[str, int], None] = lambda what, rows: None
         self.ids = RequestIds(backend.key())
         self._queue: deque[Answered] = deque()
         self._queued_bytes = 0
@@ -84,6 +79,10 @@ class Recorder:
         ]
         for thread in self._threads:
             thread.start()
+
+    def listen(self, told: Callable[[str, int], None]) -> None:
+        """Tell `told(what, rows)` of rows that were `written` or `dropped`."""
+        self._told = told
 
     def describe(self, bundle: Bundle, name: str, version: str) -> Sketcher:
         """Keep what a model is, before its first answer; gives what sketches its rows."""
