@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
+from tests.loop.made_stream import Stream, rows_of
 
 import keepfit as kf
 from keepfit.store.registry import Registry
-from tests.loop.made_stream import Stream, rows_of
 
 
 @pytest.fixture

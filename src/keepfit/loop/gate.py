@@ -18,6 +18,8 @@ from keepfit.runtime.answers import Answers
 from keepfit.runtime.bundle import Bundle
 from keepfit.store.registry import Version
 
+_SMALL_BYTES = 5_000_000
+"""A bundle of this size is small enough, however much smaller its champion is."""
 _FEW = 20
 """Rows of a class or slice below which its floor says nothing."""
 
@@ -109,7 +111,7 @@ def _bounds(
     slower = statistics.median(mine / theirs for mine, theirs in zip(*paces, strict=True))
     evidence |= {"size_bytes": sizes[0], "size_ratio": round(sizes[0] / sizes[1], 3), "latency_ratio": round(slower, 3)}
     reasons = []
-    if sizes[0] > section.size * sizes[1]:
+    if sizes[0] > section.size * sizes[1] and sizes[0] > _SMALL_BYTES:
         reasons.append(f"it is {sizes[0] / sizes[1]:.1f} times the champion's size; gate.size is {section.size:g}")
     milliseconds = 1000 * statistics.median(paces[0])
     if slower > section.latency and milliseconds > 2:

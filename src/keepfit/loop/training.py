@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -11,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from keepfit import recipe as recipes
+from keepfit.core import atomic
 from keepfit.core.errors import KeepfitError
 from keepfit.core.events import Event
-from keepfit.engine.plan import plan
-from keepfit.engine.run import Run
+from keepfit.engine.plan import Plan, plan
 from keepfit.engine.run import run as walk
 from keepfit.loop.attempts import Asked, Attempt, Result
 from keepfit.loop.rows import Labelled, table_of
@@ -37,39 +38,65 @@ def main(folder: Path) -> int:
             return 0
         os.nice(_NICE)
         try:
-            result = made(attempt)
+            made(attempt)
         except KeepfitError as error:
-            result = Result(0, error=f"{error.what} ({error.code}); {error.seen}"[:500])
-        attempt.finish(result)
+            if attempt.result() is None:
+                attempt.finish(Result(0, error=f"{error.what} ({error.code}); {error.seen}"[:500]))
     return 0
 
 
 def made(attempt: Attempt) -> Result:
-    """The best challenger of an attempt, registered with the champion as its parent."""
+    """The best challenger of an attempt, registered with the champion as its parent; said to be done before its report is."""
     asked = attempt.asked
     recipe = recipes.load(Path(asked.recipe), asked.overrides)
     parts = {part: _table(attempt.rows(part), recipe) for part in ("train", "holdout", "past")}
     old = _old(recipe, asked) if any(kind in ("full", "replay") for kind in asked.kinds) else Table({})
     scores: dict[str, float | None] = {}
-    runs: dict[str, Run] = {}
+    plans: dict[str, Plan] = {}
     faults = []
     for kind in asked.kinds:
         rows = training_table(kind, old, parts["past"], parts["train"], recipe.data.target, asked.memory, asked.seed)
         try:
-            runs[kind] = _run(recipe, rows, asked)
+            plans[kind] = _plan(recipe, rows)
+            bundle = _bundle(plans[kind], asked, attempt.folder / "bundles" / kind)
         except KeepfitError as error:
             faults.append(f"{kind}: {error.what} ({error.code})")
             continue
-        scores[kind] = score(runs[kind].bundle, parts["holdout"], recipe.data.target)
-    if not runs:
-        return Result(0, error="; ".join(faults)[:500])
-    best = max(runs, key=lambda kind: -np.inf if (found := scores[kind]) is None else found)
-    bundle = runs[best].bundle
-    assert bundle is not None  # a walk to the end always has one
+        scores[kind] = score(bundle, parts["holdout"], recipe.data.target)
+    if not scores:
+        result = Result(0, error="; ".join(faults)[:500])
+        attempt.finish(result)
+        return result
+    best = max(scores, key=lambda kind: -np.inf if (found := scores[kind]) is None else found)
     version = Registry(Path(asked.workspace)).register(
-        bundle, asked.name, parents=(asked.champion,), run=str(bundle.parent.resolve()), note=f"retrained, {best}"
+        attempt.folder / "bundles" / best,
+        asked.name,
+        parents=(asked.champion,),
+        run=str(attempt.folder),
+        note=f"retrained, {best}",
     )
+    attempt.finish(Result(version.version, best, scores))
+    _report(plans[best], asked)
     return Result(version.version, best, scores)
+
+
+def _bundle(steps: Plan, asked: Asked, place: Path) -> Path:
+    """The bundle alone: the trial need not wait for the report."""
+    if not place.exists():
+        root = Path(asked.workspace)
+        short = Plan(steps.recipe, steps.text, tuple(one for one in steps.steps if one.stage != "report"), steps.frame)
+        files = walk(short, Store(root), root / "runs", _told).files["package"]
+        with atomic.new_folder(place) as scratch:
+            for name, data in files.items():
+                (scratch / name).write_bytes(data)
+    return place
+
+
+def _report(steps: Plan, asked: Asked) -> None:
+    """The run folder with its report, of what is made already; the challenger does not depend on it."""
+    root = Path(asked.workspace)
+    with contextlib.suppress(KeepfitError):
+        walk(steps, Store(root), root / "runs", _told)
 
 
 def _old(recipe: Recipe, asked: Asked) -> Table:
@@ -81,7 +108,7 @@ def _old(recipe: Recipe, asked: Asked) -> Table:
     return Table(dict(table.columns))
 
 
-def _run(recipe: Recipe, rows: Table, asked: Asked) -> Run:
+def _plan(recipe: Recipe, rows: Table) -> Plan:
     """The line on these rows; the hold-out of the loop is beside it, so that little is split off here."""
     split = recipe.data.split
     by = "auto" if split.by == "given" else split.by
@@ -94,8 +121,7 @@ def _run(recipe: Recipe, rows: Table, asked: Asked) -> Run:
             "split": split.model_copy(update={"test": min(split.test, 0.1), "by": by}),
         }
     )
-    root = Path(asked.workspace)
-    return walk(plan(recipe.model_copy(update={"data": data}), rows), Store(root), root / "runs", _told)
+    return plan(recipe.model_copy(update={"data": data}), rows)
 
 
 def _table(rows: list[dict[str, Any]], recipe: Recipe) -> Table:
