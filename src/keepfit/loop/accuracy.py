@@ -29,9 +29,12 @@ class Errors:
 
     def take(self, rows: Sequence[Labelled]) -> dict[str, Any] | None:
         """Takes labels in; where errors have risen, when that began and what was seen, as JSON."""
-        wrong = [self.wrong(row) for row in rows]
-        self.rows = [*self.rows, *zip((row.at for row in rows), wrong, strict=True)][-_REMEMBERED:]
-        self.watch, rang = step(self.watch, wrong, self.mean_labels)
+        return self.see([(row.at, self.wrong(row)) for row in rows])
+
+    def see(self, answered: Sequence[tuple[float, bool]]) -> dict[str, Any] | None:
+        """`take` for rows whose answers are known to be wrong or not: when they were given, and whether they were."""
+        self.rows = [*self.rows, *answered][-_REMEMBERED:]
+        self.watch, rang = step(self.watch, [wrong for _, wrong in answered], self.mean_labels)
         if not rang:
             return None
         errors = [one for _, one in self.rows]

@@ -125,6 +125,7 @@ class Trial:
     def __init__(self, challenger: Side, champion: Side, section: GateOptions, slices: Sequence[str] = ()) -> None:
         self.challenger, self.champion, self.section, self.slices = challenger, champion, section, slices
         self.labels = self.right = 0
+        self.wrong: list[tuple[float, bool]] = []
         self.classes = challenger.bundle.task == "classification"
         self.better, self.worse = PairedTest(section.alpha, section.labels), PairedTest(section.alpha, section.labels)
         self._losses: list[tuple[float, float]] = []
@@ -137,6 +138,7 @@ class Trial:
             return
         mine, theirs = self.challenger.answers(rows), self.champion.answers(rows)
         self.labels += len(rows)
+        self.wrong = [(row.at, one != row.label) for row, one in zip(rows, mine.labels, strict=True)]
         for row, one, other in zip(rows, mine.labels, theirs.labels, strict=True):
             if self.classes:
                 self._add_class(row, one == row.label, other == row.label)

@@ -80,9 +80,9 @@ def _champion(state: State, at: float, said: dict[str, Any]) -> State:
 
 
 def _changed(state: State, at: float, said: dict[str, Any]) -> State:
-    return replace(
-        state, phase="collecting", changed_at=float(said["changed_at"]), trained_rows=0, refusals=0, previous=0
-    )
+    """What is being trained or tried goes on: it may still be better than the champion."""
+    phase: Phase = state.phase if state.phase in ("training", "trial") else "collecting"
+    return replace(state, phase=phase, changed_at=float(said["changed_at"]), trained_rows=0, refusals=0, previous=0)
 
 
 def _retrain(state: State, at: float, said: dict[str, Any]) -> State:
@@ -102,7 +102,7 @@ def _challenger(state: State, at: float, said: dict[str, Any]) -> State:
 
 
 def _refused(state: State, at: float, said: dict[str, Any]) -> State:
-    again = state.changed_at is not None and state.refusals < 2
+    again = state.changed_at is not None and (state.refusals < 2 or not state.trained_rows)
     return replace(
         state, phase="collecting" if again else "watching", challenger=0, refusals=state.refusals + 1, decided_at=at
     )
@@ -114,7 +114,7 @@ def _promoted(state: State, at: float, said: dict[str, Any]) -> State:
     return replace(
         state,
         shown=(float(labels - right), labels) if right is not None else (0.0, 0),
-        phase="watching",
+        phase="collecting" if state.changed_at is not None and not state.trained_rows else "watching",
         champion=int(said["version"]),
         champion_since=at,
         previous=int(said["before"]),

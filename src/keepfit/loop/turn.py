@@ -11,17 +11,20 @@ from keepfit.core.errors import KeepfitError
 from keepfit.loop import incidents
 from keepfit.loop.accuracy import Errors, errors_of
 from keepfit.loop.attempts import Asked, Attempt
-from keepfit.loop.decide import Plan, decide, next_attempt
+from keepfit.loop.decide import HOLDOUT, Plan, decide, next_attempt
 from keepfit.loop.gate import Side, Trial, Verdict, examine
 from keepfit.loop.journal import Entry, Journal
 from keepfit.loop.rows import Labelled, Memory
 from keepfit.loop.state import State, after, state_of
 from keepfit.loop.strategies import kinds_of
+from keepfit.monitor.streams import watch_of
 from keepfit.recipe.model import Recipe
 from keepfit.store.records import Records
 from keepfit.store.registry import CHALLENGER, CHAMPION, Registry
 
 Told = Callable[[Entry], None]
+_TRIAL_LABELS = 20_000.0
+"""Labels between false alarms about a challenger: a trial is short, and a refusal costs one run."""
 
 
 class Loop:
@@ -46,6 +49,7 @@ class Loop:
         self._errors: Errors | None = None
         self._errors_of = 0
         self._trial: Trial | None = None
+        self._trial_errors: Errors | None = None
         self._probation: Trial | None = None
         self._tried: set[tuple[str, int]] = set()
         self._proved: set[tuple[str, int]] = set()
@@ -180,15 +184,30 @@ class Loop:
                 return
             slices = self.recipe.evaluate.slices
             self._trial = Trial(self._side(challenger.version), champion, self.recipe.retrain.gate, slices)
+            self._trial_errors = self._promised()
             self._tried = set()
         new = [row for row in rows if (row.request_id, row.row) not in self._tried]
         self._tried |= {(row.request_id, row.row) for row in new}
         for start in range(0, len(new), 20):  # looked at often, so that no more is seen than is needed
             self._trial.add(new[start : start + 20])
             verdict = self._trial.verdict()
+            if verdict.passed is None and self._trial_errors is not None:
+                moved = self._trial_errors.see(self._trial.wrong)
+                if moved:  # it no longer does what it did on its hold-out: the world has moved on
+                    self.note(now, "changed", trigger="challenger", **moved)
+                    verdict = Verdict(False, ("the world has changed again since it was trained",), verdict.evidence)
             if verdict.passed is not None:
                 self._promote(now, verdict) if verdict.passed else self._refuse(now, verdict)
                 return
+
+    def _promised(self) -> Errors | None:
+        """A watch for what the challenger did on its hold-out, None where that is not known."""
+        said = next((entry.data for entry in reversed(list(self.journal)) if entry.what == "challenger"), {})
+        score = (said.get("scores") or {}).get(said.get("kind"))
+        labels = max(int(self.state.trained_rows * HOLDOUT), 5)
+        if score is None or not 0 <= score <= 1 or not self.state.trained_rows:
+            return None
+        return Errors(watch_of((1 - score) * labels, labels), _TRIAL_LABELS)
 
     def _promote(self, now: float, verdict: Verdict) -> None:
         before, version = self.state.champion, self.state.challenger
