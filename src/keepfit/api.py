@@ -185,8 +185,12 @@ def _of_arrays(pair: Any, target: str) -> Table:
 def tables_of(data: str | Path, read: Any = None) -> Iterator[Table]:
     """The rows of a source in chunks, so that a file larger than memory can be answered."""
     from keepfit.runtime import sources
+    from keepfit.store.record_tables import is_records, read_table
 
-    for path in sources.files_of(str(data), Path.cwd()):
+    if is_records(str(data)):
+        yield read_table(str(data), Path.cwd(), labelled=None)
+        return
+    for path in sources.files_of(str(data), Path.cwd(), fresh=True):
         rejects = sources.Rejects()
         yield from sources.chunks(path, read or sources.Read(), rejects)
         if rejects.lines:

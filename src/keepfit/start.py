@@ -35,7 +35,7 @@ def first_recipe(data: str, target: str | None, folder: Path) -> str:
         return _for_pictures(data, folder)
     if part("keepfit.modalities.text.read:looks_like_texts")(data, Path.cwd()):
         return _for_texts(data, folder)
-    table = _sample(data, target)
+    table = sample(data, target)
     if target is None:
         target = next((n for word in _LIKELY for n in table.names if n.lower() == word), table.names[-1])
     if target not in table.columns:
@@ -99,7 +99,8 @@ def _for_texts(data: str, folder: Path) -> str:
     )
 
 
-def _sample(data: str, target: str | None) -> Table:
+def sample(data: str, target: str | None) -> Table:
+    """The first rows of a source; for sklearn:NAME all of them. Raises DataError."""
     if data.startswith("sklearn:"):
         name = target or "target"
         found: Table = part("keepfit.stages.ingest:from_sklearn")(data.removeprefix("sklearn:"), name)

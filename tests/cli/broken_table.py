@@ -169,14 +169,14 @@ def _(folder: Path, bundle: Path) -> list[str]:
     return ["run", str(recipe(folder, source="gone.csv"))]
 
 
-@case("source of a kind to come", 3, "not_available")
+@case("a database without a query", 3, "no_query")
 def _(folder: Path, bundle: Path) -> list[str]:
     return ["run", str(recipe(folder, source="postgresql://me:secret@host/db"))]
 
 
 @case("prediction for a source of a kind to come", 3, "not_available")
 def _(folder: Path, bundle: Path) -> list[str]:
-    return ["predict", str(bundle), "https://example.org/a.csv"]
+    return ["predict", str(bundle), "hf:imdb"]
 
 
 @case("missing file of fit", 3, "no_file")

@@ -1,4 +1,4 @@
-"""Verbs that make: init, check, run, fit, render."""
+"""Verbs that make: init, check, run, fit, render, package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RecipePath = Annotated[Path, typer.Argument(help="the recipe file", metavar="REC
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    for verb in (init, check, run, fit, render):
+    for verb in (init, check, run, fit, render, package):
         app.command(cls=Verb)(verb)
 
 
@@ -147,3 +147,51 @@ def render(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = Fa
 
     text = recipes.fill(recipes.load(recipe, overrides or ()))
     result({"recipe": text}, as_json, "" if as_json else text.rstrip())
+
+
+def package(
+    model: Annotated[str, typer.Argument(help="ONNX, state dict, .pt2 or .keras file, or a Hugging Face folder")],
+    overrides: Overrides = None,
+    data: Annotated[str, typer.Option(help="labelled raw rows that it is checked and judged on")] = "",
+    target: Annotated[str, typer.Option(help="column of the answers; not for pictures in folders")] = "",
+    validation: Annotated[str | None, typer.Option(help="rows for choosing; cut from --data when absent")] = None,
+    test: Annotated[str | None, typer.Option(help="rows for the figures; most of --data when absent")] = None,
+    reference: Annotated[str | None, typer.Option("--class", help="for a state dict: my_model.py:Net")] = None,
+    args: Annotated[str | None, typer.Option(help="what its constructor is called with, as {width: 32}")] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="in the order of the scores: a,b,c, or a file, one a line")
+    ] = None,
+    columns: Annotated[str | None, typer.Option(help="tables: the columns it reads, in its order: a,b,c")] = None,
+    size: Annotated[int | None, typer.Option(help="pictures: height and width")] = None,
+    mean: Annotated[str | None, typer.Option(help="pictures: taken from each channel: 0.485,0.456,0.406")] = None,
+    std: Annotated[str | None, typer.Option(help="pictures: each channel is divided by it")] = None,
+    colour: Annotated[str | None, typer.Option(help="pictures: rgb, bgr or grey")] = None,
+    layout: Annotated[str | None, typer.Option(help="pictures: nchw or nhwc")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="the run folder goes there")] = None,
+    workspace: Workspace = HERE,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """A bundle of a model that is trained already, checked by parity and evaluated."""
+    from keepfit import adopt
+    from keepfit.core.errors import UsageError
+
+    if not data:
+        raise UsageError("no_data", "say on which rows it is checked", where="keepfit package", hint="--data DATA")
+    words = {"args": args, "mean": mean, "std": std, "classes": classes, "columns": columns}
+    said = {"class": reference, "size": size, "colour": colour, "layout": layout, **adopt.spelled(words)}
+    with progress(quiet) as emit, interruptible() as stopped:
+        made = adopt.package(
+            model,
+            data,
+            target or None,
+            said={key: value for key, value in said.items() if value is not None},
+            validation=validation,
+            test=test,
+            overrides=overrides or (),
+            output=output,
+            workspace=workspace,
+            emit=emit,
+            stopped=stopped,
+        )
+    _told(made, as_json)

@@ -26,12 +26,14 @@ TABLE: dict[str, dict[str, str]] = {
         "ensemble": f"{_ROOM}:EnsembleOptions",
         "mlp": f"{_ROOM}:MlpOptions",
         "custom": f"{_ROOM}:CustomOptions",
+        "existing": f"{_ROOM}:ExistingOptions",
     },
     "image": {
         "auto": f"{_IMAGE}:AutoOptions",
         "cnn": f"{_IMAGE}:CnnOptions",
         "pretrained": f"{_IMAGE}:PretrainedOptions",
         "custom": f"{_IMAGE}:CustomOptions",
+        "existing": f"{_IMAGE}:ExistingOptions",
     },
     "text": {
         "auto": f"{_TEXT}:AutoOptions",

@@ -17,6 +17,7 @@ from keepfit.stages.results import PARTS, all_entries, json_of, row_counts, task
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
 from keepfit.tasks.task import Task
+from keepfit.tasks.wording import metric_text, title
 
 
 def gather(plan: Plan, files: dict[str, Files]) -> ReportFacts:
@@ -95,6 +96,13 @@ def _notes(metrics: dict[str, Any], trained: dict[str, Any]) -> list[str]:
             + ", in the order of the classes."
         )
     notes += trained.get("notes", [])
+    if apart := metrics.get("test_without_crossings"):
+        value = apart["metrics"][metrics["primary"]]
+        said = metric_text(metrics["primary"], value)
+        notes.append(
+            f"Some test rows have a copy, or a row of the same group, among the rows learned from. On the "
+            f"{apart['rows']} test rows without one, {title(metrics['primary'])} is {said}."
+        )
     if metrics["unanswered"]:
         notes.append(f"{metrics['unanswered']} test rows could not be read and are not in the figures.")
     return notes

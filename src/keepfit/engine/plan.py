@@ -19,15 +19,23 @@ from keepfit.runtime import sources
 from keepfit.runtime.table import Table
 from keepfit.stages import clean, evaluate, explain, ingest, package, pictures, split, texts, train
 from keepfit.store.artifacts import Store
+from keepfit.store.record_tables import digest_of, is_records
 
 STAGES = ("ingest", "split", "clean", "train", "evaluate", "explain", "package", "report")
 _READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]] = {
     "ingest": (("modality", "data.read", "data.target", "data.image", "data.text"), (), ingest.VERSION, ("duckdb",)),
-    "split": (("data.split", "data.target", "data.read.missing", "task", "seed"), ("ingest",), split.VERSION, ()),
+    "split": (
+        ("data.split", "data.target", "data.columns", "data.read.missing", "clean.leaks", "task", "seed"),
+        ("ingest",),
+        split.VERSION,
+        ("numpy", "scipy"),
+    ),
     "clean": (
         (
             "clean.duplicates",
             "clean.drop_rows_missing_over",
+            "clean.leaks",
+            "data.split",
             "data.columns",
             "data.read.missing",
             "data.target",
@@ -92,6 +100,8 @@ def plan(recipe: Recipe, frame: Table | None = None, until: str | None = None) -
     steps = []
     for stage in STAGES:
         reads, inputs, number, libraries = _READS[stage]
+        if stage == "split" and recipe.model.use == "existing":  # its classes are the task's
+            reads = (*reads, "model.classes")
         parts: dict[str, Any] = {
             "stage": stage,
             "version": number,
@@ -162,7 +172,10 @@ def source_digests(recipe: Recipe, frame: Table | None) -> list[list[str]]:
         if source.startswith("sklearn:"):
             found.append([part, source, _version("scikit-learn")])
             continue
-        for path in sources.files_of(source, recipe.folder):
+        if is_records(source):
+            found.append([part, digest_of(source, recipe.folder, data.target)])
+            continue
+        for path in sources.files_of(source, recipe.folder, fresh=True):
             found.append([part, path.name, digest.of_file(Path(path))])
     return found
 

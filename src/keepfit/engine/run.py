@@ -22,7 +22,7 @@ from keepfit.recipe.model import learns_by_network
 from keepfit.recipe.render import seen_from
 from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.writers import csv_lines, parquet_bytes
-from keepfit.stages import clean, evaluate, explain, ingest, package, pictures, split, texts, train
+from keepfit.stages import clean, evaluate, explain, guard, ingest, package, pictures, split, texts, train
 from keepfit.stages.results import all_entries, json_of, row_counts
 from keepfit.store.artifacts import Files, Store
 from keepfit.store.ledger import COLUMNS, conserve
@@ -176,12 +176,15 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
             return texts.ingest_texts(recipe.data, recipe.folder, plan.frame)
         return ingest.ingest(recipe.data, recipe.folder, plan.frame)
     if stage == "split":
-        return split.split(recipe.data, _task(plan, files["ingest"]), recipe.seed, files["ingest"])
+        known = getattr(recipe.model, "classes", None)
+        asked, leaks = _task(plan, files["ingest"]), recipe.clean.leaks
+        return split.split(recipe.data, asked, recipe.seed, files["ingest"], known, leaks)
     if stage == "clean":
         return clean.clean(recipe.clean, recipe.data, recipe.seed, *earlier("ingest", "split"))
     if stage in ("train", "evaluate"):
         evaluate.refuse_early(recipe.evaluate, recipe.data.balance, files["ingest"], files["split"])
     if stage == "train":
+        guard.refuse(recipe.clean.leaks, files["clean"])
         return train.train(
             recipe.model,
             way_of(plan, place),

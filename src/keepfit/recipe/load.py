@@ -25,7 +25,7 @@ from keepfit.recipe.model import (
     unused_keys,
 )
 
-_TABLE = re.compile(r"\.(csv|tsv|txt|data|parquet|jsonl|ndjson|json)(\.gz)?$", re.IGNORECASE)
+_TABLE = re.compile(r"\.(csv|tsv|txt|data|parquet|jsonl|ndjson|json|xlsx|xlsm)(\.gz)?$", re.IGNORECASE)
 _DEEPEST, _MOST_KEYS = 20, 20_000
 
 

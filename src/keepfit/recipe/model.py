@@ -21,7 +21,7 @@ NOT_YET = {
     "": {"tune", "compress", "export", "monitor"},
     "train": {"distributed"},
     "budget": {"memory", "disk"},
-    "clean": {"near_duplicates", "outliers", "labels", "leaks"},
+    "clean": {"near_duplicates", "outliers", "labels"},
     "model": {"adapter"},
     "serve": {"batch"},
 }

@@ -15,13 +15,13 @@ from keepfit.runtime.coerce import ColumnRule, is_missing
 from keepfit.runtime.preparation import coerced
 from keepfit.runtime.table import Table
 from keepfit.runtime.text_predictor import COLUMN
-from keepfit.stages import pictures, texts
+from keepfit.stages import guard, pictures, texts
 from keepfit.stages.ingest import row_of
 from keepfit.stages.results import as_json, json_of, room_of, table_of
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
 
-VERSION = 3
+VERSION = 4
 _GOLDEN = 12
 
 
@@ -55,6 +55,7 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
     train = table.take(part == "train")
     profile, golden = _described(room, train, rules, data.target, seed)
     return {
+        **guard.as_files(*guard.guard(section.leaks, data, seed, ingested, parted, rules)),
         "part.json": as_json(part.tolist()),
         "rules.json": as_json([rule.as_json() for rule in rules]),
         "findings.json": as_json(findings),

@@ -71,7 +71,7 @@ def package(
         "metrics": metrics,
         "parity": parity,
         "lineage": _lineage(ingested, recipe, trained),
-        "libraries": _versions(room_of(ingested), json_of(trained, "trained.json")["tried"]),
+        "libraries": _versions(room_of(ingested), json_of(trained, "trained.json")),
         "keepfit": version("keepfit"),
         "model": {key: json_of(trained, "trained.json")[key] for key in ("chosen", "weights", "rounds", "features")},
     }
@@ -103,8 +103,11 @@ def _text_column(ingested: Files) -> dict[str, str]:
     return {"text_column": column} if column is not None else {}
 
 
-def _versions(room: str, tried: list[str]) -> dict[str, str]:
+def _versions(room: str, facts: dict[str, Any]) -> dict[str, str]:
     """Of the libraries that had a part in this model."""
+    if "libraries" in facts:
+        return {library: version(library) for library in dict.fromkeys((*LIBRARIES, *facts["libraries"]))}
+    tried = facts["tried"]
     tables = OF_TABLES + (OF_NETWORKS if {"mlp", "custom"} & set(tried) else ())
     more = {"image": ("pillow", *OF_NETWORKS), "text": OF_TEXTS}.get(room, tables)
     return {library: version(library) for library in (*LIBRARIES, *more)}

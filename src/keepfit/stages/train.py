@@ -41,7 +41,9 @@ def train(
     _refuse_early(way, task)
     part = np.array(json_of(cleaned, "part.json"), object)
     rules = [ColumnRule.from_json(rule) for rule in json_of(cleaned, "rules.json")]
-    room = load(f"keepfit.modalities.{room_of(ingested)}.learn:fit")
+    room = load(
+        learner.impl if hasattr(learner, "fits_itself") else f"keepfit.modalities.{room_of(ingested)}.learn:fit"
+    )
     data = {}
     for name in PARTS[:2]:
         rows = table.take(part == name)

@@ -67,7 +67,7 @@ def fetched(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
     except (OSError, ValueError) as error:
         raise EnvironmentFault(
-            "hub_unreachable", f"the model {name!r} could not be fetched", seen=_first_line(error),
+            "hub_unreachable", f"the model {name!r} could not be fetched", seen=first_line(error),
             hint="check the name and the network, or give a local folder",
         ) from error  # fmt: skip
 
@@ -83,14 +83,14 @@ def load_folder(folder: Path) -> tuple[nn.Module, Intake, str]:
             "backbone_folder", f"the folder has no {CONFIGURATION}", folder, "give the folder of save_pretrained"
         )
     try:
-        with _quiet(transformers):
+        with quiet(transformers):
             model, report = transformers.AutoModel.from_pretrained(
                 str(folder), local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32,
                 output_loading_info=True,
             )  # fmt: skip
     except Exception as error:
         hint = "only safetensors and models that transformers itself knows are read; save it again with save_pretrained"
-        raise _refused("backbone_broken", "the model cannot be loaded", folder, hint, _first_line(error)) from error
+        raise _refused("backbone_broken", "the model cannot be loaded", folder, hint, first_line(error)) from error
     if model.main_input_name != "pixel_values":
         raise _refused("backbone_not_for_images", f"a {model.config.model_type!r} model reads no pictures", folder, "")
     if getattr(model.config, "num_channels", 3) != 3:
@@ -107,7 +107,7 @@ def content_digest(folder: Path) -> str:
 
 def intake(folder: Path) -> Intake:
     """Size, mean and deviation as the folder's files say; ImageNet's where they are silent."""
-    processor, configuration = (_json(folder / name) for name in (PROCESSOR, CONFIGURATION))
+    processor, configuration = (json_of(folder / name) for name in (PROCESSOR, CONFIGURATION))
     crops = processor.get("do_center_crop") and "crop_size" in processor
     size = processor.get("crop_size" if crops else "size") or configuration.get("image_size") or 224
     factor = 255.0 * processor.get("rescale_factor", 1 / 255) if processor.get("do_rescale", True) else 255.0
@@ -161,20 +161,21 @@ def _three(numbers: Any, factor: Any, folder: Path) -> tuple[float, ...]:
     return told
 
 
-def _json(path: Path) -> dict[str, Any]:
+def json_of(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, empty where there is none. Raises DataError."""
     if not path.is_file():
         return {}
     try:
         read = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise _refused("backbone_broken", f"{path.name} is not JSON", path, "", _first_line(error)) from error
+        raise _refused("backbone_broken", f"{path.name} is not JSON", path, "", first_line(error)) from error
     if not isinstance(read, dict):
         raise _refused("backbone_broken", f"{path.name} is not an object", path, "")
     return read
 
 
 @contextlib.contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def quiet(transformers: Any) -> Iterator[None]:
     """No bars and no table of keys on the user's terminal: what matters of them is said as an error."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -188,7 +189,8 @@ def _quiet(transformers: Any) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 

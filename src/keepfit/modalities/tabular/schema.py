@@ -56,8 +56,7 @@ def infer(table: Table, target: str, kinds: Mapping[str, str], missing: list[str
                 where=name,
                 hint=nearest(name, table.names),
             )
-    extra = frozenset(text.strip().lower() for text in missing)
-    found = [_column(name, column, kinds.get(name), extra) for name, column in table.columns.items() if name != target]
+    found = looked(table, target, kinds, missing)
     if not any(finding.rule.kind != "ignore" for finding in found):
         raise DataError(
             "no_features",
@@ -66,6 +65,12 @@ def infer(table: Table, target: str, kinds: Mapping[str, str], missing: list[str
             hint="say a kind for a column under data.columns",
         )
     return found
+
+
+def looked(table: Table, target: str, kinds: Mapping[str, str], missing: list[str]) -> list[Finding]:
+    """What `infer` gives, also where no column is left to learn from."""
+    extra = frozenset(text.strip().lower() for text in missing)
+    return [_column(name, column, kinds.get(name), extra) for name, column in table.columns.items() if name != target]
 
 
 def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) -> Finding:
