@@ -22,7 +22,7 @@ ReadOverrides = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    for verb in (predict, evaluate, verify, ledger):
+    for verb in (predict, evaluate, monitor, verify, ledger):
         app.command(cls=Verb)(verb)
 
 
@@ -55,6 +55,40 @@ def evaluate(bundle: BundlePath, data: DataPath, overrides: ReadOverrides = None
     lines = [f"{name:20} {value:.4f}" for name, value in found["metrics"].items() if value is not None]
     lines += [f"label {seen!r} was read as {meant!r}" for seen, meant in found["label_matches"].items()]
     result(found, as_json, "\n".join([*lines, f"rows                 {found['rows']}"]))
+
+
+def monitor(
+    bundle: Annotated[
+        Path, typer.Argument(help="bundle folder; with --reference also the records", metavar="[BUNDLE]")
+    ],
+    records: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="table of records, then monitor.KEY=VALUE or data.read.KEY=VALUE", metavar="RECORDS [KEY=VALUE]..."
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option("--reference", help="rows to compare with, in place of the bundle's own")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="folder for report.html and quarantine.csv")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Whether the feed is broken, the world has shifted, and how accurate the model is on records."""
+    from keepfit import monitoring
+
+    words = list(records or ())
+    data = words.pop(0) if words and "=" not in words[0] else None
+    model, data = (bundle, data) if data is not None else (None, str(bundle))
+    found = monitoring.monitor(model, data, reference=reference, overrides=words, output=output)
+    lines = [
+        f"{w['from']:>9} {w['to']:>9}  {w['kind']:9} {'; '.join(w['why'][:3])}" for w in found["windows"] if w["alarm"]
+    ]
+    rang = ", ".join(f"{n} {kind}" for kind, n in found["alarms"].items()) or "no alarm"
+    lines.append(f"{found['rows']} records in {len(found['windows'])} windows: {rang}")
+    lines += [f"{name:10} {found[name]}" for name in ("report", "quarantine") if name in found]
+    result(found, as_json, "\n".join(lines))
 
 
 def verify(

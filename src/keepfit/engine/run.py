@@ -203,7 +203,15 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
         card = facts.card(plan, files)
         metrics = json_of(files["evaluate"], "metrics.json")
         return package.package(
-            recipe.package, recipe.name, plan.text, card, metrics, *line, read=recipe.data.read, image=recipe.data.image
+            recipe.package,
+            recipe.name,
+            plan.text,
+            card,
+            metrics,
+            *line,
+            read=recipe.data.read,
+            image=recipe.data.image,
+            monitor=recipe.monitor.model_dump(),
         )
     return facts.report(plan, files)
 

@@ -18,7 +18,7 @@ from keepfit.recipe.retrain import RetrainOptions
 from keepfit.recipe.train import train_class
 
 NOT_YET = {
-    "": {"tune", "compress", "export", "monitor"},
+    "": {"tune", "compress", "export"},
     "train": {"distributed"},
     "budget": {"memory", "disk"},
     "clean": {"near_duplicates", "outliers", "labels"},
@@ -64,6 +64,7 @@ class RecipeFields(Options):
     model: Any = None
     train: Any = None
     augment: Any = None
+    monitor: Any = None
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
 
     @property
@@ -90,6 +91,7 @@ def recipe_class(modality: str = "tabular") -> type[RecipeFields]:
             Field(default_factory=lambda: train_class().model_validate({}), description="how networks learn"),
         ),
         augment=(_augmentations(), Field(default_factory=list, description="changes to training pictures, in turn")),
+        monitor=(_monitor(), Field(default_factory=lambda: _monitor()(), description="what is called an alarm")),
     )
     return made
 
@@ -103,6 +105,11 @@ def schema_class() -> type[RecipeFields]:
         "Recipe", __base__=recipe_class(), model=(union, Field(default=None, description="the learner"))
     )
     return made
+
+
+def _monitor() -> Any:
+    """The options of the monitor, which lives above: reached by name."""
+    return catalog.load("keepfit.monitor.options:MonitorOptions")
 
 
 def _augmentations() -> Any:
