@@ -102,4 +102,9 @@ def table_of(rows: Sequence[Labelled], names: Iterable[str], target: str | None 
 
 
 def _cell(name: str, value: Any) -> Any:
-    return base64.b64decode(value) if name == PICTURE and isinstance(value, str) else value
+    return picture(value) if name == PICTURE else value
+
+
+def picture(value: Any) -> Any:
+    """The bytes of a recorded picture's file."""
+    return base64.b64decode(value) if isinstance(value, str) else value

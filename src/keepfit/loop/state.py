@@ -26,7 +26,8 @@ class State:
 
     `trained_rows`: rows since that change that the last run saw. `attempt`: number of the last run. `previous`: the champion
     before, while the present one is on probation, since `promoted_at`. `refusals`: refused challengers since the change.
-    `shown`: errors and labels of the champion in its hold-out and trial, (0, 0) where it had none.
+    `promised`: errors and labels of the challenger on its hold-out; `shown`: those of the champion in hold-out and trial
+    together; (0, 0) where there were none.
     """
 
     phase: Phase = "watching"
@@ -42,6 +43,7 @@ class State:
     promoted_at: float = 0.0
     refusals: int = 0
     retrains: int = 0
+    promised: tuple[float, int] = (0.0, 0)
     shown: tuple[float, int] = (0.0, 0)
     quarantines: tuple[Quarantine, ...] = field(default=())
 
@@ -98,7 +100,9 @@ def _retrain(state: State, at: float, said: dict[str, Any]) -> State:
 
 
 def _challenger(state: State, at: float, said: dict[str, Any]) -> State:
-    return replace(state, phase="trial", challenger=int(said["version"]))
+    score, labels = (said.get("scores") or {}).get(said.get("kind")), int(said.get("holdout", 0))
+    promised = ((1 - score) * labels, labels) if score is not None and 0 <= score <= 1 else (0.0, 0)
+    return replace(state, phase="trial", challenger=int(said["version"]), promised=promised)
 
 
 def _refused(state: State, at: float, said: dict[str, Any]) -> State:
@@ -113,7 +117,7 @@ def _promoted(state: State, at: float, said: dict[str, Any]) -> State:
     labels, right = int(evidence.get("labels", 0)), evidence.get("right")
     return replace(
         state,
-        shown=(float(labels - right), labels) if right is not None else (0.0, 0),
+        shown=(labels - right + state.promised[0], labels + state.promised[1]) if right is not None else (0.0, 0),
         phase="collecting" if state.changed_at is not None and not state.trained_rows else "watching",
         champion=int(said["version"]),
         champion_since=at,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from keepfit.core.errors import KeepfitError
 from keepfit.loop import incidents
 from keepfit.loop.accuracy import Errors, errors_of
 from keepfit.loop.attempts import Asked, Attempt
-from keepfit.loop.decide import HOLDOUT, Plan, decide, next_attempt
+from keepfit.loop.decide import Plan, decide, next_attempt
+from keepfit.loop.feed import Feed
 from keepfit.loop.gate import Side, Trial, Verdict, examine
 from keepfit.loop.journal import Entry, Journal
 from keepfit.loop.rows import Labelled, Memory
@@ -19,6 +19,7 @@ from keepfit.loop.state import State, after, state_of
 from keepfit.loop.strategies import kinds_of
 from keepfit.monitor.streams import watch_of
 from keepfit.recipe.model import Recipe
+from keepfit.runtime.sources import expand
 from keepfit.store.records import Records
 from keepfit.store.registry import CHALLENGER, CHAMPION, Registry
 
@@ -47,6 +48,7 @@ class Loop:
         self.memory = Memory()
         self._sides: dict[int, Side] = {}
         self._errors: Errors | None = None
+        self._feed: Feed | None = None
         self._errors_of = 0
         self._trial: Trial | None = None
         self._trial_errors: Errors | None = None
@@ -68,9 +70,10 @@ class Loop:
     def turn(self, now: float, asked_by_hand: bool = False) -> None:
         """One look at what came since the last."""
         self._follow(now)
-        with contextlib.suppress(FileNotFoundError):
-            fresh = self._read(now)
-            self._watch(now, fresh)
+        store = self._store()
+        if store is not None:
+            self._watch_feed(now, store)
+            self._watch(now, self.memory.take(store, now))
             self._on_probation(now)
         if self.state.phase == "training":
             self._await(now)
@@ -79,14 +82,37 @@ class Loop:
         if self.state.phase in ("watching", "collecting"):
             self._decide(now, asked_by_hand)
 
-    def _read(self, now: float) -> list[Labelled]:
+    def _store(self) -> Records | None:
+        """The records of the service, None while nothing was asked."""
+        place = self.recipe.serve.record_store
         try:
-            records = Records.open(self.name, self.workspace)
+            return Records.open(expand(place) if place else self.name, self.workspace)
         except KeepfitError as error:
             if error.code == "no_records":
-                return []
+                return None
             raise
-        return self.memory.take(records, now)
+
+    def _watch_feed(self, now: float, store: Records) -> None:
+        """Windows of inputs: broken feeds are kept out of training, a shifted world asks for a challenger, once a champion."""
+        if self._feed is None or self._feed.sha256 != self._side(self.state.champion).version.sha256:
+            side = self._side(self.state.champion)
+            self._feed = Feed(side.bundle, side.version.sha256, self.recipe.monitor, self.state.champion_since)
+        for seen in self._feed.look(store, now):
+            known = any(one.since <= seen.since < one.until for one in self.state.quarantines)
+            if seen.report.kind == "bug" and not known:
+                evidence = seen.as_json()
+                self.note(
+                    now,
+                    "quarantined",
+                    since=seen.since,
+                    until=seen.until,
+                    why="; ".join(evidence["why"])[:500],
+                    seen=evidence,
+                )
+            stale = self.state.changed_at is None or self.state.changed_at < self.state.champion_since
+            wanted = "drift" in self.recipe.retrain.when and self.state.phase == "watching" and stale
+            if seen.report.kind == "shift" and wanted and not self.state.previous:
+                self.note(now, "changed", trigger="drift", changed_at=seen.since, seen=seen.as_json())
 
     def _follow(self, now: float) -> None:
         """The champion may have been moved by other hands, which puts it on probation against the one before."""
@@ -122,12 +148,12 @@ class Loop:
         sha256 = self._side(self.state.champion).version.sha256
         own = [row for row in fresh if row.sha256 == sha256 and not self.state.quarantined(row.at)]
         found = self._errors.take(own) if own else None
-        if (
-            found
-            and self.state.phase == "watching"
-            and "accuracy" in self.recipe.retrain.when
-            and not self._rolled_back(now)
-        ):
+        if not found or "accuracy" not in self.recipe.retrain.when:
+            return
+        if found["error_after"] - found["error_before"] < self.recipe.retrain.rise:
+            self._errors = Errors(watch_of(found["error_after"] * found["labels"], found["labels"]), self.mean_labels)
+            self.note(now, "tolerated", **found)
+        elif self.state.phase == "watching" and not self._rolled_back(now):
             self.note(now, "changed", trigger="accuracy", **found)
 
     def _decide(self, now: float, asked_by_hand: bool) -> None:
@@ -166,7 +192,8 @@ class Loop:
         elif result.version == self.state.champion:
             self.note(now, "refused", version=result.version, reasons=["it is the champion itself"])
         else:
-            self.note(now, "challenger", version=result.version, kind=result.kind, scores=result.scores)
+            held = len(attempt.rows("holdout"))
+            self.note(now, "challenger", version=result.version, kind=result.kind, scores=result.scores, holdout=held)
 
     def _try(self, now: float) -> None:
         """Challenger against champion on labels that came after the challenger's rows."""
@@ -202,12 +229,8 @@ class Loop:
 
     def _promised(self) -> Errors | None:
         """A watch for what the challenger did on its hold-out, None where that is not known."""
-        said = next((entry.data for entry in reversed(list(self.journal)) if entry.what == "challenger"), {})
-        score = (said.get("scores") or {}).get(said.get("kind"))
-        labels = max(int(self.state.trained_rows * HOLDOUT), 5)
-        if score is None or not 0 <= score <= 1 or not self.state.trained_rows:
-            return None
-        return Errors(watch_of((1 - score) * labels, labels), _TRIAL_LABELS)
+        errors, labels = self.state.promised
+        return Errors(watch_of(errors, labels), _TRIAL_LABELS) if labels else None
 
     def _promote(self, now: float, verdict: Verdict) -> None:
         before, version = self.state.champion, self.state.challenger

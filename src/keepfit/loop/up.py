@@ -96,7 +96,7 @@ def refuse_unfit(recipe: Recipe) -> None:
 
 def mean_labels(recipe: Recipe) -> float:
     """Labels between two false alarms, from the budget that the monitor has for its windows."""
-    return 500_000.0
+    return float(recipe.monitor.window / recipe.monitor.rate)
 
 
 def summary(loop: Loop) -> dict[str, Any]:

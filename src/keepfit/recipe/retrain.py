@@ -43,6 +43,12 @@ class RetrainOptions(Options):
         " ewc, lwf: new rows alone, held near the champion; auto: several compete on the newest rows",
     )
     memory: int = Field(2000, ge=0, description="remembered old rows, the same number of each class")
+    rise: float = Field(
+        0.02,
+        ge=0,
+        lt=1,
+        description="rise of the error rate that is worth a run; a smaller one is noted and lived with",
+    )
     rows: int = Field(300, ge=20, description="labelled rows since the change that a challenger needs")
     growth: float = Field(
         8.0,
