@@ -11,7 +11,6 @@ NOT_YET = {
     "dashboards": "Grafana dashboards and Prometheus rules",
     "label": "annotation in the browser",
     "ui": "the web console",
-    "ledger undo": "take decisions back for the next run",
     "bench --url": "measure a service from outside",
 }
 

@@ -151,7 +151,7 @@ class Loop:
         if not found or "accuracy" not in self.recipe.retrain.when:
             return
         if found["error_after"] - found["error_before"] < self.recipe.retrain.rise:
-            self._errors = Errors(watch_of(found["error_after"] * found["labels"], found["labels"]), self.mean_labels)
+            self._errors.watch = watch_of(found["error_after"] * found["labels"], found["labels"])
             self.note(now, "tolerated", **found)
         elif self.state.phase == "watching" and not self._rolled_back(now):
             self.note(now, "changed", trigger="accuracy", **found)
