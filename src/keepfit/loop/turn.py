@@ -46,6 +46,7 @@ class Loop:
         self.journal = Journal(workspace, recipe.name)
         self.state: State = state_of(self.journal)
         self.memory = Memory()
+        self._told_until = max((entry.at for entry in self.journal), default=0.0)
         self._sides: dict[int, Side] = {}
         self._errors: Errors | None = None
         self._feed: Feed | None = None
@@ -73,6 +74,7 @@ class Loop:
         store = self._store()
         if store is not None:
             self._watch_feed(now, store)
+            self._champion_errors()
             self._watch(now, self.memory.take(store, now))
             self._on_probation(now)
         if self.state.phase == "training":
@@ -119,20 +121,19 @@ class Loop:
         champion = self.registry.pointer(self.name).aliases[CHAMPION]
         if champion != self.state.champion:
             self.note(now, "champion", version=champion, before=self.state.champion)
-        if self._errors is None or self._errors_of != champion:
-            self._errors, self._errors_of = (
-                errors_of(self._side(champion).bundle, self.mean_labels, self.state.shown),
-                champion,
-            )
-            self._catch_up()
 
-    def _catch_up(self) -> None:
-        """A loop that was restarted has seen the champion's labels before; alarms of then are in the journal."""
-        assert self._errors is not None
-        sha256 = self._side(self.state.champion).version.sha256
-        known = [row for row in self.memory.since(self.state.champion_since) if row.sha256 == sha256]
+    def _champion_errors(self) -> Errors:
+        """The watch of the present champion; a loop that was restarted shows it the labels of before first."""
+        champion = self.state.champion
+        if self._errors is not None and self._errors_of == champion:
+            return self._errors
+        side = self._side(champion)
+        made = errors_of(side.bundle, self.mean_labels, self.state.shown)
+        known = [row for row in self.memory.since(self.state.champion_since) if row.sha256 == side.version.sha256]
         if known:
-            self._errors.take(known)
+            made.take(known)
+        self._errors, self._errors_of = made, champion
+        return made
 
     def _side(self, version: int) -> Side:
         if version not in self._sides:
@@ -144,14 +145,15 @@ class Loop:
 
     def _watch(self, now: float, fresh: list[Labelled]) -> None:
         """Errors of the champion's own answers; an alarm is acted upon while nothing else is under way."""
-        assert self._errors is not None
+        errors = self._champion_errors()
         sha256 = self._side(self.state.champion).version.sha256
         own = [row for row in fresh if row.sha256 == sha256 and not self.state.quarantined(row.at)]
-        found = self._errors.take(own) if own else None
+        errors.take([row for row in own if row.labelled_at <= self._told_until])  # what rang then is in the journal
+        found = errors.take([row for row in own if row.labelled_at > self._told_until])
         if not found or "accuracy" not in self.recipe.retrain.when:
             return
         if found["error_after"] - found["error_before"] < self.recipe.retrain.rise:
-            self._errors.watch = watch_of(found["error_after"] * found["labels"], found["labels"])
+            errors.watch = watch_of(found["error_after"] * found["labels"], found["labels"])
             self.note(now, "tolerated", **found)
         elif self.state.phase == "watching" and not self._rolled_back(now):
             self.note(now, "changed", trigger="accuracy", **found)
