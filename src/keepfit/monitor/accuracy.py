@@ -141,7 +141,7 @@ def estimate(doubt: Doubt, features: Mapping[str, Feature], codes: Mapping[str, 
     explained, by_classes = _other_classes(doubt, now, len(share))
     apart = abs(by_classes - value)
     value = value + explained * (by_classes - value)
-    far = math.hypot(far, apart * min(explained, 1 - explained))
+    far = math.hypot(far, apart * (min(explained, 1 - explained) + 0.4 * explained))
     half = _Z * math.sqrt(
         float((share * (1 - share)).mean()) / len(share) + float(slope @ doubt.covariance @ slope) + far**2
     )
