@@ -14,10 +14,11 @@ from keepfit.core.options import Options
 from keepfit.recipe.clean import clean_class
 from keepfit.recipe.data import DataOptions
 from keepfit.recipe.outcome import BudgetOptions, EvaluateOptions, ExplainOptions, PackageOptions, ServeOptions
+from keepfit.recipe.retrain import RetrainOptions
 from keepfit.recipe.train import train_class
 
 NOT_YET = {
-    "": {"tune", "compress", "export", "retrain"},
+    "": {"tune", "compress", "export"},
     "train": {"distributed"},
     "budget": {"memory", "disk"},
     "clean": {"labels"},
@@ -55,6 +56,9 @@ class RecipeFields(Options):
     )
     package: PackageOptions = Field(default_factory=lambda: PackageOptions.model_validate({}), description="the bundle")
     serve: ServeOptions = Field(default_factory=lambda: ServeOptions.model_validate({}), description="the service")
+    retrain: RetrainOptions = Field(
+        default_factory=lambda: RetrainOptions.model_validate({}), description="when and how the loop retrains"
+    )
     model: Any = None
     train: Any = None
     augment: Any = None
