@@ -13,7 +13,7 @@ import numpy as np
 from keepfit.core.catalog import load as part
 from keepfit.core.errors import DataError, nearest
 from keepfit.core.events import silent
-from keepfit.engine.plan import plan
+from keepfit.engine.plan import plan, remembered
 from keepfit.engine.run import run as walk
 from keepfit.engine.run import way_of
 from keepfit.recipe import load
@@ -114,7 +114,7 @@ def sample(data: str, target: str | None) -> Table:
 
 def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, Any]:
     """Findings and plan of a recipe; nothing is trained and nothing is left in the workspace."""
-    made = plan(load(recipe, overrides))
+    made = plan(remembered(load(recipe, overrides), workspace))
     statuses = (
         made.statuses(Store(workspace))
         if (workspace / ".keepfit").exists()
@@ -124,7 +124,7 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
         looked = walk(plan(made.recipe, until="clean"), Store(Path(scratch)), Path(scratch, "runs"), silent)
     evaluate.refuse_early(made.recipe.evaluate, made.recipe.data.balance, looked.files["ingest"], looked.files["split"])
     network = rehearse(made.recipe.model, way_of(made, None), *(looked.files[n] for n in ("ingest", "split", "clean")))
-    columns = json_of(looked.files["clean"], "findings.json")
+    columns = json_of(looked.files["clean"], "columns.json")
     came, kept = row_counts(looked.files)
     task = json_of(looked.files["split"], "task.json")
     rows = np.array(json_of(looked.files["clean"], "part.json"), object)
@@ -135,6 +135,7 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
         "rows": {"in": came, "kept": kept},
         "splits": {name: int((rows == name).sum()) for name in ("train", "validation", "test")},
         "columns": columns,
+        "findings": json_of(looked.files["clean"], "leaks.json") + json_of(looked.files["clean"], "findings.json"),
         **({"network": network} if network is not None else {}),
         "warnings": _warnings(columns, all_entries(looked.files), table, task, rows),
         "plan": statuses,

@@ -83,9 +83,9 @@ def test_folders_with_odd_files(tmp_path):
 
 
 def _ledger(run):
-    from keepfit.repeat import ledger
+    from keepfit.accounts import ledger
 
-    return ledger(run.path, None)
+    return ledger(run.path)
 
 
 def test_given_folders_and_jsonl(tmp_path):

@@ -15,6 +15,7 @@ from keepfit.core.options import Options
 _ROOM = "keepfit.modalities.tabular.options"
 _IMAGE = "keepfit.modalities.image.options"
 _TEXT = "keepfit.modalities.text.options"
+_CLEANING = "keepfit.cleaning"
 _TRAINING = "keepfit.training.options"
 
 TABLE: dict[str, dict[str, str]] = {
@@ -51,6 +52,13 @@ TABLE: dict[str, dict[str, str]] = {
         "erase": f"{_IMAGE}:EraseOptions",
         "mixup": f"{_IMAGE}:MixupOptions",
         "cutmix": f"{_IMAGE}:CutmixOptions",
+    },
+    "clean": {
+        "outliers": f"{_CLEANING}.outliers:OutlierOptions",
+        "spellings": f"{_CLEANING}.spellings:SpellingOptions",
+        "rare": f"{_CLEANING}.rare:RareOptions",
+        "formats": f"{_CLEANING}.formats:FormatOptions",
+        "dependencies": f"{_CLEANING}.dependencies:DependencyOptions",
     },
     "optimizer": {
         "adam": f"{_TRAINING}:AdamOptions",

@@ -20,6 +20,7 @@ from keepfit.runtime.table import Table
 from keepfit.stages import clean, evaluate, explain, ingest, package, pictures, split, texts, train
 from keepfit.store.artifacts import Store
 from keepfit.store.record_tables import digest_of, is_records
+from keepfit.store.undone import undone
 
 STAGES = ("ingest", "split", "clean", "train", "evaluate", "explain", "package", "report")
 _READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]] = {
@@ -32,9 +33,7 @@ _READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]]
     ),
     "clean": (
         (
-            "clean.duplicates",
-            "clean.drop_rows_missing_over",
-            "clean.leaks",
+            "clean",
             "data.split",
             "data.columns",
             "data.read.missing",
@@ -43,7 +42,7 @@ _READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]]
         ),
         ("ingest", "split"),
         clean.VERSION,
-        ("numpy",),
+        ("numpy", "scipy"),
     ),
     "train": (
         ("modality", "model", "train", "augment", "clean.missing", "data.balance", "budget", "preset", "seed"),
@@ -117,6 +116,15 @@ def plan(recipe: Recipe, frame: Table | None = None, until: str | None = None) -
         if stage == until:
             break
     return Plan(recipe, fill(recipe, file_name), tuple(steps), frame)
+
+
+def remembered(recipe: Recipe, workspace: Path) -> Recipe:
+    """The recipe with what was taken back in its workspace among `clean.undo`, so that it is in keys and run folder."""
+    more = undone(workspace, recipe.name)
+    if not more:
+        return recipe
+    section = recipe.clean.model_copy(update={"undo": sorted(more | set(recipe.clean.undo))})
+    return recipe.model_copy(update={"clean": section})
 
 
 def _more(recipe: Recipe, stage: str) -> tuple[str, ...]:

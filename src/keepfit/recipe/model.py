@@ -11,16 +11,16 @@ from pydantic import BeforeValidator, Field, PrivateAttr, create_model
 
 from keepfit.core import catalog
 from keepfit.core.options import Options
-from keepfit.recipe.clean import CleanOptions
+from keepfit.recipe.clean import clean_class
 from keepfit.recipe.data import DataOptions
 from keepfit.recipe.outcome import BudgetOptions, EvaluateOptions, ExplainOptions, PackageOptions, ServeOptions
 from keepfit.recipe.train import train_class
 
 NOT_YET = {
-    "": {"tune", "compress", "export", "monitor", "retrain"},
+    "": {"tune", "compress", "export", "retrain"},
     "train": {"distributed"},
     "budget": {"memory", "disk"},
-    "clean": {"near_duplicates", "outliers", "labels"},
+    "clean": {"labels"},
     "model": {"adapter"},
     "serve": {"batch"},
 }
@@ -46,9 +46,7 @@ class RecipeFields(Options):
     preset: Literal["fast", "balanced", "best"] = Field("balanced", description="how hard auto tries")
     budget: BudgetOptions = Field(default_factory=lambda: BudgetOptions.model_validate({}), description="limits")
     data: DataOptions = Field(description="sources, target, columns, split")
-    clean: CleanOptions = Field(
-        default_factory=lambda: CleanOptions.model_validate({}), description="duplicates and missing values"
-    )
+    clean: Any = None
     evaluate: EvaluateOptions = Field(
         default_factory=lambda: EvaluateOptions.model_validate({}), description="metrics and slices"
     )
@@ -60,6 +58,7 @@ class RecipeFields(Options):
     model: Any = None
     train: Any = None
     augment: Any = None
+    monitor: Any = None
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
 
     @property
@@ -85,7 +84,14 @@ def recipe_class(modality: str = "tabular") -> type[RecipeFields]:
             train_class(),
             Field(default_factory=lambda: train_class().model_validate({}), description="how networks learn"),
         ),
+        clean=(
+            clean_class(),
+            Field(
+                default_factory=lambda: clean_class().model_validate({}), description="cleaning of the training rows"
+            ),
+        ),
         augment=(_augmentations(), Field(default_factory=list, description="changes to training pictures, in turn")),
+        monitor=(_monitor(), Field(default_factory=lambda: _monitor()(), description="what is called an alarm")),
     )
     return made
 
@@ -99,6 +105,11 @@ def schema_class() -> type[RecipeFields]:
         "Recipe", __base__=recipe_class(), model=(union, Field(default=None, description="the learner"))
     )
     return made
+
+
+def _monitor() -> Any:
+    """The options of the monitor, which lives above: reached by name."""
+    return catalog.load("keepfit.monitor.options:MonitorOptions")
 
 
 def _augmentations() -> Any:
@@ -138,7 +149,8 @@ def unused_keys(recipe: RecipeFields) -> set[str]:
     if recipe.modality != "text":
         unused |= {"data.text"}
     if recipe.modality != "tabular":
-        unused |= {"clean.missing", "clean.drop_rows_missing_over", "data.columns", "explain"}
+        unused |= {"data.columns", "explain"}
+        unused |= {f"clean.{name}" for name in ("missing", "drop_rows_missing_over", *catalog.TABLE["clean"])}
     if recipe.data.train is not None:
         if recipe.data.test is not None:
             unused |= {"data.split.test"}

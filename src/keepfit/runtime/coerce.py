@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from keepfit.runtime.table import Column
 
 ALWAYS_MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "?", "#n/a", "<na>", "nat"})
+OTHER = "(other)"
 
 
 @dataclass(frozen=True)
 class ColumnRule:
     """How one column is read. `missing` holds extra spellings of a missing value (folded, stripped).
 
-    `month_first`: 03/04/2020 is the fourth of March in this column.
+    `month_first`: 03/04/2020 is the fourth of March in this column. Repairs: numbers are brought inside `clip`,
+    categories read by `spellings`, and where there are `common` ones every other is OTHER.
     """
 
     name: str
@@ -30,9 +32,26 @@ class ColumnRule:
     number_like: bool = False
     boolean: bool = False
     month_first: bool = False
+    clip: tuple[float, float] | None = None
+    spellings: tuple[tuple[str, str], ...] = ()
+    common: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """JSON form for preparation.json."""
+        """JSON form for preparation.json; repairs only where there are any."""
+        repairs: dict[str, Any] = {}
+        if self.clip is not None:
+            repairs["clip"] = list(self.clip)
+        if self.spellings:
+            repairs["spellings"] = dict(self.spellings)
+        if self.common:
+            repairs["common"] = list(self.common)
+        return {**self._plain(), **repairs}
+
+    def bare(self) -> ColumnRule:
+        """The rule without repairs."""
+        return replace(self, clip=None, spellings=(), common=())
+
+    def _plain(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "kind": self.kind,
@@ -54,6 +73,9 @@ class ColumnRule:
             bool(raw["number_like"]),
             bool(raw["boolean"]),
             bool(raw.get("month_first", False)),
+            (float(raw["clip"][0]), float(raw["clip"][1])) if "clip" in raw else None,
+            tuple(sorted((str(k), str(v)) for k, v in raw.get("spellings", {}).items())),
+            tuple(str(name) for name in raw.get("common", ())),
         )
 
 
@@ -146,7 +168,7 @@ def numbers(column: Column, rule: ColumnRule) -> tuple[NDArray[np.float64], NDAr
             if len(seen) < 100_000:
                 seen[text] = found
         out[row], bad[row] = found
-    return out, bad
+    return (out if rule.clip is None else np.clip(out, *rule.clip)), bad
 
 
 def _one_number(text: str | None, rule: ColumnRule) -> tuple[float, bool]:
@@ -159,12 +181,17 @@ def _one_number(text: str | None, rule: ColumnRule) -> tuple[float, bool]:
 
 
 def categories(column: Column, rule: ColumnRule) -> Column:
-    """Stripped category text [n], None where missing; numbers in one spelling, booleans in lower case."""
+    """Stripped category text [n], None where missing; numbers in one spelling, booleans in lower case; then repairs."""
     out = np.empty(len(column), object)
     seen: dict[str | None, str | None] = {}
+    usual, common = dict(rule.spellings), frozenset(rule.common)
     for row, text in enumerate(column):
         if text not in seen:
-            seen[text] = _one_category(text, rule)
+            found = _one_category(text, rule)
+            if found is not None:
+                found = usual.get(found, found)
+                found = found if not common or found in common else OTHER
+            seen[text] = found
         out[row] = seen[text]
     return out
 

@@ -194,9 +194,3 @@ def from_sklearn(name: str, target: str) -> Table:
     answers = [str(names[code]) for code in found.target] if names is not None and len(names) else list(found.target)
     columns[target] = text_column(answers)
     return Table(columns)
-
-
-def row_of(sample: str) -> tuple[str, int]:
-    """Source and row number of a sample id."""
-    source, _, rest = sample.rpartition("#")
-    return source, int(rest.partition(":")[0]) if rest.partition(":")[0].isdigit() else -1

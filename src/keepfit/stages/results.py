@@ -47,6 +47,19 @@ def table_of(ingested: Files) -> Table:
     return Table({**table.columns, COLUMN: _objects(cells)}, table.ids)
 
 
+def changed(train: Table, cleaned: Files) -> Table:
+    """Training rows with the cells that cleaning changed."""
+    cells = json.loads(cleaned["changes.json"])["cells"]
+    columns = dict(train.columns)
+    rows = {str(sample): row for row, sample in enumerate(train.ids)} if cells else {}
+    for name, found in cells.items():
+        columns[name] = columns[name].copy()
+        for sample, text in found.items():
+            if sample in rows:
+                columns[name][rows[sample]] = text
+    return Table(columns, train.ids)
+
+
 def room_of(ingested: Files) -> str:
     """tabular, image or text."""
     return "image" if "pictures.json" in ingested else "text" if "texts.json" in ingested else "tabular"

@@ -15,11 +15,11 @@ from keepfit.core.options import Options
 from keepfit.runtime.arrays import pack
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table, concat
-from keepfit.stages.results import PARTS, as_json, json_of, room_of, rows_of, table_of, task_of, truth_of
+from keepfit.stages.results import PARTS, as_json, changed, json_of, room_of, rows_of, table_of, task_of, truth_of
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import Task
 
-VERSION = 5
+VERSION = 6
 PROBES, PICTURES = 5000, 500
 _LOSSES = {"classification": ("cross_entropy", "focal"), "regression": ("mse", "mae", "huber")}
 
@@ -47,6 +47,7 @@ def train(
     data = {}
     for name in PARTS[:2]:
         rows = table.take(part == name)
+        rows = changed(rows, cleaned) if name == "train" else rows
         data[name] = sample(rows, truth_of(rows.columns[task.target], task))
     probe = probe_of(table.take(part == "test"), json_of(cleaned, "golden.json"), rules)
     made = room(
@@ -56,7 +57,7 @@ def train(
         data["validation"],
         probe,
         len(task.classes),
-        ways(**way, names=task.names, stopped=stopped),
+        ways(**way, names=task.names, stopped=stopped, spared=json_of(cleaned, "changes.json")["spared"]),
         say,
     )
     held = {"ids": made.held, "scores": pack(made.held_scores, "f8")}
@@ -84,7 +85,7 @@ def rehearse(
     table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
     _refuse_early(way, task)
     rules = [ColumnRule.from_json(rule) for rule in json_of(cleaned, "rules.json")]
-    rows = table.take(np.array(json_of(cleaned, "part.json"), object) == "train")
+    rows = changed(table.take(np.array(json_of(cleaned, "part.json"), object) == "train"), cleaned)
     train = sample(rows, truth_of(rows.columns[task.target], task))
     found: dict[str, Any] = load(part_of)(learner, rules, train, len(task.classes), ways(**way, names=task.names))
     return found
