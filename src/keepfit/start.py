@@ -93,7 +93,7 @@ def _for_texts(data: str, folder: Path) -> str:
             "data:",
             f"  source: {quoted(os.path.relpath(Path(data).resolve(), folder.resolve()))}",
             "  split: {test: 0.2, validation: 0.1}",
-            "model: {use: tfidf}                       # analyzer: word, char or both; c: 10",
+            "model: {use: tfidf}                       # or {use: pretrained, source: FOLDER}, a transformers encoder",
             "",
         ]
     )
@@ -124,6 +124,7 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
         looked = walk(plan(made.recipe, until="clean"), Store(Path(scratch)), Path(scratch, "runs"), silent)
     evaluate.refuse_early(made.recipe.evaluate, made.recipe.data.balance, looked.files["ingest"], looked.files["split"])
     network = rehearse(made.recipe.model, way_of(made, None), *(looked.files[n] for n in ("ingest", "split", "clean")))
+    tokens = network.get("tokens", {}) if network is not None else {}
     columns = json_of(looked.files["clean"], "columns.json")
     came, kept = row_counts(looked.files)
     task = json_of(looked.files["split"], "task.json")
@@ -137,7 +138,7 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
         "columns": columns,
         "findings": json_of(looked.files["clean"], "leaks.json") + json_of(looked.files["clean"], "findings.json"),
         **({"network": network} if network is not None else {}),
-        "warnings": _warnings(columns, all_entries(looked.files), table, task, rows),
+        "warnings": [*_warnings(columns, all_entries(looked.files), table, task, rows), *tokens.get("warnings", [])],
         "plan": statuses,
     }
 

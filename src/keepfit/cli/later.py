@@ -8,8 +8,6 @@ NOT_YET = {
     "explain": "why the model answered so",
     "compress": "make a bundle smaller and faster",
     "export": "other formats of a bundle",
-    "up": "the closed loop",
-    "why": "from an answer to its model and data",
     "dashboards": "Grafana dashboards and Prometheus rules",
     "label": "annotation in the browser",
     "ui": "the web console",

@@ -39,6 +39,9 @@ TABLE: dict[str, dict[str, str]] = {
     "text": {
         "auto": f"{_TEXT}:AutoOptions",
         "tfidf": f"{_TEXT}:TfidfOptions",
+        "existing": f"{_TEXT}:ExistingOptions",
+        "pretrained": f"{_TEXT}:PretrainedOptions",
+        "custom": f"{_TEXT}:CustomOptions",
     },
     "augment": {
         "rotate": f"{_IMAGE}:RotateOptions",
@@ -52,7 +55,11 @@ TABLE: dict[str, dict[str, str]] = {
         "erase": f"{_IMAGE}:EraseOptions",
         "mixup": f"{_IMAGE}:MixupOptions",
         "cutmix": f"{_IMAGE}:CutmixOptions",
+        "word_dropout": f"{_TEXT}:WordDropoutOptions",
+        "word_delete": f"{_TEXT}:WordDeleteOptions",
+        "word_swap": f"{_TEXT}:WordSwapOptions",
     },
+    "adapter": {"lora": f"{_TEXT}:LoraOptions"},
     "clean": {
         "outliers": f"{_CLEANING}.outliers:OutlierOptions",
         "spellings": f"{_CLEANING}.spellings:SpellingOptions",

@@ -134,6 +134,7 @@ def _more(recipe: Recipe, stage: str) -> tuple[str, ...]:
 
 _LEARNING = ("scikit-learn", "lightgbm", "skl2onnx", "onnxmltools")
 _NETWORKS = ("torch", "safetensors", "onnxscript", "pillow")
+_TOKENS = ("tokenizers", "transformers", "peft")
 
 
 def _part(recipe: Recipe) -> dict[str, Any]:
@@ -144,7 +145,7 @@ def _part(recipe: Recipe) -> dict[str, Any]:
     learner = recipe.model
     network = learns_by_network(recipe.modality, learner.use)
     if recipe.modality == "text":
-        libraries: tuple[str, ...] = ("scikit-learn", "scipy")
+        libraries: tuple[str, ...] = (*_NETWORKS, *_TOKENS) if network else ("scikit-learn", "scipy")
     else:
         libraries = (*_NETWORKS, "transformers") if learner.use == "pretrained" else _NETWORKS if network else _LEARNING
     libraries += ("keras",) if learner.use == "custom" else ()

@@ -140,7 +140,7 @@ def _logged(emit: Emit, place: RunFolder, start: float) -> Emit:
 def _walk(step: Step, plan: Plan, store: Store, done: Run, emit: Emit, fresh: bool, stopped: Stopped) -> None:
     kept = None if fresh else store.made_by(step.key)
     begun = time.monotonic()
-    status = "skipped"  # another host or process has what is made
+    status = "elsewhere"  # another host or process has what is made
     with processes.joined(done.group if step.stage == "train" else None, todo=kept is None) as todo:
         if kept is not None:
             done.files[step.stage] = kept[1]

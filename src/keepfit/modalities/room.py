@@ -52,7 +52,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model; `native` answers the rows of `probe` with the learner's own code."""
+    """A trained model; `native` answers the rows of `probe` with the learner's own code. `files` go into the bundle as they are."""
 
     preparation: bytes
     onnx: bytes
@@ -62,6 +62,7 @@ class Trained:
     held: list[str]
     held_scores: NDArray[np.float64]
     pictures: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 def class_weights(truth: NDArray[Any], classes: int, way: Way) -> NDArray[np.float64] | None:

@@ -14,13 +14,13 @@ from keepfit.core.options import Options
 from keepfit.recipe.clean import clean_class
 from keepfit.recipe.data import DataOptions
 from keepfit.recipe.outcome import BudgetOptions, EvaluateOptions, ExplainOptions, PackageOptions, ServeOptions
+from keepfit.recipe.retrain import RetrainOptions
 from keepfit.recipe.train import train_class
 
 NOT_YET = {
-    "": {"tune", "compress", "export", "retrain"},
+    "": {"tune", "compress", "export"},
     "budget": {"memory", "disk"},
     "clean": {"labels"},
-    "model": {"adapter"},
     "serve": {"batch"},
 }
 NOT_YET_VALUES = {
@@ -29,7 +29,6 @@ NOT_YET_VALUES = {
     "evaluate.primary": {"map50", "map50_95", "perplexity"},
     "evaluate.metrics": {"map50", "map50_95", "perplexity"},
 }
-NOT_YET_LEARNERS = {"text": {"pretrained", "custom"}}
 
 
 class RecipeFields(Options):
@@ -54,6 +53,9 @@ class RecipeFields(Options):
     )
     package: PackageOptions = Field(default_factory=lambda: PackageOptions.model_validate({}), description="the bundle")
     serve: ServeOptions = Field(default_factory=lambda: ServeOptions.model_validate({}), description="the service")
+    retrain: RetrainOptions = Field(
+        default_factory=lambda: RetrainOptions.model_validate({}), description="when and how the loop retrains"
+    )
     model: Any = None
     train: Any = None
     augment: Any = None
@@ -83,13 +85,16 @@ def recipe_class(modality: str = "tabular") -> type[RecipeFields]:
             train_class(),
             Field(default_factory=lambda: train_class().model_validate({}), description="how networks learn"),
         ),
+        augment=(
+            _augmentations(modality),
+            Field(default_factory=list, description="changes to training pictures or texts, in turn"),
+        ),
         clean=(
             clean_class(),
             Field(
                 default_factory=lambda: clean_class().model_validate({}), description="cleaning of the training rows"
             ),
         ),
-        augment=(_augmentations(), Field(default_factory=list, description="changes to training pictures, in turn")),
         monitor=(_monitor(), Field(default_factory=lambda: _monitor()(), description="what is called an alarm")),
     )
     return made
@@ -111,11 +116,21 @@ def _monitor() -> Any:
     return catalog.load("keepfit.monitor.options:MonitorOptions")
 
 
-def _augmentations() -> Any:
+_VARIED = {"image": ("picture", "batch"), "text": ("text",)}
+
+
+def augmentations_of(modality: str) -> list[str]:
+    """The names of the steps of augmentation that fit a modality; all of them for tables, which have none."""
+    fitting, names = _VARIED.get(modality), catalog.TABLE["augment"]
+    return [name for name in names if fitting is None or catalog.options_of("augment", name).of in fitting]  # type: ignore[attr-defined]
+
+
+def _augmentations(modality: str) -> Any:
     """Steps of augmentation; a bare name is read too."""
-    parts = [catalog.options_of("augment", name) for name in catalog.TABLE["augment"]]
+    names = augmentations_of(modality)
+    parts = [catalog.options_of("augment", name) for name in names]
     union: Any = Annotated[reduce(or_, parts), Field(discriminator="use")]
-    spelled: Any = reduce(or_, parts) | Literal[tuple(catalog.TABLE["augment"])]
+    spelled: Any = reduce(or_, parts) | Literal[tuple(names)]
 
     def filled(value: object) -> object:
         return {"use": value} if isinstance(value, str) else value
@@ -143,8 +158,10 @@ def unused_keys(recipe: RecipeFields) -> set[str]:
             unused |= {"budget", "preset"}
     elif "time" not in recipe.budget.model_fields_set:
         unused |= {"budget"}
+    if recipe.modality == "tabular" or not network:
+        unused |= {"augment"}  # what is counted once has no epochs in which it could vary
     if recipe.modality != "image":
-        unused |= {"augment", "data.image"}
+        unused |= {"data.image"}
     if recipe.modality != "text":
         unused |= {"data.text"}
     if recipe.modality != "tabular":

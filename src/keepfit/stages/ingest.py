@@ -20,6 +20,16 @@ from keepfit.store.ledger import Entry
 from keepfit.store.record_tables import is_records, read_table
 
 VERSION = 3
+# One file of several that cannot be read at all is kept apart like a line that cannot; a single one ends the run.
+WHOLE_FILE = (
+    "empty_file",
+    "binary_file",
+    "damaged_gzip",
+    "damaged_workbook",
+    "bad_encoding",
+    "unreadable",
+    "line_too_long",
+)
 
 
 def ingest(section: DataOptions, folder: Path, frame: Table | None) -> Files:
@@ -113,11 +123,18 @@ def _tables(
         yield source.rpartition("/")[2], read_table(source, folder, section.target)
     else:
         read = reading(section.read)
-        for path in sources.files_of(source, folder):
+        paths = sources.files_of(source, folder)
+        for path in paths:
             used[path.name] += 1
             name = path.name if used[path.name] == 1 else f"{path.name}~{used[path.name]}"  # the same name elsewhere
             bad = sources.Rejects()
-            parts = list(sources.chunks(path, read, bad))
+            try:
+                parts = list(sources.chunks(path, read, bad))
+            except DataError as error:
+                if len(paths) == 1 or error.code not in WHOLE_FILE:
+                    raise
+                rejects.lines.append((name, 0, f"the whole file: {error.what}", error.seen or ""))
+                continue
             rejects.lines += [(name, line, reason, raw) for _, line, reason, raw in bad.lines]
             rejects.repairs += [replace(one, file=name) for one in bad.repairs]
             yield name, concat(parts)

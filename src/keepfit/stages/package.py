@@ -88,10 +88,15 @@ def package(
         "recipe.yaml": recipe.encode(),
         "card.md": card.encode(),
     }
-    if section.golden != "off":
-        files["golden.jsonl"] = golden
+    files |= _where_there_are(section.golden, golden, trained)
     sums = "".join(f"{digest.of_bytes(data)}  {file}\n" for file, data in sorted(files.items()))
     return {**files, "SHA256SUMS": sums.encode()}
+
+
+def _where_there_are(kind: str, golden: bytes, trained: Files) -> Files:
+    """The files that not every bundle has: recorded answers, and the tokenizer of a network for texts."""
+    found = {"golden.jsonl": golden} if kind != "off" else {}
+    return found | {name: trained[name] for name in ("tokenizer.json",) if name in trained}
 
 
 def _lineage(ingested: Files, recipe: str, trained: Files) -> dict[str, str]:
@@ -114,7 +119,8 @@ def _versions(room: str, facts: dict[str, Any]) -> dict[str, str]:
         return {library: version(library) for library in dict.fromkeys((*LIBRARIES, *facts["libraries"]))}
     tried = facts["tried"]
     tables = OF_TABLES + (OF_NETWORKS if {"mlp", "custom"} & set(tried) else ())
-    more = {"image": ("pillow", *OF_NETWORKS), "text": OF_TEXTS}.get(room, tables)
+    texts = OF_TEXTS if {"tfidf", "auto"} & set(tried) else (*OF_NETWORKS, "tokenizers")
+    more = {"image": ("pillow", *OF_NETWORKS), "text": texts}.get(room, tables)
     return {library: version(library) for library in (*LIBRARIES, *more)}
 
 

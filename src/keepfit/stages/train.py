@@ -65,6 +65,7 @@ def train(
     files |= {f"pictures/{name}": data for name, data in made.pictures.items()}
     return {
         **files,
+        **made.files,
         "preparation.json": made.preparation,
         "model.onnx": made.onnx,
         "trained.json": as_json(made.facts),
@@ -76,7 +77,7 @@ def train(
 def rehearse(
     learner: Options, way: dict[str, Any], ingested: Files, parted: Files, cleaned: Files
 ) -> dict[str, Any] | None:
-    """What a learner of the user's own would train, after one batch went through it; None for other learners."""
+    """What a learner that can be tried would train, after one batch went through it; None for other learners."""
     part_of = getattr(learner, "rehearsal", None)
     if part_of is None:
         return None

@@ -73,10 +73,10 @@ def conserve(rows_in: int, rows_kept: int, entries: Sequence[Entry]) -> None:
 
 
 def conserve_ids(came: Sequence[str], kept: Collection[str], entries: Sequence[Entry]) -> None:
-    """Raise InternalFault unless every sample that came is either kept or dropped, and every entry is about one that came."""
+    """Raise InternalFault unless every sample that came is either kept or dropped, and every change is about one that came."""
     there, stays = set(came), set(kept)
     gone = {entry.id for entry in entries if entry.action == "dropped"}
-    strangers = {entry.id for entry in entries} - there
+    strangers = {entry.id for entry in entries if entry.action != "noted"} - there  # a note may be about a line
     if len(there) != len(came) or stays & gone or stays | gone != there or strangers:
         raise _lost(
             f"{len(came)} in, {len(stays)} kept, {len(gone)} dropped, {len(stays & gone)} both, "
