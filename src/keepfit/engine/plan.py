@@ -33,6 +33,7 @@ _READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]]
         (
             "clean.duplicates",
             "clean.drop_rows_missing_over",
+            "clean.labels",
             "clean.leaks",
             "data.split",
             "data.columns",

@@ -32,6 +32,10 @@ class CleanOptions(Options):
     drop_rows_missing_over: float | None = Field(
         None, ge=0.0, le=1.0, description="drop training rows with a larger share of missing cells"
     )
+    labels: Literal["drop", "relabel", "report", "off"] = Field(
+        "report",
+        description="suspected wrong labels of training rows; drop, relabel: where a paired comparison does not get worse",
+    )
     leaks: Literal["stop", "report", "off"] = Field(
         "stop",
         description="what gives the target away or stands on both sides of a split: end the run, tell, do not look",

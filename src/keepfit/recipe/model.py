@@ -20,7 +20,7 @@ NOT_YET = {
     "": {"tune", "compress", "export", "monitor", "retrain"},
     "train": {"distributed"},
     "budget": {"memory", "disk"},
-    "clean": {"near_duplicates", "outliers", "labels"},
+    "clean": {"near_duplicates", "outliers"},
     "model": {"adapter"},
     "serve": {"batch"},
 }

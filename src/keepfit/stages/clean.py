@@ -15,9 +15,9 @@ from keepfit.runtime.coerce import ColumnRule, is_missing
 from keepfit.runtime.preparation import coerced
 from keepfit.runtime.table import Table
 from keepfit.runtime.text_predictor import COLUMN
-from keepfit.stages import guard, pictures, texts
+from keepfit.stages import guard, labelling, pictures, texts
 from keepfit.stages.ingest import row_of
-from keepfit.stages.results import as_json, json_of, room_of, table_of
+from keepfit.stages.results import as_json, json_of, room_of, table_of, task_of
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
 
@@ -43,6 +43,12 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
     already = {entry.id for entry in repeated if entry.action == "dropped"}
     empty = [] if room == "image" else _blank(table, part) if room == "text" else _sparse(section, table, part, rules)
     entries = repeated + [entry for entry in empty if entry.id not in already]
+    gone = {entry.id for entry in entries if entry.action == "dropped"}
+    left = np.array(["" if sample in gone else p for sample, p in zip(table.ids, part, strict=True)], object)
+    labelled = labelling.labelling(
+        section.labels, table, left, rules, room, task_of(json_of(parted, "task.json")), seed
+    )
+    entries += labelled.entries
     dropped = {entry.id for entry in entries if entry.action == "dropped"}
     part = np.array(["" if sample in dropped else p for sample, p in zip(table.ids, part, strict=True)], object)
     if (part == "train").sum() < 5:
@@ -56,6 +62,8 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
     profile, golden = _described(room, train, rules, data.target, seed)
     return {
         **guard.as_files(*guard.guard(section.leaks, data, seed, ingested, parted, rules)),
+        "labels.json": as_json(labelled.mended),
+        "suspects.json": as_json([finding.as_json() for finding in labelled.findings]),
         "part.json": as_json(part.tolist()),
         "rules.json": as_json([rule.as_json() for rule in rules]),
         "findings.json": as_json(findings),

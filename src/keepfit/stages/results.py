@@ -47,6 +47,15 @@ def table_of(ingested: Files) -> Table:
     return Table({**table.columns, COLUMN: _objects(cells)}, table.ids)
 
 
+def relabelled(rows: Table, cleaned: Files, target: str) -> Table:
+    """The rows with the answers that were mended; only training rows have any."""
+    mended = json.loads(cleaned.get("labels.json", b"{}"))
+    if not mended:
+        return rows
+    answers = [mended.get(str(i), text) for i, text in zip(rows.ids, rows.columns[target], strict=True)]
+    return Table({**rows.columns, target: _objects(answers)}, rows.ids)
+
+
 def room_of(ingested: Files) -> str:
     """tabular, image or text."""
     return "image" if "pictures.json" in ingested else "text" if "texts.json" in ingested else "tabular"

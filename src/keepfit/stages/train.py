@@ -15,7 +15,7 @@ from keepfit.core.options import Options
 from keepfit.runtime.arrays import pack
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table, concat
-from keepfit.stages.results import PARTS, as_json, json_of, room_of, rows_of, table_of, task_of, truth_of
+from keepfit.stages.results import PARTS, as_json, json_of, relabelled, room_of, rows_of, table_of, task_of, truth_of
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import Task
 
@@ -46,7 +46,7 @@ def train(
     )
     data = {}
     for name in PARTS[:2]:
-        rows = table.take(part == name)
+        rows = relabelled(table.take(part == name), cleaned, task.target)
         data[name] = sample(rows, truth_of(rows.columns[task.target], task))
     probe = probe_of(table.take(part == "test"), json_of(cleaned, "golden.json"), rules)
     made = room(
