@@ -26,7 +26,6 @@ NOT_YET = {
 }
 NOT_YET_VALUES = {
     "task": {"detection", "generation"},
-    "data.balance": {"oversample", "undersample", "smote"},
     "evaluate.primary": {"map50", "map50_95", "perplexity"},
     "evaluate.metrics": {"map50", "map50_95", "perplexity"},
 }
