@@ -228,4 +228,4 @@ def test_the_way_from_run_to_weights_is_counted(tmp_path):
     files = done.stdout.split()
     print(len(files), *files, sep="\n")
     assert "api.py" in files and "modalities/tabular/learners/linear.py" in files
-    assert 10 <= len(files) <= 58  # 56 with the leak guard: the files with a function that ran, store and recipe too
+    assert 10 <= len(files) <= 66  # with leak guard, labels and profile: the files with a function that ran, store and recipe too

@@ -36,6 +36,7 @@ class Suspects:
     sure: NDArray[np.float64]
     agreement: float
     blind: bool = False
+    overlapping: bool = False
 
 
 def wrong_labels(features: Any, truth: NDArray[Any], classes: int, seed: int, trees: int = 60) -> Suspects:
@@ -63,7 +64,8 @@ def wrong_labels(features: Any, truth: NDArray[Any], classes: int, seed: int, tr
     if len(truth) < _FEWEST or sure_off > _BLIND * sure_rows:
         return _nothing(agreement, classes, blind=True)
     order = np.array(sorted(found, key=lambda row: (-margin[row], row)), np.int64)
-    return Suspects(order, best[order], margin[order], agreement)
+    easy, whole = sure_off / max(sure_rows, 1), float((best != truth).mean())
+    return Suspects(order, best[order], margin[order], agreement, overlapping=whole > max(0.1, 1.5 * easy))
 
 
 def _nothing(agreement: float, classes: int, blind: bool) -> Suspects:

@@ -15,7 +15,7 @@ from keepfit.runtime.coerce import ColumnRule, is_missing
 from keepfit.runtime.preparation import coerced
 from keepfit.runtime.table import Table
 from keepfit.runtime.text_predictor import COLUMN
-from keepfit.stages import guard, labelling, pictures, texts
+from keepfit.stages import data_page, guard, labelling, pictures, texts
 from keepfit.stages.ingest import row_of
 from keepfit.stages.results import as_json, json_of, room_of, table_of, task_of
 from keepfit.store.artifacts import Files
@@ -59,9 +59,13 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
             hint="loosen clean.drop_rows_missing_over or clean.duplicates",
         )
     train = table.take(part == "train")
+    case = guard.case_of(seed, ingested, parted, rules)
+    leaks, crossing = guard.guard(section.leaks, data, case, ingested, parted)
     profile, golden = _described(room, train, rules, data.target, seed)
     return {
-        **guard.as_files(*guard.guard(section.leaks, data, seed, ingested, parted, rules)),
+        **guard.as_files(leaks, crossing),
+        **(data_page.sheets(table, labelled.findings, leaks) if room == "image" else {}),
+        **guard.looked_at(case, ingested),
         "labels.json": as_json(labelled.mended),
         "suspects.json": as_json([finding.as_json() for finding in labelled.findings]),
         "part.json": as_json(part.tolist()),

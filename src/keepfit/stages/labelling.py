@@ -54,20 +54,24 @@ def labelling(
     count, classes = len(some), len(task.classes)
     found = labels.suspects_of(features[:count], truth[:count], classes, seed, _TREES if way == "report" else 100)
     told = _Told(table, some, task, found, truth)
-    if way == "report" or found.blind or not len(found.rows):
+    if not found.blind and not len(found.rows):
+        return Labelled()
+    if way == "report" or found.blind:
         return Labelled([told.finding(way, None)])
     if way == "relabel" and not classes:
         return Labelled([told.finding(way, None)])
     few = _drawn(np.arange(count), COMPARED_ON, seed)
     scores = labels.compared(way, features[few], truth[few], features[count:], truth[count:], classes, seed)
-    if not is_no_worse(scores):
+    if not is_no_worse(scores, found.overlapping):
         return Labelled([told.finding(way, scores)])
     return Labelled([told.finding(way, scores)], told.entries(way), told.mended() if way == "relabel" else {})
 
 
-def is_no_worse(scores: dict[str, float]) -> bool:
-    """Whether the errors after rise by no more than a standard error of the paired difference."""
-    return scores["after"] <= scores["before"] + scores["deviation"] / math.sqrt(scores["rows"])
+def is_no_worse(scores: dict[str, float], overlapping: bool) -> bool:
+    """Whether the errors after rise by no more than a standard error of the paired difference; where classes overlap, they
+    must fall by one, since rows that are right and rare would go."""
+    error = scores["deviation"] / math.sqrt(scores["rows"])
+    return scores["after"] <= scores["before"] + (-error if overlapping else error)
 
 
 def _drawn(rows: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
@@ -120,11 +124,13 @@ class _Told:
         """What was seen and done."""
         looked, whole = len(self.rows), len(self.found.rows)
         what = "labels" if self.task.classes else "values of the target"
-        message = f"{whole} of {looked} {what} of training rows looked at are probably wrong"
+        message = f"{whole} of {looked} {what} of training rows looked at are doubted"
         if self.found.blind:
             message = f"wrong {what} cannot be told: plain models know too little of {self.task.target!r}"
         if self.task.classes and not self.found.blind:
-            message += f" (plain models agree with {self.found.agreement:.1%} of all)"
+            message += f"; plain models agree with {self.found.agreement:.1%} of all"
+            if whole and self.found.overlapping:
+                message += ", and classes overlap: most of the doubted may be right"
         share = whole / max(looked, 1)
         return Finding(
             rule="wrong_labels",
@@ -133,7 +139,7 @@ class _Told:
             message=message,
             proposal=self._proposal(way, scores, whole),
             override="clean.labels=relabel" if whole and way == "report" and self.task.classes else "",
-            level="warning" if share > 0.02 else "note",
+            level="warning" if share > 0.02 and not self.found.overlapping else "note",
             cells=tuple(self._cells()),
             share=share,
         )
@@ -146,6 +152,7 @@ class _Told:
             return f"kept, and told of{more}; drop or relabel are applied where a comparison does not get worse"
         unit = "of answers wrong" if self.task.classes else "mean absolute error"
         said = f"{scores['before']:.4g} {unit} before, {scores['after']:.4g} after, on {scores['rows']:.0f} rows not mended"
-        if is_no_worse(scores):
+        if is_no_worse(scores, self.found.overlapping):
             return f"{'dropped' if way == 'drop' else 'relabelled'}: {said}"
-        return f"kept: a model learned from what is left gets worse ({said})"
+        why = "no better, and classes overlap" if self.found.overlapping else "worse"
+        return f"kept, since a model learned so is {why}: {said}"
