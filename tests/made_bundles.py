@@ -46,7 +46,7 @@ def constant_bundle(folder: Path, value: float, name: str = "constant") -> Path:
         "profile.json": digest.canonical({"columns": {"x": {"kind": "numeric", "missing": 0.0, "quantiles": [0.0, 1.0, 2.0]}}, "rows": 3}),
         "golden.jsonl": "".join(json.dumps({"input": {"x": str(n)}, "scores": [value]}) + "\n" for n in range(3)).encode(),
         "recipe.yaml": f"version: 1\nname: {name}\ndata:\n  source: t.csv\n  target: y\n".encode(),
-        "card.md": f"always {value}\n".encode(),
+        "card.md": f"always {value:g}\n".encode(),
         "bundle.json": digest.canonical(
             {"format": 1, "name": name, "task": "regression", "modality": "tabular", "target": "y", "classes": [], "ignored": [],
              "inputs": [{"name": "x", "kind": "numeric", "datatype": "FP64"}], "golden": "synthetic", "scale": 1.0,

@@ -91,12 +91,14 @@ def load(path: str | Path) -> Model:
     return Model(bundle, bundle.predictor())
 
 
-def make_plan(recipe: str | Path, overrides: Sequence[str] = (), until: str | None = None) -> Plan:
-    """The plan of a recipe file."""
+def make_plan(
+    recipe: str | Path, overrides: Sequence[str] = (), until: str | None = None, workspace: str | Path = "."
+) -> Plan:
+    """The plan of a recipe file, without the decisions that were taken back in the workspace."""
     from keepfit import recipe as recipes
-    from keepfit.engine.plan import plan
+    from keepfit.engine.plan import plan, remembered
 
-    return plan(recipes.load(Path(recipe), overrides), until=until)
+    return plan(remembered(recipes.load(Path(recipe), overrides), Path(workspace)), until=until)
 
 
 def run(
@@ -114,7 +116,7 @@ def run(
     from keepfit.engine.run import run as walk
     from keepfit.store.artifacts import Store
 
-    made = make_plan(recipe, overrides, until)
+    made = make_plan(recipe, overrides, until, workspace)
     root = Path(workspace)
     done = walk(made, Store(root), root / "runs", emit, fresh=fresh, stopped=stopped)
     if done.bundle is not None and not done.interrupted:
@@ -146,7 +148,7 @@ def fit(
     a folder per class needs not.
     """
     from keepfit import recipe as recipes
-    from keepfit.engine.plan import plan
+    from keepfit.engine.plan import plan, remembered
     from keepfit.engine.run import run as walk
     from keepfit.recipe.load import slug
     from keepfit.recipe.render import quoted
@@ -162,8 +164,9 @@ def fit(
     text += f"  target: {quoted(target)}\n" if target is not None else ""
     text += "modality: image\n" if arrays else ""
     asked = [f"budget.time={time}"] if time else []
-    made = plan(recipes.parse(text, [*asked, *overrides], origin="fit", folder=Path.cwd()), frame)
     root = Path(workspace)
+    said = recipes.parse(text, [*asked, *overrides], origin="fit", folder=Path.cwd())
+    made = plan(remembered(said, root), frame)
     return walk(made, Store(root), root / "runs", emit, goal=Path(output) if output else None, stopped=stopped)
 
 
@@ -185,7 +188,11 @@ def _of_arrays(pair: Any, target: str) -> Table:
 def tables_of(data: str | Path, read: Any = None) -> Iterator[Table]:
     """The rows of a source in chunks, so that a file larger than memory can be answered."""
     from keepfit.runtime import sources
+    from keepfit.store.record_tables import is_records, read_table
 
+    if is_records(str(data)):
+        yield read_table(str(data), Path.cwd(), labelled=None)
+        return
     for path in sources.files_of(str(data), Path.cwd(), fresh=True):
         rejects = sources.Rejects()
         yield from sources.chunks(path, read or sources.Read(), rejects)

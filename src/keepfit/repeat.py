@@ -1,4 +1,4 @@
-"""Looks at finished runs: lists and verifies their bundles, reads their ledgers, makes a run again and compares."""
+"""Looks at finished runs: lists and verifies their bundles, makes a run again and compares."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from keepfit.core.events import silent
 from keepfit.engine.plan import plan
 from keepfit.engine.run import run as walk
 from keepfit.recipe import parse
-from keepfit.runtime import sources
 from keepfit.runtime.bundle import Bundle
-from keepfit.runtime.table import concat
 from keepfit.store.artifacts import Store
 from keepfit.store.registry import Registry
 
@@ -83,22 +81,6 @@ def verify_models(workspace: Path, name: str | None = None) -> list[dict[str, An
         if model["version"] is None:
             Bundle.open(Path(model["bundle"])).predictor()
     return found
-
-
-def ledger(run: Path, where: str | None) -> list[dict[str, Any]]:
-    """The entries of a run's ledger, all or those that hold a text. Raises UsageError where there is none."""
-    path = run / "ledger.parquet"
-    if not path.is_file():
-        raise UsageError(
-            "not_a_run", "there is no ledger here", where=str(run), hint="give a folder such as runs/NAME/latest"
-        )
-    table = concat(list(sources.chunks(path, sources.Read())))
-    rows = [{name: column[row] for name, column in table.columns.items()} for row in range(len(table))]
-    for row in rows:
-        row["row"] = int(row["row"])
-    return [
-        row for row in rows if where is None or any(where in str(row[key]) for key in ("rule", "column", "stage", "id"))
-    ]
 
 
 def verify_run(folder: Path) -> dict[str, Any]:

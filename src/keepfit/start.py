@@ -13,7 +13,7 @@ import numpy as np
 from keepfit.core.catalog import load as part
 from keepfit.core.errors import DataError, nearest
 from keepfit.core.events import silent
-from keepfit.engine.plan import plan
+from keepfit.engine.plan import plan, remembered
 from keepfit.engine.run import run as walk
 from keepfit.engine.run import way_of
 from keepfit.recipe import load
@@ -93,7 +93,7 @@ def _for_texts(data: str, folder: Path) -> str:
             "data:",
             f"  source: {quoted(os.path.relpath(Path(data).resolve(), folder.resolve()))}",
             "  split: {test: 0.2, validation: 0.1}",
-            "model: {use: tfidf}                       # analyzer: word, char or both; c: 10",
+            "model: {use: tfidf}                       # or {use: pretrained, source: FOLDER}, a transformers encoder",
             "",
         ]
     )
@@ -114,7 +114,7 @@ def sample(data: str, target: str | None) -> Table:
 
 def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, Any]:
     """Findings and plan of a recipe; nothing is trained and nothing is left in the workspace."""
-    made = plan(load(recipe, overrides))
+    made = plan(remembered(load(recipe, overrides), workspace))
     statuses = (
         made.statuses(Store(workspace))
         if (workspace / ".keepfit").exists()
@@ -124,7 +124,8 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
         looked = walk(plan(made.recipe, until="clean"), Store(Path(scratch)), Path(scratch, "runs"), silent)
     evaluate.refuse_early(made.recipe.evaluate, made.recipe.data.balance, looked.files["ingest"], looked.files["split"])
     network = rehearse(made.recipe.model, way_of(made, None), *(looked.files[n] for n in ("ingest", "split", "clean")))
-    columns = json_of(looked.files["clean"], "findings.json")
+    tokens = network.get("tokens", {}) if network is not None else {}
+    columns = json_of(looked.files["clean"], "columns.json")
     facts = json_of(looked.files["clean"], "described.json")
     came, kept = row_counts(looked.files)
     task = json_of(looked.files["split"], "task.json")
@@ -139,7 +140,7 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
         "leaks": made.recipe.clean.leaks,
         "findings": found_in(looked.files["clean"]),
         **({"network": network} if network is not None else {}),
-        "warnings": _warnings(columns, all_entries(looked.files), table, task, rows),
+        "warnings": [*_warnings(columns, all_entries(looked.files), table, task, rows), *tokens.get("warnings", [])],
         "plan": statuses,
     }
 

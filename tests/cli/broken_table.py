@@ -354,7 +354,7 @@ def _(folder: Path, bundle: Path) -> list[str]:
 
 @case("verb not yet", 2, "not_available")
 def _(folder: Path, bundle: Path) -> list[str]:
-    return ["monitor", str(bundle), "records.jsonl"]
+    return ["compress", str(bundle)]
 
 
 @case("models promote of nothing", 2, "usage")

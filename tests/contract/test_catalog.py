@@ -22,7 +22,7 @@ SMALL = {
     "mlp": "{use: mlp, params: {hidden: [16], periodic: 2}}",
     "custom": "{use: custom, class: net.py:Net}",
 }
-NEEDED = {(kind, "custom"): {"class": "net.py:Net"} for kind in ("tabular", "image")}
+NEEDED = {(kind, "custom"): {"class": "net.py:Net"} for kind in ("tabular", "image", "text")}
 NEEDED |= {(kind, "existing"): {"source": "model.onnx"} for kind in ("tabular", "image")}
 
 NET = """
@@ -33,7 +33,7 @@ def Net(features, classes):
 BARE = """
 import sys
 BLOCKED = {"sklearn", "lightgbm", "pandas", "polars", "torch", "onnx", "skl2onnx", "onnxmltools", "matplotlib", "scipy",
-           "transformers", "safetensors", "onnxscript"}
+           "transformers", "peft", "safetensors", "onnxscript"}
 ROOMS = ("keepfit.engine", "keepfit.stages", "keepfit.modalities", "keepfit.training", "keepfit.recipe")
 class Wall:
     def find_spec(self, name, path=None, target=None):
@@ -50,22 +50,24 @@ assert not BLOCKED & {name.partition(".")[0] for name in sys.modules}
 
 def test_the_catalog_is_covered():
     assert set(catalog.TABLE["tabular"]) - {"existing"} == set(SMALL) and len(PARTS) >= 32
-    assert list(catalog.TABLE) == ["tabular", "image", "text", "augment", "optimizer", "schedule"]
+    assert list(catalog.TABLE) == ["tabular", "image", "text", "augment", "adapter", "clean", "optimizer", "schedule"]
 
 
 @pytest.mark.parametrize(("kind", "name"), PARTS)
 def test_options_round_trip_and_are_described(kind, name):
     options = catalog.options_of(kind, name)
-    made = options.model_validate({"use": name, **NEEDED.get((kind, name), {})})
-    assert options.model_validate_json(made.model_dump_json(by_alias=True)) == made and made.use == name
+    said = {} if kind == "clean" else {"use": name}  # a cleaning method is a key of its own
+    made = options.model_validate({**said, **NEEDED.get((kind, name), {})})
+    assert options.model_validate_json(made.model_dump_json(by_alias=True)) == made
+    assert made.do == "report" if kind == "clean" else made.use == name
     assert callable(catalog.load(made.impl)) and options.__doc__
     assert all(field.description for key, field in options.model_fields.items() if key != "use")
     where = catalog.find(kind, name)
     assert where.file.endswith(".py") and where.line >= 1 and where.doc
     with pytest.raises(Exception, match="frozen"):
-        made.use = "other"
+        setattr(made, "do" if kind == "clean" else "use", "other")
     with pytest.raises(Exception, match="extra"):
-        options.model_validate({"use": name, **NEEDED.get((kind, name), {}), "nope": 1})
+        options.model_validate({**said, **NEEDED.get((kind, name), {}), "nope": 1})
 
 
 def test_unknown_parts_come_near():

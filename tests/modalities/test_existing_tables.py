@@ -241,3 +241,12 @@ def test_what_is_no_model_says_what_would_be(tmp_path, iris):
         with pytest.raises(KeepfitError) as caught:
             packaged(tmp_path, name, "iris.csv", said={"columns": COLUMNS})
         assert caught.value.code == code and hint in caught.value.hint, caught.value
+
+
+def test_classes_in_another_order_are_noticed():
+    from keepfit.training.existing.form import better_order
+
+    shares = np.eye(3)[[1, 2, 0] * 10]
+    said = better_order(shares, np.array([0, 1, 2] * 10), ["a", "b", "c"])
+    assert "--classes c,a,b" in said and "100%" in said
+    assert better_order(shares, np.array([1, 2, 0] * 10), ["a", "b", "c"]) == ""

@@ -88,7 +88,7 @@ def test_formulas_give_their_stored_value_and_errors_and_absent_values_are_told(
       <row r="10"><c r="B10"><v>4.25</v></c></row>
     </sheetData></worksheet>"""
     names, rows, rejects = rows_of(book(tmp_path / "a.xlsx", sheet))
-    assert names == ["a", "b"] and rows == [("2", "text"), (None, "#REF!"), (None, "4.25")]
+    assert names == ["a", "b"] and rows == [("2", "text"), (None, None), (None, "4.25")]
     assert [(r.row, r.line, r.column, r.before) for r in rejects.repairs] == [(1, 3, "a", ""), (1, 3, "b", "#REF!")]
     assert [line[1:3] for line in rejects.lines] == [(9, "3 cells under 2 column names")]
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_HERE, _RENAME_EXCHANGE = -100, 2  # AT_FDCWD and the flag of linux/fs.h
 
 
 def sync_folder(folder: Path) -> None:
@@ -68,11 +71,33 @@ def sync_tree(folder: Path) -> None:
         sync_folder(Path(root))
 
 
+def _exchange(one: Path, two: Path) -> bool:
+    """Exchange two names in one step (Linux's renameat2); False where that is not known."""
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None:
+        return False
+    return bool(call(_HERE, os.fsencode(one), _HERE, os.fsencode(two), _RENAME_EXCHANGE) == 0)
+
+
+def _put(scratch: Path, goal: Path) -> Path | None:
+    """Give `scratch` the name `goal`; where what had that name is."""
+    if not goal.exists():
+        os.replace(scratch, goal)
+        return None
+    if _exchange(scratch, goal):
+        return scratch
+    old = _beside(goal, "old")
+    os.replace(goal, old)
+    os.replace(scratch, goal)
+    return old
+
+
 @contextmanager
 def new_folder(goal: Path) -> Iterator[Path]:
     """A scratch folder that becomes `goal` by one rename on success and vanishes on failure.
 
-    An existing `goal` is put aside first and removed after the rename.
+    An existing `goal` changes places with it and is then removed; where the system cannot exchange names, it is put aside
+    first, and a crash in between leaves neither.
     """
     make_folder(goal.parent)
     scratch = _beside(goal, "part")
@@ -80,11 +105,7 @@ def new_folder(goal: Path) -> Iterator[Path]:
     try:
         yield scratch
         sync_tree(scratch)
-        old = None
-        if goal.exists():
-            old = _beside(goal, "old")
-            os.replace(goal, old)
-        os.replace(scratch, goal)
+        old = _put(scratch, goal)
         sync_folder(goal.parent)
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)

@@ -15,6 +15,7 @@ from keepfit.core.options import Options
 _ROOM = "keepfit.modalities.tabular.options"
 _IMAGE = "keepfit.modalities.image.options"
 _TEXT = "keepfit.modalities.text.options"
+_CLEANING = "keepfit.cleaning"
 _TRAINING = "keepfit.training.options"
 
 TABLE: dict[str, dict[str, str]] = {
@@ -38,6 +39,8 @@ TABLE: dict[str, dict[str, str]] = {
     "text": {
         "auto": f"{_TEXT}:AutoOptions",
         "tfidf": f"{_TEXT}:TfidfOptions",
+        "pretrained": f"{_TEXT}:PretrainedOptions",
+        "custom": f"{_TEXT}:CustomOptions",
     },
     "augment": {
         "rotate": f"{_IMAGE}:RotateOptions",
@@ -51,6 +54,17 @@ TABLE: dict[str, dict[str, str]] = {
         "erase": f"{_IMAGE}:EraseOptions",
         "mixup": f"{_IMAGE}:MixupOptions",
         "cutmix": f"{_IMAGE}:CutmixOptions",
+        "word_dropout": f"{_TEXT}:WordDropoutOptions",
+        "word_delete": f"{_TEXT}:WordDeleteOptions",
+        "word_swap": f"{_TEXT}:WordSwapOptions",
+    },
+    "adapter": {"lora": f"{_TEXT}:LoraOptions"},
+    "clean": {
+        "outliers": f"{_CLEANING}.outliers:OutlierOptions",
+        "spellings": f"{_CLEANING}.spellings:SpellingOptions",
+        "rare": f"{_CLEANING}.rare:RareOptions",
+        "formats": f"{_CLEANING}.formats:FormatOptions",
+        "dependencies": f"{_CLEANING}.dependencies:DependencyOptions",
     },
     "optimizer": {
         "adam": f"{_TRAINING}:AdamOptions",

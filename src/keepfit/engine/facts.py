@@ -35,7 +35,7 @@ def gather(plan: Plan, files: dict[str, Files]) -> ReportFacts:
         primary=metrics["primary"],
         evaluation=json_of(files["evaluate"], "evaluation.json"),
         validation_curve=trained["curve"],
-        columns=json_of(files["clean"], "findings.json"),
+        columns=json_of(files["clean"], "columns.json"),
         splits={name: part.count(name) for name in PARTS},
         target_summary=_target(files, task),
         ledger=_ledger(all_entries(files)),

@@ -19,6 +19,8 @@ from keepfit.runtime import sources
 from keepfit.runtime.table import Table
 from keepfit.stages import clean, evaluate, explain, ingest, package, pictures, split, texts, train
 from keepfit.store.artifacts import Store
+from keepfit.store.record_tables import digest_of, is_records
+from keepfit.store.undone import undone
 
 STAGES = ("ingest", "split", "clean", "train", "evaluate", "explain", "package", "report")
 _READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]] = {
@@ -31,10 +33,7 @@ _READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]]
     ),
     "clean": (
         (
-            "clean.duplicates",
-            "clean.drop_rows_missing_over",
-            "clean.labels",
-            "clean.leaks",
+            "clean",
             "data.split",
             "data.columns",
             "data.read.missing",
@@ -43,7 +42,7 @@ _READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]]
         ),
         ("ingest", "split"),
         clean.VERSION,
-        ("numpy",),
+        ("numpy", "scipy"),
     ),
     "train": (
         ("modality", "model", "train", "augment", "clean.missing", "data.balance", "budget", "preset", "seed"),
@@ -119,6 +118,15 @@ def plan(recipe: Recipe, frame: Table | None = None, until: str | None = None) -
     return Plan(recipe, fill(recipe, file_name), tuple(steps), frame)
 
 
+def remembered(recipe: Recipe, workspace: Path) -> Recipe:
+    """The recipe with what was taken back in its workspace among `clean.undo`, so that it is in keys and run folder."""
+    more = undone(workspace, recipe.name)
+    if not more:
+        return recipe
+    section = recipe.clean.model_copy(update={"undo": sorted(more | set(recipe.clean.undo))})
+    return recipe.model_copy(update={"clean": section})
+
+
 def _more(recipe: Recipe, stage: str) -> tuple[str, ...]:
     """What decodes pictures, where a stage does."""
     return ("pillow",) if recipe.modality == "image" and stage in ("ingest", "clean", "evaluate") else ()
@@ -126,6 +134,7 @@ def _more(recipe: Recipe, stage: str) -> tuple[str, ...]:
 
 _LEARNING = ("scikit-learn", "lightgbm", "skl2onnx", "onnxmltools")
 _NETWORKS = ("torch", "safetensors", "onnxscript", "pillow")
+_TOKENS = ("tokenizers", "transformers", "peft")
 
 
 def _part(recipe: Recipe) -> dict[str, Any]:
@@ -136,7 +145,7 @@ def _part(recipe: Recipe) -> dict[str, Any]:
     learner = recipe.model
     network = learns_by_network(recipe.modality, learner.use)
     if recipe.modality == "text":
-        libraries: tuple[str, ...] = ("scikit-learn", "scipy")
+        libraries: tuple[str, ...] = (*_NETWORKS, *_TOKENS) if network else ("scikit-learn", "scipy")
     else:
         libraries = (*_NETWORKS, "transformers") if learner.use == "pretrained" else _NETWORKS if network else _LEARNING
     libraries += ("keras",) if learner.use == "custom" else ()
@@ -171,6 +180,9 @@ def source_digests(recipe: Recipe, frame: Table | None) -> list[list[str]]:
             continue
         if source.startswith("sklearn:"):
             found.append([part, source, _version("scikit-learn")])
+            continue
+        if is_records(source):
+            found.append([part, digest_of(source, recipe.folder, data.target)])
             continue
         for path in sources.files_of(source, recipe.folder, fresh=True):
             found.append([part, path.name, digest.of_file(Path(path))])

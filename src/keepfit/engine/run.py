@@ -25,7 +25,7 @@ from keepfit.runtime.writers import csv_lines, parquet_bytes
 from keepfit.stages import clean, evaluate, explain, guard, ingest, package, pictures, split, texts, train
 from keepfit.stages.results import all_entries, json_of, row_counts
 from keepfit.store.artifacts import Files, Store
-from keepfit.store.ledger import COLUMNS, conserve
+from keepfit.store.ledger import COLUMNS, KINDS, conserve
 from keepfit.store.scratch import Scratch, scratch
 
 Stopped = Callable[[], bool]
@@ -203,7 +203,15 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
         card = facts.card(plan, files)
         metrics = json_of(files["evaluate"], "metrics.json")
         return package.package(
-            recipe.package, recipe.name, plan.text, card, metrics, *line, read=recipe.data.read, image=recipe.data.image
+            recipe.package,
+            recipe.name,
+            plan.text,
+            card,
+            metrics,
+            *line,
+            read=recipe.data.read,
+            image=recipe.data.image,
+            monitor=recipe.monitor.model_dump(),
         )
     return facts.report(plan, files)
 
@@ -216,6 +224,8 @@ def way_of(plan: Plan, place: Scratch | None) -> dict[str, Any]:
     way = {
         "numeric": recipe.clean.missing.numeric,
         "categorical": recipe.clean.missing.categorical,
+        "constant": recipe.clean.missing.constant,
+        "indicator": recipe.clean.missing.indicator,
         "balance": recipe.data.balance,
         "seed": recipe.seed,
         "budget_s": recipe.budget.time if timed else None,
@@ -271,9 +281,8 @@ def _write(folder: Path, done: Run) -> None:
             (scratch / name).write_bytes(data)
     Bundle.open(folder / "bundle").predictor()
     entries = all_entries(files)
-    kinds = ["VARCHAR", "VARCHAR", "BIGINT", *["VARCHAR"] * 6]
-    rows = [[entry.as_json()[column] for column in COLUMNS] for entry in entries]
-    atomic.write_bytes(folder / "ledger.parquet", parquet_bytes(COLUMNS, kinds, rows))
+    rows = [entry.as_row() for entry in entries]
+    atomic.write_bytes(folder / "ledger.parquet", parquet_bytes(COLUMNS, KINDS, rows))
     atomic.write_bytes(folder / "metrics.json", files["evaluate"]["metrics.json"])
     atomic.write_bytes(folder / "predictions.parquet", files["evaluate"]["predictions.parquet"])
     board = json_of(files["evaluate"], "leaderboard.json")

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from keepfit.core.catalog import load
 from keepfit.core.errors import EnvironmentFault, RecipeError
 from keepfit.modalities.room import Trained
+from keepfit.runtime.network import Network
 from keepfit.tasks.task import class_name
 from keepfit.training.existing import graphs
-from keepfit.training.existing.form import Array, Head, Opened, answers, head_of, order_of, squared
+from keepfit.training.existing.form import Array, Head, Opened, answers, better_order, head_of, order_of, squared
 from keepfit.training.existing.kinds import kind_of, refused
 
 _FOREIGN = "keepfit.training.existing"
@@ -83,6 +84,11 @@ class Fixed:
             raise refused("not_finite", "the model gives an answer that is no number", self.path, f"row {bad}", hint)
         return found
 
+    def judged(self, held: Array, truth: Array, names: list[str]) -> list[str]:
+        """The notes, and a warning where the classes seem to be in another order than was taken."""
+        found = better_order(held, truth, names) if self.order and self.notes and len(names) <= 50 else ""
+        return [*self.notes, *([found] if found else [])]
+
     def graph(self, before: Any, shape: list[Any], sample: Array) -> bytes:
         """The ONNX model of the bundle; `before` are the nodes in front, `shape` what the bundle feeds by row."""
         import copy
@@ -91,7 +97,14 @@ class Fixed:
         element = source.graph.input[0].type.tensor_type.elem_type
         nodes = before(element, source.graph.input[0].name)
         after = graphs.head(source.graph.output[0].name, self.head, self.order)
-        return graphs.closed(source, nodes, after, shape, max(len(self.order), 1))
+        made = graphs.closed(source, nodes, after, shape, max(len(self.order), 1))
+        try:
+            Network(made).scores(np.zeros((3, *shape), np.float32))
+        except Exception as error:  # onnxruntime raises its own classes
+            seen = (str(error).strip().splitlines() or [""])[0][:200]
+            hint = "export it with a dynamic number of rows"
+            raise refused("fixed_batch", "the model does not take three rows at once", self.path, seen, hint) from None
+        return made
 
 
 def fills(

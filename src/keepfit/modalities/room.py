@@ -28,7 +28,8 @@ class Sample:
 class Way:
     """How to fit: missing values, balance, seed, budget; for networks the train section, augmentation and a place to
     keep checkpoints. `budget_s` None is no limit; `folder` is what paths of the recipe are relative to; `names` are the
-    classes as the recipe spells them.
+    classes as the recipe spells them. `constant` and `indicator` are of `clean.missing`; `spared` (column -> sample ids) are
+    cells of training rows that cleaning leaves as they came.
     """
 
     numeric: str
@@ -44,11 +45,14 @@ class Way:
     scratch: Path | None = None
     folder: Path = field(default_factory=Path.cwd)
     names: Sequence[str] = ()
+    constant: float = 0.0
+    indicator: str | bool = "auto"
+    spared: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model; `native` answers the rows of `probe` with the learner's own code."""
+    """A trained model; `native` answers the rows of `probe` with the learner's own code. `files` go into the bundle as they are."""
 
     preparation: bytes
     onnx: bytes
@@ -58,6 +62,7 @@ class Trained:
     held: list[str]
     held_scores: NDArray[np.float64]
     pictures: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 def class_weights(truth: NDArray[Any], classes: int, way: Way) -> NDArray[np.float64] | None:

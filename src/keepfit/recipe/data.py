@@ -89,8 +89,8 @@ class DataOptions(Options):
 
     source: Origin | None = Field(
         None,
-        description="file, glob, URL, sklearn:NAME; .csv .tsv .parquet .jsonl .json .xlsx, gz too; a database with a "
-        "query; a folder or .zip per class; coco:FILE, voc:DIR, yolo:DIR",
+        description="file, glob, URL, sklearn:NAME, records:FOLDER; .csv .tsv .parquet .jsonl .json .xlsx, gz too; a database "
+        "with a query; a folder or .zip per class",
     )
     train: Origin | None = Field(None, description="training source, where the splits are given")
     validation: Origin | None = Field(None, description="validation source; cut from train when absent")

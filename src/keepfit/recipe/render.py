@@ -62,13 +62,17 @@ def _renamed(source: str | dict[str, str], rename: Rename | None) -> str | dict[
 
 def file_name(source: str) -> str:
     """A source without its folder: what may leave the house, and is the same wherever the data lies."""
-    return Path(source).name
+    kind, _, path = source.partition(":")
+    return f"records:{Path(path).name}" if kind == "records" else Path(source).name
 
 
 def seen_from(home: Path, goal: Path) -> Rename:
     """Sources that were relative to `home`, spelled so that they are found from `goal`; absolute on another root."""
 
     def rename(source: str) -> str:
+        kind, mark, path = source.partition(":")
+        if mark and kind == "records":
+            return source if "${" in path or "://" in path else f"records:{rename(path)}"
         absolute = Path(expand(source)).is_absolute()
         if "${" in source and absolute:
             return source

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from keepfit.core.errors import DataError
-from keepfit.runtime.decoding import HEAD, as_utf8
-from keepfit.runtime.reading import LONGEST_LINE, Read, Rejects, connected, literal, names_of, pages, unreadable
-from keepfit.runtime.table import Table
+from keepfit.runtime.decoding import HEAD, Notes, as_utf8
+from keepfit.runtime.reading import LONGEST_LINE, Read, Rejects, Repair, connected, literal, names_of, pages, unreadable
+from keepfit.runtime.table import Table, text_column
 
 
 def csv_chunks(path: Path, read: Read, rejects: Rejects | None, size: int) -> Iterator[Table]:
     """The rows of a text file in tables of at most `size` rows; what cannot be read goes into `rejects`."""
     import duckdb
 
-    with as_utf8(path, read.encoding) as (plain, head):
+    notes: Notes = []
+    with as_utf8(path, read.encoding, notes) as (plain, head):
         delimiter = read.delimiter or ("\t" if ".tsv" in path.suffixes else _sniff(head, read))
         first, blank = _top(plain, delimiter, read, path)
         names = names_of(first, read, path)
@@ -44,13 +45,44 @@ def csv_chunks(path: Path, read: Read, rejects: Rejects | None, size: int) -> It
                 cursor = connection.execute(
                     f"select * from read_csv({literal(str(plain))}, auto_detect=false, columns={columns}, {said})"
                 )
-                yield from pages(cursor, names, size, path)
+                done = 0
+                for page in pages(cursor, names, size, path):
+                    done += len(page)
+                    yield page
                 bad = connection.execute(
                     "select line, error_message, csv_line from reject_errors order by line"
                 ).fetchall()
             except duckdb.Error as error:
                 raise unreadable(path, error) from None
-        _take_rejects(bad, path, rejects)
+        if rejects is None:
+            return
+        rejects.repairs += [Repair(path.name, -1, line, "", *said) for line, *said in notes]
+        mended = _mended(bad, names, delimiter, read)
+        _take_rejects([one for one in bad if int(one[0]) not in mended], path, rejects)
+        if mended:  # after the others: a page that is out cannot be opened again
+            for row, (line, (text, cells)) in enumerate(sorted(mended.items()), done):
+                after = delimiter.join(cell or "" for cell in cells)[:200]
+                rule = "empty cells right of the last column left out"
+                rejects.repairs.append(Repair(path.name, row, line, "", rule, text[:200], after))
+            rows = [cells for _, (_, cells) in sorted(mended.items())]
+            yield Table({name: text_column([row[place] for row in rows]) for place, name in enumerate(names)})
+
+
+def _mended(bad: list[Any], names: list[str], delimiter: str, read: Read) -> dict[int, tuple[str, list[str | None]]]:
+    """Lines with nothing but empty cells too many, by number: the text and the cells that belong to columns."""
+    import csv
+
+    if read.quote not in (None, '"'):
+        return {}
+    found: dict[int, tuple[str, list[str | None]]] = {}
+    for line, _, raw in bad:
+        text = str(raw).rstrip("\n")
+        if "\n" in text or text.count('"') % 2:
+            continue
+        cells = next(csv.reader([text], delimiter=delimiter), [])
+        if len(cells) > len(names) and not any(cell.strip() for cell in cells[len(names) :]):
+            found[int(line)] = (text, [cell or None for cell in cells[: len(names)]])
+    return found
 
 
 def _take_rejects(bad: list[Any], path: Path, rejects: Rejects | None) -> None:

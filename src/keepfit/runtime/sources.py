@@ -33,9 +33,14 @@ FORMATS = {
     ".xlsx": "sheet",
     ".xlsm": "sheet",
 }
-NOT_YET = {"hf:": "download the set and name its .parquet, .csv or .jsonl files"}
+_PICTURES = "a table with a column of paths is read: data.image names it"
+NOT_YET = {  # what begins a source that is to come -> what to do until then
+    "hf:": "download the set and name its .parquet, .csv or .jsonl files",
+    "coco:": _PICTURES,
+    "voc:": _PICTURES,
+    "yolo:": _PICTURES,
+}
 REMOTE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "http", "https", "ftp", "sftp", "memory")
-LISTS = ("coco:", "voc:", "yolo:")
 
 
 class Source(str):
@@ -71,9 +76,6 @@ def path_in(source: str) -> tuple[str, str]:
     low = source.lower()
     if low.startswith("sqlite:///"):
         return source[:10], source[10:]
-    for kind in LISTS:
-        if low.startswith(kind):
-            return source[: len(kind)], source[len(kind) :]
     return ("", "") if "://" in source or low.startswith("sklearn:") else ("", source)
 
 

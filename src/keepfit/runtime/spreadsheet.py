@@ -92,7 +92,10 @@ def _tables(book: _Book, read: Read, rejects: Rejects | None, size: int, path: P
                 notes.lines.append((path.name, line, reason, "\t".join(cell or "" for cell in cells)[:200]))
                 continue
             _note(notes, path, done + len(kept), line, cells, names)
-            kept.append([None if cell in ("", "\x00") else cell for cell in cells] + [None] * (len(names) - len(cells)))
+            kept.append(
+                [None if cell in ("", "\x00", *_ERRORS) else cell for cell in cells]
+                + [None] * (len(names) - len(cells))
+            )
         done, some = done + len(kept), some or bool(kept)
         if kept:
             yield Table({name: text_column([row[place] for row in kept]) for place, name in enumerate(names)})

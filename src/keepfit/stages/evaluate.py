@@ -25,7 +25,8 @@ VERSION = 4
 
 def predictor_of(trained: Files, task: Task) -> Predictor:
     """The runtime's predictor of a trained model."""
-    return predictor_from(trained["preparation.json"], trained["model.onnx"], task.kind, list(task.classes), threads=2)
+    files = trained["preparation.json"], trained["model.onnx"]
+    return predictor_from(*files, task.kind, list(task.classes), threads=2, tokenizer=trained.get("tokenizer.json"))
 
 
 def wanted(section: EvaluateOptions, task: Task) -> tuple[str, list[str]]:

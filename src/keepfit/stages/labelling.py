@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +18,8 @@ from keepfit.runtime.picture_predictor import COLUMN as PICTURE
 from keepfit.runtime.preparation import coerced
 from keepfit.runtime.table import Table
 from keepfit.runtime.text_predictor import COLUMN as TEXT
-from keepfit.stages.ingest import row_of
 from keepfit.stages.results import truth_of
-from keepfit.store.ledger import Entry
+from keepfit.store.ledger import Entry, place_of, without
 from keepfit.tasks.task import Task
 
 REPORTED_ON = 2000  # rows looked at where suspects are only told: a second on a laptop
@@ -34,6 +34,12 @@ class Labelled:
     findings: list[Finding] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     mended: dict[str, str] = field(default_factory=dict)
+
+    def less(self, undo: Collection[str]) -> Labelled:
+        """Without the entries that were taken back."""
+        kept = without(self.entries, undo)
+        ids = {entry.id for entry in kept}
+        return Labelled(self.findings, kept, {sample: text for sample, text in self.mended.items() if sample in ids})
 
 
 def labelling(
@@ -114,7 +120,7 @@ class _Told:
         action, rule = ("dropped", "suspected wrong label") if way == "drop" else ("changed", "relabelled")
         return [
             Entry(
-                *(cell.id, *row_of(cell.id), cell.column, rule, cell.before or ""),
+                *(cell.id, *place_of(cell.id), cell.column, rule, cell.before or ""),
                 *("" if way == "drop" else str(cell.after), "clean", action),
             )
             for cell in self._cells()

@@ -49,17 +49,21 @@ def table_of(ingested: Files) -> Table:
 
 def found_in(cleaned: Files) -> list[dict[str, Any]]:
     """Every finding of the clean stage as JSON, those that end a run first."""
-    found = [one for name in ("leaks.json", "suspects.json", "seen.json") for one in json.loads(cleaned[name])]
+    found = [one for name in ("leaks.json", "findings.json", "seen.json") for one in json.loads(cleaned[name])]
     return sorted(found, key=lambda one: ("stop", "warning", "note").index(one["level"]))
 
 
-def relabelled(rows: Table, cleaned: Files, target: str) -> Table:
-    """The rows with the answers that were mended; only training rows have any."""
-    mended = json.loads(cleaned.get("labels.json", b"{}"))
-    if not mended:
-        return rows
-    answers = [mended.get(str(i), text) for i, text in zip(rows.ids, rows.columns[target], strict=True)]
-    return Table({**rows.columns, target: _objects(answers)}, rows.ids)
+def changed(train: Table, cleaned: Files) -> Table:
+    """Training rows with the cells that cleaning changed."""
+    cells = json.loads(cleaned["changes.json"])["cells"]
+    columns = dict(train.columns)
+    rows = {str(sample): row for row, sample in enumerate(train.ids)} if cells else {}
+    for name, found in cells.items():
+        columns[name] = columns[name].copy()
+        for sample, text in found.items():
+            if sample in rows:
+                columns[name][rows[sample]] = text
+    return Table(columns, train.ids)
 
 
 def room_of(ingested: Files) -> str:

@@ -16,7 +16,6 @@ from keepfit.recipe.data import DataOptions, SplitOptions
 from keepfit.runtime.coerce import is_missing, is_month_first, parse_date, parse_number
 from keepfit.runtime.table import Column, Table
 from keepfit.stages import together
-from keepfit.stages.ingest import row_of
 from keepfit.stages.results import (
     as_json,
     json_of,
@@ -29,7 +28,7 @@ from keepfit.stages.results import (
     unpack_table,
 )
 from keepfit.store.artifacts import Files
-from keepfit.store.ledger import Entry
+from keepfit.store.ledger import Entry, place_of
 from keepfit.tasks.task import Task, class_name
 
 VERSION = 4
@@ -145,10 +144,10 @@ def _entries(table: Table, gone: NDArray[np.bool_], extra: frozenset[str], task:
         sample = str(table.ids[row])
         if gone[row]:
             why = "missing target" if is_missing(text, extra) else "target is not a number"
-            found.append(Entry(sample, *row_of(sample), task.target, why, str(text or ""), "", "split"))
+            found.append(Entry(sample, *place_of(sample), task.target, why, str(text or ""), "", "split"))
         elif aliases and (label := label_text(text, task)) in aliases:
             why = "label in another spelling"
-            found.append(Entry(sample, *row_of(sample), task.target, why, label, aliases[label], "split", "changed"))
+            found.append(Entry(sample, *place_of(sample), task.target, why, label, aliases[label], "split", "changed"))
     return found
 
 

@@ -16,7 +16,7 @@ from keepfit.core.options import Options
 from keepfit.runtime.arrays import pack
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table, concat
-from keepfit.stages.results import PARTS, as_json, json_of, relabelled, room_of, rows_of, table_of, task_of, truth_of
+from keepfit.stages.results import PARTS, as_json, changed, json_of, room_of, rows_of, table_of, task_of, truth_of
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import Task
 
@@ -47,7 +47,8 @@ def train(
     )
     data = {}
     for name in PARTS[:2]:
-        rows = relabelled(table.take(part == name), cleaned, task.target)
+        rows = table.take(part == name)
+        rows = changed(rows, cleaned) if name == "train" else rows
         data[name] = sample(rows, truth_of(rows.columns[task.target], task))
     notes = _even_out(data, way["balance"], room_of(ingested), way["seed"], len(task.classes))
     probe = probe_of(table.take(part == "test"), json_of(cleaned, "golden.json"), rules)
@@ -58,7 +59,7 @@ def train(
         data["validation"],
         probe,
         len(task.classes),
-        ways(**way, names=task.names, stopped=stopped),
+        ways(**way, names=task.names, stopped=stopped, spared=json_of(cleaned, "changes.json")["spared"]),
         say,
     )
     held = {"ids": made.held, "scores": pack(made.held_scores, "f8")}
@@ -66,6 +67,7 @@ def train(
     files |= {f"pictures/{name}": data for name, data in made.pictures.items()}
     return {
         **files,
+        **made.files,
         "preparation.json": made.preparation,
         "model.onnx": made.onnx,
         "trained.json": as_json({**made.facts, "notes": [*made.facts.get("notes", []), *notes]}),
@@ -77,7 +79,7 @@ def train(
 def rehearse(
     learner: Options, way: dict[str, Any], ingested: Files, parted: Files, cleaned: Files
 ) -> dict[str, Any] | None:
-    """What a learner of the user's own would train, after one batch went through it; None for other learners."""
+    """What a learner that can be tried would train, after one batch went through it; None for other learners."""
     part_of = getattr(learner, "rehearsal", None)
     if part_of is None:
         return None
@@ -86,7 +88,7 @@ def rehearse(
     table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
     _refuse_early(way, task)
     rules = [ColumnRule.from_json(rule) for rule in json_of(cleaned, "rules.json")]
-    rows = table.take(np.array(json_of(cleaned, "part.json"), object) == "train")
+    rows = changed(table.take(np.array(json_of(cleaned, "part.json"), object) == "train"), cleaned)
     train = sample(rows, truth_of(rows.columns[task.target], task))
     found: dict[str, Any] = load(part_of)(learner, rules, train, len(task.classes), ways(**way, names=task.names))
     return found

@@ -198,11 +198,11 @@ def _shape_error(entered: list[tuple[str, nn.Module, Any]], example: Tensor, err
     )
 
 
-def check_export(network: nn.Module, example: Tensor) -> None:
+def check_export(network: nn.Module, example: Tensor, *, longest: int = 0) -> None:
     """Exports once before training. Raises RecipeError where torch cannot: hours later would be too late to hear of it."""
     training = network.training
     try:
-        to_onnx(network, example)
+        to_onnx(network, example, longest=longest)
     except Exception as error:  # torch's exporter raises classes of its own for what it cannot follow
         lines = str(error).strip().splitlines()
         raise RecipeError(

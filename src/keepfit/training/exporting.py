@@ -27,10 +27,22 @@ class Answering(nn.Module):
         return scores.softmax(1) if self.classes else scores * self.scale + self.mean
 
 
-def to_onnx(network: nn.Module | torch.export.ExportedProgram, example: torch.Tensor, *, name: str = "keepfit") -> Any:
-    """An ONNX model (opset 18) with one input `x` [n, ...] and one output; `example` has two rows. torch's exporter (dynamo)."""
+def to_onnx(
+    network: nn.Module | torch.export.ExportedProgram,
+    example: torch.Tensor,
+    *,
+    name: str = "keepfit",
+    longest: int = 0,
+) -> Any:
+    """An ONNX model (opset 18) with one input `x` [n, ...] and one output; `example` has two rows. torch's exporter (dynamo).
+
+    With `longest` the second axis may have any length from 2 up to it; the example's is between.
+    """
     whole = isinstance(network, torch.export.ExportedProgram)
     network = network if whole else network.eval()
+    axes = {0: torch.export.Dim("n", min=1)}
+    if longest:
+        axes[1] = torch.export.Dim("m", min=2, max=longest)
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -49,7 +61,7 @@ def to_onnx(network: nn.Module | torch.export.ExportedProgram, example: torch.Te
                 opset_version=18,
                 input_names=["x"],
                 output_names=["out"],
-                dynamic_shapes=None if whole else ({0: torch.export.Dim("n", min=1)},),
+                dynamic_shapes=None if whole else (axes,),
                 external_data=False,
                 verbose=False,
             )

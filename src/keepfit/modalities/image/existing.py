@@ -61,7 +61,7 @@ def fit(
         shape,
         fed(some[:2] * 2)[:2],
     )
-    notes = fixed.notes + _fed(options, prepared)
+    notes = fixed.judged(held, valid.truth, list(way.names)) + _fed(options, prepared)
     ids = [str(i) for i in valid.table.ids]
     return result(digest.canonical(prepared.to_json()), onnx, native, (ids, held), model, int(np.prod(shape)), notes)
 
@@ -154,5 +154,11 @@ def _of_folder(
     )
     ids = [str(i) for i in valid.table.ids]
     return result(
-        digest.canonical(prepared.to_json()), onnx, native, (ids, held), folder.model, int(np.prod(shape)), fixed.notes
+        digest.canonical(prepared.to_json()),
+        onnx,
+        native,
+        (ids, held),
+        folder.model,
+        int(np.prod(shape)),
+        fixed.judged(held, valid.truth, list(way.names)),
     )

@@ -11,11 +11,10 @@ from keepfit.modalities.image.found import (
     Refused,
     bytes_of,
     has_picture_ending,
-    is_hidden,
     printable,
     why_file_is_no_picture,
 )
-from keepfit.modalities.layout import MOST_DEPTH, MOST_NAME, TOO_LONG, Member, placed
+from keepfit.modalities.layout import MOST_DEPTH, MOST_NAME, TOO_LONG, Member, is_hidden, placed
 
 _GLANCE = 20_000
 

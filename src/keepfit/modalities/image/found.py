@@ -60,11 +60,6 @@ def _is_signed(head: bytes) -> bool:
     return head[:2] == b"BM" and head[6:10] == bytes(4)  # two letters alone begin many a text
 
 
-def is_hidden(parts: tuple[str, ...]) -> bool:
-    """Whether some part of a path is of the kind that systems strew about: dot files and `__MACOSX`."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
-
-
 def printable(name: str) -> str:
     """A file name as text that can be written anywhere; bytes that are no UTF-8 are shown as `\\xff`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from keepfit.core.errors import missing_extra
-from keepfit.modalities.image.hugging_face import PROCESSOR, first_line, intake, json_of, quiet
+from keepfit.modalities.hugging_face import first_line, json_of, quiet
+from keepfit.modalities.image.hugging_face import PROCESSOR, intake
 from keepfit.runtime.pictures import PicturePreparation
 from keepfit.training.existing.form import Array, Opened
 from keepfit.training.existing.kinds import named_classes, refused

@@ -72,7 +72,15 @@ def fit(
         lambda element, name: graphs.front(last=False, swapped=False, element=element, name=name), [width], sample[:2]
     )
     ids = [str(i) for i in valid.table.ids]
-    return result(preparation.to_bytes(), onnx, native, (ids, held), model, width, fixed.notes + notes)
+    return result(
+        preparation.to_bytes(),
+        onnx,
+        native,
+        (ids, held),
+        model,
+        width,
+        fixed.judged(held, valid.truth, list(way.names)) + notes,
+    )
 
 
 def _check(model: Opened, columns: list[str], names: list[str], rules: Sequence[ColumnRule], path: Path) -> None:

@@ -37,24 +37,7 @@ def fit(
 ) -> Trained:
     """The source is fed by column with the raw values; the bundle's graph must answer the same from the matrix."""
     train, valid, probe = parts
-    kinds = {rule.name: rule.kind for rule in rules if rule.kind != "ignore"}
-    for one in file.inputs:
-        if one.name not in kinds:
-            raise DataError(
-                "column_missing",
-                f"the model reads {one.name!r}, which the data does not have",
-                where=str(path),
-                seen=", ".join(kinds)[:300],
-                hint=nearest(one.name, kinds),
-            )
-        wanted = "categorical" if one.element == _TEXT else "numeric"
-        if kinds[one.name] != wanted:
-            raise DataError(
-                "wrong_kind",
-                f"the model reads {one.name!r} as {wanted}, and the column is {kinds[one.name]}",
-                where=f"data.columns.{one.name}",
-                hint=f"data.columns: {{{one.name}: {wanted}}}",
-            )
+    _check(file, rules, path)
     known = _texts(file.model.graph)
     seen = coerced(train.table, rules)
     categories = {
@@ -78,7 +61,37 @@ def fit(
         lambda element, name: _front(file.inputs, categories), [width], np.zeros((2, width), np.float32)
     )
     ids = [str(i) for i in valid.table.ids]
-    return result(preparation.to_bytes(), graph, native, (ids, held), model, width, fixed.notes + notes)
+    return result(
+        preparation.to_bytes(),
+        graph,
+        native,
+        (ids, held),
+        model,
+        width,
+        fixed.judged(held, valid.truth, list(way.names)) + notes,
+    )
+
+
+def _check(file: Any, rules: Sequence[ColumnRule], path: Path) -> None:
+    """Every input has its column, of its kind."""
+    kinds = {rule.name: rule.kind for rule in rules if rule.kind != "ignore"}
+    for one in file.inputs:
+        if one.name not in kinds:
+            raise DataError(
+                "column_missing",
+                f"the model reads {one.name!r}, which the data does not have",
+                where=str(path),
+                seen=", ".join(kinds)[:300],
+                hint=nearest(one.name, kinds),
+            )
+        wanted = "categorical" if one.element == _TEXT else "numeric"
+        if kinds[one.name] != wanted:
+            raise DataError(
+                "wrong_kind",
+                f"the model reads {one.name!r} as {wanted}, and the column is {kinds[one.name]}",
+                where=f"data.columns.{one.name}",
+                hint=f"data.columns: {{{one.name}: {wanted}}}",
+            )
 
 
 def _fills(file: Any, seen: Coerced, way: Way) -> tuple[dict[str, float], list[str]]:

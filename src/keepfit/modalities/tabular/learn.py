@@ -90,8 +90,8 @@ def _prepared(
         rules,
         answers(train.truth, classes),
         folds,
-        numeric=way.numeric,
-        categorical=way.categorical,
+        missing=prepare.Missing(way.numeric, way.categorical, way.constant, way.indicator),
+        spared=prepare.masks(train.table, way.spared),
         seed=way.seed,
         classes=classes,
     )

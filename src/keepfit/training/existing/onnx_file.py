@@ -36,16 +36,23 @@ class OnnxFile:
     output: str
     classes: list[Any] | None
     session: Any
+    path: Path
 
     def run(self, feeds: dict[str, Array]) -> Array:
         """The scores, as they come; a graph made for one row at a time is fed row by row."""
-        if any(one.batch == 1 for one in self.inputs):
-            rows = len(next(iter(feeds.values())))
-            parts = [
-                self.session.run([self.output], {k: v[n : n + 1] for k, v in feeds.items()})[0] for n in range(rows)
-            ]
-            return np.concatenate([np.reshape(part, (1, *np.shape(part)[1:])) for part in parts])
-        return np.asarray(self.session.run([self.output], feeds)[0])
+        rows = len(next(iter(feeds.values())))
+        try:
+            if all(one.batch in (None, rows) for one in self.inputs):
+                return np.asarray(self.session.run([self.output], feeds)[0])
+            if any(one.batch != 1 for one in self.inputs):
+                raise ValueError(f"it takes exactly {self.inputs[0].batch} rows at once")
+            parts = [{key: value[row : row + 1] for key, value in feeds.items()} for row in range(rows)]
+            return np.concatenate([np.atleast_1d(self.session.run([self.output], part)[0]) for part in parts])
+        except Exception as error:  # onnxruntime raises its own classes
+            shapes = ", ".join(f"{key} {list(value.shape)}" for key, value in feeds.items())
+            seen = f"fed {shapes}; {(str(error).strip().splitlines() or [''])[0][:200]}"
+            hint = "say what it reads: --size, --layout, --columns; export it with a dynamic number of rows"
+            raise refused("model_failed", "the model does not take these inputs", self.path, seen, hint) from None
 
 
 def read(path: Path, wanted: str = "auto") -> OnnxFile:
@@ -76,7 +83,7 @@ def read(path: Path, wanted: str = "auto") -> OnnxFile:
     except Exception as error:  # onnxruntime raises its own classes for every damaged or hostile file
         hint = "operators of other domains and newer versions are not run here"
         raise refused("model_broken", "onnxruntime does not open the file", path, str(error)[:300], hint) from None
-    return OnnxFile(model, inputs, output, classes, session)
+    return OnnxFile(model, inputs, output, classes, session, path)
 
 
 def column_inputs(path: Path) -> dict[str, str]:
