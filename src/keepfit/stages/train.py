@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,7 @@ def train(
         rows = table.take(part == name)
         rows = changed(rows, cleaned) if name == "train" else rows
         data[name] = sample(rows, truth_of(rows.columns[task.target], task))
+    notes = _even_out(data, way["balance"], room_of(ingested), way["seed"], len(task.classes))
     probe = probe_of(table.take(part == "test"), json_of(cleaned, "golden.json"), rules)
     made = room(
         learner,
@@ -68,7 +70,7 @@ def train(
         **made.files,
         "preparation.json": made.preparation,
         "model.onnx": made.onnx,
-        "trained.json": as_json(made.facts),
+        "trained.json": as_json({**made.facts, "notes": [*made.facts.get("notes", []), *notes]}),
         "native.json": as_json(pack(made.native, "f8")),
         "held.json": json.dumps(held).encode(),
     }
@@ -89,6 +91,25 @@ def rehearse(
     rows = changed(table.take(np.array(json_of(cleaned, "part.json"), object) == "train"), cleaned)
     train = sample(rows, truth_of(rows.columns[task.target], task))
     found: dict[str, Any] = load(part_of)(learner, rules, train, len(task.classes), ways(**way, names=task.names))
+    return found
+
+
+def _even_out(data: dict[str, Any], balance: str, room: str, seed: int, classes: int) -> list[str]:
+    """Repeat or leave out pictures or texts of the training split; tables are evened out fold by fold, in their room."""
+    if room == "tabular" or not classes or balance in ("none", "class_weight"):
+        return []
+    if balance == "smote":
+        raise RecipeError(
+            "bad_value",
+            f"data.balance: smote makes rows of tables, and this is {room}",
+            where="data.balance",
+            seen="smote",
+            hint="oversample, undersample or class_weight",
+        )
+    train = data["train"]
+    found: list[str] = load("keepfit.modalities.room:evened")(balance, train.truth, classes)
+    rows = load("keepfit.modalities.room:resampled")(balance, train.truth, seed)
+    data["train"] = replace(train, table=train.table.take(rows), truth=train.truth[rows])
     return found
 
 
