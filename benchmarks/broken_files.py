@@ -57,6 +57,7 @@ def text_of(rows: list[list[str]]) -> bytes:
 
 def sheet(rows: list[list[str]], second: str = "", doctype: str = "") -> bytes:
     """A workbook; `second` is the XML of the second cell of the first row."""
+
     def cell(text: str) -> str:
         return f'<c t="str"><v>{text}</v></c>' if text else "<c/>"
 
@@ -113,10 +114,13 @@ def picture(rng: random.Random, label: str, form: str = "PNG") -> bytes:
     from PIL import Image
 
     image = Image.new("RGB", (24, 24))
-    image.putdata([
-        tuple(min(255, max(0, int(rng.gauss(170 if (y < 12) == (label == "up") else 70, 30)))) for _ in range(3))
-        for y in range(24) for _ in range(24)
-    ])
+    image.putdata(
+        [
+            tuple(min(255, max(0, int(rng.gauss(170 if (y < 12) == (label == "up") else 70, 30)))) for _ in range(3))
+            for y in range(24)
+            for _ in range(24)
+        ]
+    )
     out = io.BytesIO()
     image.save(out, form)
     return out.getvalue()
@@ -140,7 +144,9 @@ def pictures(broken: Path, clean: Path, count: int) -> int:
     for number in range(count):
         label = ("up", "down")[number % 2]
         data = picture(rng, label, "JPEG")
-        bad = [data[: len(data) // 3], b"", b"no picture at all", bomb + b"\0" * 60, picture(rng, label)[:90]][number % 5]
+        bad = [data[: len(data) // 3], b"", b"no picture at all", bomb + b"\0" * 60, picture(rng, label)[:90]][
+            number % 5
+        ]
         (broken / label / f"odd{number:03}.{'png' if bad[:4] == bomb[:4] else 'jpg'}").write_bytes(bad)
     return count
 
@@ -166,8 +172,11 @@ def compared(folder: Path, kind: str, count: int, mode: str) -> dict[str, object
     for place in places:
         place.mkdir(parents=True)
     (tables if kind == "tables" else pictures)(*places, count)
-    said = ("data: {source: 'data/*', target: y}\nmodel: {use: gbdt, params: {rounds: 20}}\n" if kind == "tables" else
-            "data: {source: data}\nmodel: {use: cnn}\ntrain: {epochs: 2}\n")
+    said = (
+        "data: {source: 'data/*', target: y}\nmodel: {use: gbdt, params: {rounds: 20}}\n"
+        if kind == "tables"
+        else "data: {source: data}\nmodel: {use: cnn}\ntrain: {epochs: 2}\n"
+    )
     runs = []
     for place in places:
         recipe = place.parent / "r.yaml"
@@ -177,19 +186,30 @@ def compared(folder: Path, kind: str, count: int, mode: str) -> dict[str, object
         return {"errors": [str(run["error"]) for run in runs if "error" in run]}
     models = [hashlib.sha256(Path(str(run["run"]), "bundle", "model.onnx").read_bytes()).hexdigest() for run in runs]
     odd = {path.name for path in places[0].rglob("odd*")}
-    marks = {path.name for path in places[0].rglob("odd*.csv") if path.read_bytes()[:3] == b"\xef\xbb\xbf"}  # nothing is changed
+    marks = {
+        path.name for path in places[0].rglob("odd*.csv") if path.read_bytes()[:3] == b"\xef\xbb\xbf"
+    }  # nothing is changed
     silent = sorted(odd - marks - told_files(str(runs[0]["run"])))
-    return {"files": len(odd), "silent": silent[:5], "same": models[0] == models[1],
-            "mb": max(float(str(run["mb"])) for run in runs)}
+    return {
+        "files": len(odd),
+        "silent": silent[:5],
+        "same": models[0] == models[1],
+        "mb": max(float(str(run["mb"])) for run in runs),
+    }
 
 
 def main() -> int:
     """Both kinds of input, each against its cleaned set."""
     share = 5 if is_quick() else 1
     with tempfile.TemporaryDirectory(prefix="keepfit-broken-") as scratch:
-        found = {kind: compared(Path(scratch), kind, count // share, mutant() or "")
-                 for kind, count in (("tables", 200), ("pictures", 100))}
-    good = all("errors" not in one and one["same"] and not one["silent"] and float(str(one["mb"])) < 1024 for one in found.values())
+        found = {
+            kind: compared(Path(scratch), kind, count // share, mutant() or "")
+            for kind, count in (("tables", 200), ("pictures", 100))
+        }
+    good = all(
+        "errors" not in one and one["same"] and not one["silent"] and float(str(one["mb"])) < 1024
+        for one in found.values()
+    )
     return told(GOAL, sum(int(str(one.get("files", 0))) for one in found.values()), 300 // share, good, **found)
 
 

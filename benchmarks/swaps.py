@@ -179,7 +179,7 @@ def models(workspace: str) -> tuple[list[bytes], dict[str, list[Any]]]:
 
 def main() -> int:
     """Capacity, a quiet stretch, the swaps, another quiet stretch."""
-    swaps, seconds = (40, 6.0) if is_quick() else (300, 20.0)
+    swaps, seconds = (30, 4.0) if is_quick() else (300, 20.0)
     with tempfile.TemporaryDirectory(prefix="keepfit-bench-") as scratch:
         bodies, wanted = models(scratch)
         # In a process of its own: the clients' clocks must not wait for it.

@@ -23,7 +23,7 @@ SMALL = {
     "custom": "{use: custom, class: net.py:Net}",
 }
 NEEDED = {(kind, "custom"): {"class": "net.py:Net"} for kind in ("tabular", "image", "text")}
-NEEDED |= {(kind, "existing"): {"source": "model.onnx"} for kind in ("tabular", "image")}
+NEEDED |= {(kind, "existing"): {"source": "model.onnx"} for kind in ("tabular", "image", "text")}
 
 NET = """
 from torch import nn

@@ -46,6 +46,7 @@ BROAD = {  # where a broad except may stand, and why
     "modalities/hugging_face.py": "transformers raises its own and others' classes for a damaged model folder",
     "modalities/image/hugging_face_head.py": "transformers raises its own and others' classes for a damaged model folder",
     "modalities/brought.py": "onnxruntime raises its own classes for a graph that does not take several rows",
+    "modalities/text/existing.py": "transformers raises its own and others' classes for a damaged model folder",
     "training/existing/archives.py": "whatever a hostile pickle leads torch to, it is refused",
     "training/existing/onnx_file.py": "protobuf and onnxruntime raise their own classes for a damaged or hostile file",
     "training/existing/torch_files.py": "torch raises whatever a damaged program or the user's class leads it to",

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,32 @@ def test_late_doubled_and_unordered_feedback_is_joined(tmp_path, bundle, kind):
     total = merged([Sketch.from_json(entry) for entry in records.sketches()])
     assert total.rows == 60 and total.predictions.sum() == 60 and total.confidence.sum() == 60
     records.backend.close()
+
+
+def test_hosts_that_start_together_share_one_database(tmp_path):
+    pytest.importorskip("sqlalchemy", reason="SQLAlchemy is not installed (extra sql)")
+    from keepfit.store.sql_records import SqlRecords
+
+    # With KEEPFIT_POSTGRES, the URL of an empty database, the same against Postgres.
+    url = os.environ.get("KEEPFIT_POSTGRES", f"sqlite:///{tmp_path}/r.sqlite")
+    with ThreadPoolExecutor(4) as pool:
+        hosts = list(pool.map(lambda _: SqlRecords(url), range(4)))
+        assert len(set(pool.map(lambda host: host.key(), hosts))) == 1
+
+        def write(number: int) -> None:
+            for n in range(10):
+                entry = {"t": 1000.0 + n + number / 10, "id": f"{number}-{n}"}
+                hosts[number].write("feedback", [entry], durable=True)
+                hosts[number].write("answers", [{**entry, "n": m} for m in range(60)])
+
+        list(pool.map(write, range(4)))
+    times = [entry["t"] for entry in hosts[0].read("answers")]
+    assert len(times) == 2400 and times == sorted(times)
+    assert len(list(hosts[1].read("feedback", 1002.0, 1004.0))) == 8
+    assert hosts[2].prune(2000.0, 1e9, 50_000) > 0 and len(list(hosts[3].read("answers"))) < 1700
+    assert hosts[2].prune(9000.0, 1.0, 10**9) > 0 and list(hosts[0].read("feedback")) == []
+    for host in hosts:
+        host.close()
 
 
 def test_what_waits_is_bounded_and_what_is_dropped_is_counted(tmp_path, bundle):

@@ -17,7 +17,7 @@ from keepfit.cleaning.findings import Finding
 from keepfit.cleaning.view import View
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table
-from keepfit.store.ledger import Entry, place_of, without
+from keepfit.store.ledger import BACK, Entry, place_of, without
 
 _MOST_NOTED = 10_000
 
@@ -45,7 +45,7 @@ def clean(view: View, section: Any, undo: Collection[str], seed: int, first: NDA
         view, section, undo, first, outliers.look(view, section.outliers, seed) if section.outliers.do == "drop" else []
     )
     out.rules = view.rules
-    decided = {e.id for e in out.entries if e.action == "dropped" or e.rule.endswith(": taken back")}
+    decided = {e.id for e in out.entries if e.action == "dropped" or e.rule.endswith(BACK)}
     kept = np.array([str(sample) not in decided for sample in view.table.ids], bool)
     view = replace(view, table=view.table.take(kept))
     _take(out, unreadable.look(view), "apply", undo)
@@ -106,18 +106,16 @@ def _fitted(out: Cleaned, view: View, section: Any, undo: Collection[str], seed:
         if said.do == "report":
             continue
         _spare(out, entries)
-        rules = {rule.name: _repaired(rule, key, view, found, said, undo, entries) for rule in view.rules}
+        rules = {rule.name: _repaired(rule, key, view, found, said) for rule in view.rules}
         view = replace(view, rules=tuple(rules.values()))
     entries = _take(out, missing.look(view, section.missing), "apply", undo)
     if section.missing.numeric in ("knn", "iterative"):
         _patched(out, view, [entry for entry in entries if entry.rule.partition(": ")[2] in ("knn", "iterative")])
     _spare(out, entries)
-    out.rules = view.rules
+    out.rules = tuple(_served(rule, out.entries) for rule in view.rules)
 
 
-def _repaired(
-    rule: ColumnRule, key: str, view: View, found: list[Finding], said: Any, undo: Collection[str], entries: list[Entry]
-) -> ColumnRule:
+def _repaired(rule: ColumnRule, key: str, view: View, found: list[Finding], said: Any) -> ColumnRule:
     mine = [finding for finding in found if finding.columns == (rule.name,)]
     if not mine:
         return rule
@@ -126,16 +124,23 @@ def _repaired(
     if key == "common":
         gone = {cell.before for finding in mine for cell in finding.cells}
         return replace(rule, common=tuple(sorted({v for v in view.data.categories[rule.name] if v is not None} - gone)))
-    done = {entry.before for entry in entries if entry.column == rule.name and entry.action == "changed"}
-    usual = {str(cell.before): str(cell.after) for finding in mine for cell in finding.cells if cell.before in done}
+    usual = {str(cell.before): str(cell.after) for finding in mine for cell in finding.cells}
     return replace(rule, spellings=tuple(sorted(usual.items())))
+
+
+def _served(rule: ColumnRule, entries: Sequence[Entry]) -> ColumnRule:
+    """The rule as it is served: without spellings all of whose cells were taken back."""
+    mine = [entry for entry in entries if entry.column == rule.name and entry.rule.startswith("spelling")]
+    done = {entry.before for entry in mine if entry.action == "changed"}
+    back = {entry.before for entry in mine if entry.rule.endswith(BACK)} - done
+    return replace(rule, spellings=tuple(pair for pair in rule.spellings if pair[0] not in back)) if back else rule
 
 
 def _take(out: Cleaned, findings: Sequence[Finding], do: str, undo: Collection[str]) -> list[Entry]:
     """Findings as entries of the ledger: what is done about them, or that they were seen."""
     made: list[Entry] = []
     gone = {entry.id for entry in out.entries if entry.action == "dropped"} | {
-        entry.id for entry in out.entries if entry.rule.endswith(": taken back") and not entry.column
+        entry.id for entry in out.entries if entry.rule.endswith(BACK) and not entry.column
     }
     for finding in findings:
         decided = do == "drop" and finding.level == "note"
@@ -179,7 +184,7 @@ def _patched(out: Cleaned, view: View, entries: Sequence[Entry]) -> View:
     columns = dict(view.table.columns)
     rows = {str(sample): row for row, sample in enumerate(view.table.ids)}
     for entry in entries:
-        back = entry.rule.endswith(": taken back")
+        back = entry.rule.endswith(BACK)
         if entry.action != "changed" and not back:
             continue
         if columns[entry.column] is view.table.columns[entry.column]:
@@ -193,5 +198,5 @@ def _patched(out: Cleaned, view: View, entries: Sequence[Entry]) -> View:
 
 def _spare(out: Cleaned, entries: Sequence[Entry]) -> None:
     for entry in entries:
-        if entry.rule.endswith(": taken back"):
+        if entry.rule.endswith(BACK):
             out.spared.setdefault(entry.column, []).append(entry.id)

@@ -39,6 +39,7 @@ TABLE: dict[str, dict[str, str]] = {
     "text": {
         "auto": f"{_TEXT}:AutoOptions",
         "tfidf": f"{_TEXT}:TfidfOptions",
+        "existing": f"{_TEXT}:ExistingOptions",
         "pretrained": f"{_TEXT}:PretrainedOptions",
         "custom": f"{_TEXT}:CustomOptions",
     },

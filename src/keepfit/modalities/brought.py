@@ -143,8 +143,9 @@ def result(
     model: Opened,
     features: int,
     notes: list[str],
+    files: dict[str, bytes] | None = None,
 ) -> Trained:
-    """What stands for a training: nothing was learned, and the report says so."""
+    """What stands for a training: nothing was learned, and the report says so. `files` go into the bundle too."""
     said = {
         "weights": {"existing": 1.0},
         "rounds": {"existing": 0},
@@ -169,4 +170,4 @@ def result(
         ],
     }
     ids, scores = held
-    return Trained(preparation, onnx, model.weights, native, said, ids, np.stack([scores, scores]))
+    return Trained(preparation, onnx, model.weights, native, said, ids, np.stack([scores, scores]), files=files or {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from keepfit.core.errors import EnvironmentFault, UsageError, missing_extra
 from keepfit.store.record_files import KEY_BYTES, KINDS, Kind
 from keepfit.store.segments import Entry
 
-_PAGE = 1000
+_PAGE, _ATTEMPTS = 1000, 5
 _PREFIX = "keepfit_"
 
 
@@ -53,11 +54,19 @@ class SqlRecords:
                 hint="for example postgresql+psycopg://user@host/records",
             ) from None
         self._tables = _tables(sql)
+        self._make_tables()
+
+    def _make_tables(self) -> None:
+        """Hosts that start together make the same tables, and Postgres lets only one of them: the others look again."""
+        for attempt in range(_ATTEMPTS):
+            try:
+                with self._connection(quiet=True) as connection:
+                    self._meta.metadata.create_all(connection)
+                return
+            except (self._sql.exc.IntegrityError, EnvironmentFault):
+                time.sleep(0.05 * (attempt + 1))
         with self._connection() as connection:
-            self._meta.create(connection, checkfirst=True)
-            for kind in KINDS:
-                self._tables[kind].create(connection, checkfirst=True)
-            self._tables["models"].create(connection, checkfirst=True)
+            self._meta.metadata.create_all(connection)
 
     @property
     def _meta(self) -> Any:

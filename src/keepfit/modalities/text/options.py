@@ -185,3 +185,23 @@ class AutoOptions(Options):
         """What is used."""
         said: dict[str, Any] = {"refit": self.refit}
         return TfidfOptions.model_validate(said)
+
+
+class ExistingOptions(Options):
+    """A text classifier that is trained already: a Hugging Face folder with its tokenizer."""
+
+    impl: ClassVar[str] = "keepfit.modalities.text.existing:fit"
+    fits_itself: ClassVar[bool] = True
+    use: Literal["existing"] = "existing"
+    source: str = Field(description="the folder of save_pretrained")
+    classes: list[str | int | bool | float] | None = Field(
+        None, description="the classes in the order of the model's scores; its own names where it has some"
+    )
+    gives: Literal["auto", "probabilities", "scores"] = Field(
+        "auto", description="what comes out: probabilities, or scores that a softmax follows"
+    )
+
+    def files(self, folder: Path) -> list[Path]:
+        """The folder's files, for the step key."""
+        path = (folder / self.source).expanduser()
+        return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
