@@ -24,10 +24,10 @@ class Quarantine:
 class State:
     """`changed_at`: when the world that the next challenger is for began (Unix seconds), None where it did not change.
 
-    `trigger`: what noticed that. `trained_rows`: rows since that change that the last run saw. `attempt`: number of the last run. `previous`: the champion
-    before, while the present one is on probation, since `promoted_at`. `refusals`: refused challengers since the change.
-    `promised`: errors and labels of the challenger on its hold-out; `shown`: those of the champion in hold-out and trial
-    together; (0, 0) where there were none.
+    `trigger`: what noticed that. `trained_rows`: rows since that change that the last run saw. `attempt`: number of the last
+    run. `previous`: the champion before, while the present one is on probation, since `promoted_at`. `refusals`: refused
+    challengers since the change. `promised`: errors and labels of the challenger on its hold-out; `shown`: those of the
+    champion in hold-out and trial together; (0, 0) where there were none.
     """
 
     phase: Phase = "watching"
