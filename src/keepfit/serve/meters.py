@@ -61,7 +61,7 @@ class Meters:
     def __init__(self, bundle: Bundle) -> None:
         self.shared = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         self.registry = own = CollectorRegistry()
-        disable_created_metrics()  # a second series for each counter, which nothing reads
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nothing reads
         self.requests = Counter("keepfit_requests_total", "Requests answered.", ["route", "code"], registry=own)
         self.seconds = Histogram(
             "keepfit_request_duration_seconds",
