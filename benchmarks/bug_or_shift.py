@@ -211,9 +211,7 @@ def main() -> int:
     if shared_table("adult_train.csv.gz") is None:
         return skipped(GOAL, ANCHOR, "no shared data: set KEEPFIT_SHARED")
     if mutant() == "trusting":
-        import keepfit.monitor.check as checking
-
-        checking.find_faults = lambda *given: []  # type: ignore[assignment]
+        vars(sys.modules["keepfit.monitor.check"])["find_faults"] = lambda *given: []
     first = 10 if "--tune" in sys.argv else 900
     seeds = range(first, first + (2 if is_quick() else 8))
     table: dict[str, dict[str, int]] = {}

@@ -43,8 +43,9 @@ def read(path: Path) -> Table:
 def proposals(table: Table, said: dict[str, Any]) -> Cells:
     """Every cell that a finding is about, with the first text proposed for it."""
     off = {mutant(): "off"} if mutant() else {}
-    section = clean_class().model_validate({"near_duplicates": "off", "duplicates": "off", "outliers": "off", "rare": "off",
-                                            **said, **off})
+    section = clean_class().model_validate(
+        {"near_duplicates": "off", "duplicates": "off", "outliers": "off", "rare": "off", **said, **off}
+    )
     rules = tuple(column.rule for column in infer(table, "", {}, []))
     found: Cells = {}
     for finding in line.clean(View(table, rules, ""), section, (), 0, None).findings:
@@ -59,15 +60,26 @@ def figures(dirty: Table, clean: Table, said: dict[str, Any]) -> dict[str, Any]:
     begun = time.monotonic()
     found = proposals(dirty, said)
     spent = time.monotonic() - begun
-    wrong = {(row, name) for name in dirty.names for row in range(len(dirty))
-             if (dirty.columns[name][row] or "") != (clean.columns[name][row] or "")}
+    wrong = {
+        (row, name)
+        for name in dirty.names
+        for row in range(len(dirty))
+        if (dirty.columns[name][row] or "") != (clean.columns[name][row] or "")
+    }
     hits = wrong & set(found)
     right = sum(found[place] == clean.columns[place[1]][place[0]] for place in hits)
     idle = sum(after is not None for after in proposals(clean, said).values())
-    return {"cells": len(dirty) * len(dirty.names), "wrong": len(wrong), "found": len(found),
-            "precision": round(len(hits) / max(len(found), 1), 4), "recall": round(len(hits) / len(wrong), 4),
-            "repaired": round(right / len(wrong), 4), "repaired_of_found": round(right / max(len(hits), 1), 4),
-            "changes_proposed_on_the_clean_table": idle, "seconds": round(spent, 2)}
+    return {
+        "cells": len(dirty) * len(dirty.names),
+        "wrong": len(wrong),
+        "found": len(found),
+        "precision": round(len(hits) / max(len(found), 1), 4),
+        "recall": round(len(hits) / len(wrong), 4),
+        "repaired": round(right / len(wrong), 4),
+        "repaired_of_found": round(right / max(len(hits), 1), 4),
+        "changes_proposed_on_the_clean_table": idle,
+        "seconds": round(spent, 2),
+    }
 
 
 def main() -> int:

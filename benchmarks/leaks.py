@@ -124,6 +124,11 @@ def identifier() -> Planted:
     return one([rows[n] for n in rng.permutation(len(rows))], "y", ("amount",))
 
 
+def running_number() -> Planted:
+    rows = [{"id": n + 1, **row} for n, row in enumerate(sorted(honest(), key=lambda row: str(row["y"])))]
+    return one(rows, "y", ("amount",))
+
+
 def file_name() -> Planted:
     rng = np.random.default_rng(3)
     names = {"yes": "fraud", "no": "regular"}
@@ -221,6 +226,7 @@ def _store(folder: zipfile.ZipFile, name: str, picture: Any) -> None:
 
 LEAKS: tuple[Callable[[], Planted], ...] = (
     *(duplicates, near_duplicates, group, time_backwards, target_copy, target_transform, target_formula, identifier),
+    running_number,
     *(file_name, after_event, target_means, leave_one_out, scaled, near_texts, text_label, pictures),
 )
 

@@ -19,18 +19,25 @@ from keepfit.stages.results import all_entries, json_of, unpack_table
 from keepfit.store.ledger import BACK, Entry
 
 GOAL = "D1: in = kept + dropped exact on every dirty set; each entry undone alone"
-CLEAN = ("{duplicates: drop, near_duplicates: drop, drop_rows_missing_over: 0.3, outliers: clip, spellings: apply, rare: group, "
-         "formats: blank, dependencies: repair, missing: {numeric: median, categorical: most_frequent}, leaks: report")
+CLEAN = (
+    "{duplicates: drop, near_duplicates: drop, drop_rows_missing_over: 0.3, outliers: clip, spellings: apply, rare: group, "
+    "formats: blank, dependencies: repair, missing: {numeric: median, categorical: most_frequent}, leaks: report"
+)
 SETS = {
     "hospital": ("cleaning/hospital_dirty.csv.gz", "target: EmergencyService", ""),
     "flights": ("cleaning/flights_dirty.csv.gz", "target: src", ""),
-    "horse_colic": ("tabular/horse_colic.csv.gz",
-                    f"target: c24, read: {{header: false, names: [{', '.join(f'c{n}' for n in range(1, 29))}]}}", ""),
+    "horse_colic": (
+        "tabular/horse_colic.csv.gz",
+        f"target: c24, read: {{header: false, names: [{', '.join(f'c{n}' for n in range(1, 29))}]}}",
+        "",
+    ),
     "titanic": ("tabular/titanic.csv.gz", "target: Survived", ""),
     "adult": ("tabular/adult_train.csv.gz", "target: income", ""),
-    "sms": ("text/sms_spam.tsv.gz",
-            'target: label, text: sms, read: {delimiter: "\\t", header: false, names: [label, sms], quote: none}',
-            "modality: text\n"),
+    "sms": (
+        "text/sms_spam.tsv.gz",
+        'target: label, text: sms, read: {delimiter: "\\t", header: false, names: [label, sms], quote: none}',
+        "modality: text\n",
+    ),
 }
 
 
@@ -39,8 +46,10 @@ def recipe(folder: Path, name: str, source: Path, undo: list[str]) -> Path:
     _, data, more = SETS[name]
     clean = "{duplicates: drop, near_duplicates: drop, leaks: report" if more else CLEAN
     path = folder / f"{name}.yaml"
-    path.write_text(f"version: 1\nname: {name}\n{more}data: {{source: {source}, {data}}}\n"
-                    f"clean: {clean}, undo: {json.dumps(undo)}}}\n")
+    path.write_text(
+        f"version: 1\nname: {name}\n{more}data: {{source: {source}, {data}}}\n"
+        f"clean: {clean}, undo: {json.dumps(undo)}}}\n"
+    )
     return path
 
 
@@ -53,9 +62,16 @@ def account(run: Any) -> tuple[dict[str, int], list[Entry]]:
     kept = {sample for sample, part in zip(ids, parts, strict=True) if part}
     gone = {e.id for e in entries if e.action == "dropped"}
     came = {*ids, *unread}
-    return {"in": len(ids) + len(unread), "kept": len(kept), "dropped": len(gone), "both": len(kept & gone),
-            "neither": len(came - kept - gone), "unknown": len({e.id for e in entries} - came),
-            "twice": len(ids) + len(unread) - len(came), "entries": len(entries)}, entries
+    return {
+        "in": len(ids) + len(unread),
+        "kept": len(kept),
+        "dropped": len(gone),
+        "both": len(kept & gone),
+        "neither": len(came - kept - gone),
+        "unknown": len({e.id for e in entries} - came),
+        "twice": len(ids) + len(unread) - len(came),
+        "entries": len(entries),
+    }, entries
 
 
 def one(folder: Path, name: str, source: Path) -> dict[str, Any]:
@@ -78,7 +94,9 @@ def one(folder: Path, name: str, source: Path) -> dict[str, Any]:
 
 def exact(found: dict[str, int]) -> bool:
     """Every sample is kept or dropped, none both, none unknown."""
-    return found["in"] == found["kept"] + found["dropped"] and not any(found[k] for k in ("both", "neither", "unknown", "twice"))
+    return found["in"] == found["kept"] + found["dropped"] and not any(
+        found[k] for k in ("both", "neither", "unknown", "twice")
+    )
 
 
 def broken(folder: Path, name: str, source: Path) -> dict[str, Any]:

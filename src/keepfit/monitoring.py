@@ -247,7 +247,11 @@ def _given_scores(table: Table, classes: Sequence[Any]) -> NDArray[np.float64] |
 
 
 def _records(source: Source, records: str | Path, reads: Sequence[str]) -> Iterator[Records]:
-    """The records in chunks, with the model's answers."""
+    """The records in chunks, with the model's answers; those that a service stored bring theirs."""
+    place = _store_of(records)
+    if place is not None:
+        yield from _stored(source, place)
+        return
     from keepfit.monitor import Records
     from keepfit.recipe.load import read_options
     from keepfit.runtime.coerce import parse_number
@@ -274,6 +278,43 @@ def _records(source: Source, records: str | Path, reads: Sequence[str]) -> Itera
             latency = np.array([np.nan if n is None else n for n in read])
         times = table.columns.get("time") if "time" not in inputs else None
         yield Records(table, scores, table.columns[label] if label else None, times, latency, 0, errors)
+
+
+def _store_of(records: str | Path) -> Path | None:
+    """The folder of a service's records: given itself, or by the served model's name in this workspace."""
+    from keepfit.store.records import records_folder
+
+    for folder in (Path(records), records_folder(".") / str(records)):
+        if (folder / "key").is_file():
+            return folder
+    return None
+
+
+def _stored(source: Source, folder: Path) -> Iterator[Records]:
+    """What a service recorded, a window at a time. Raises DataError where it kept no inputs."""
+    import numpy as np
+
+    from keepfit.monitor import Records
+    from keepfit.runtime.table import from_rows, text_column
+    from keepfit.store.records import Records as Stored
+
+    names = [rule.name for rule in source.profile.rules]
+    for rows in Stored.open(folder).windows(source.section.window):
+        if any(row.inputs is None for row in rows) or any(rule.kind == "image" for rule in source.profile.rules):
+            raise DataError(
+                "no_inputs",
+                "the service kept no inputs, only sketches",
+                where=str(folder),
+                hint="serve.record: full keeps the inputs of tables and texts",
+            )
+        shares = [row.probabilities for row in rows]
+        if source.classes and all(one is not None for one in shares):
+            scores: Any = np.array(shares, np.float64)
+        else:
+            scores = None if source.classes else np.array([[float(row.prediction)] for row in rows])
+        labels = text_column([row.label for row in rows])
+        times = text_column([np.datetime64(int(row.at), "s") for row in rows])
+        yield Records(from_rows([row.inputs or {} for row in rows], names), scores, labels, times)
 
 
 def _windows(chunks: Iterator[Records], size: int) -> Iterator[tuple[Records, bool]]:

@@ -21,8 +21,8 @@ from keepfit.recipe.load import slug
 from keepfit.recipe.render import quoted
 from keepfit.runtime import sources
 from keepfit.runtime.table import Table
-from keepfit.stages import evaluate
-from keepfit.stages.results import all_entries, json_of, row_counts, unpack_table
+from keepfit.stages import evaluate, guard
+from keepfit.stages.results import all_entries, found_in, json_of, row_counts, unpack_table
 from keepfit.stages.train import rehearse
 from keepfit.store.artifacts import Store
 
@@ -126,6 +126,7 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
     network = rehearse(made.recipe.model, way_of(made, None), *(looked.files[n] for n in ("ingest", "split", "clean")))
     tokens = network.get("tokens", {}) if network is not None else {}
     columns = json_of(looked.files["clean"], "columns.json")
+    facts = json_of(looked.files["clean"], "described.json")
     came, kept = row_counts(looked.files)
     task = json_of(looked.files["split"], "task.json")
     rows = np.array(json_of(looked.files["clean"], "part.json"), object)
@@ -135,12 +136,18 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
         "classes": task["classes"],
         "rows": {"in": came, "kept": kept},
         "splits": {name: int((rows == name).sum()) for name in ("train", "validation", "test")},
-        "columns": columns,
-        "findings": json_of(looked.files["clean"], "leaks.json") + json_of(looked.files["clean"], "findings.json"),
+        "columns": [{**column, **facts.get(column["name"], {})} for column in columns],
+        "leaks": made.recipe.clean.leaks,
+        "findings": found_in(looked.files["clean"]),
         **({"network": network} if network is not None else {}),
         "warnings": [*_warnings(columns, all_entries(looked.files), table, task, rows), *tokens.get("warnings", [])],
         "plan": statuses,
     }
+
+
+def refuse(found: dict[str, Any]) -> None:
+    """Raise GateError where what `check` found ends a run."""
+    guard.refuse_found(found["leaks"], found["findings"])
 
 
 def _warnings(
@@ -157,11 +164,4 @@ def _warnings(
         key = f"{entry.rule.partition(':')[0]} ({entry.action})"
         rules[key] = rules.get(key, 0) + 1
     found += [f"{count} rows: {rule}" for rule, count in rules.items()]
-    if task["kind"] == "classification":
-        labels = table.columns[task["target"]][rows == "train"]
-        _, counts = np.unique(np.array([str(x).strip() for x in labels]), return_counts=True)
-        if counts.min() < 0.1 * counts.sum():
-            found.append(
-                f"the rarest class has {counts.min()} of {counts.sum()} training rows: see data.balance: class_weight"
-            )
     return found

@@ -8,6 +8,7 @@ import json
 import pytest
 from made_tables import csv_text, mixed
 
+import keepfit as kf
 from keepfit.cli.main import run
 
 
@@ -110,3 +111,29 @@ def test_texts_and_pictures(finished_texts, finished_pictures, tmp_path, capsys)
     folder = finished_pictures.path.parents[2] / "pictures"
     code, found = monitored(capsys, finished_pictures.bundle, folder)
     assert code == 0 and found["rows"] >= 40 and len(found["windows"]) == 1
+
+
+def test_what_a_service_recorded_is_monitored(finished, tmp_path, monkeypatch, capsys):
+    from keepfit.store.record_files import FileRecords
+
+    rows = [{name: cell for name, cell in row.items() if name not in ("answer", "price")} for row in mixed(120, seed=6)]
+    model = kf.load(finished.bundle)
+    answers = model.predict(rows)
+    backend = FileRecords(tmp_path / ".keepfit/records/shop")
+    backend.key()
+    names = [column.name for column in model.bundle.inputs]
+    entry = {
+        "t": 1_700_000_000.0,
+        "id": "a",
+        "model": ["shop", "1", model.bundle.sha256],
+        "inputs": {name: [None if row[name] is None else str(row[name]) for row in rows] for name in names},
+        "predictions": answers.labels,
+        "probabilities": answers.probabilities.tolist(),
+    }
+    backend.write("answers", [entry], durable=True)
+    monkeypatch.chdir(tmp_path)
+    code, found = monitored(capsys, finished.bundle, "shop", "monitor.window=100")
+    assert code == 0 and found["rows"] == 100 and found["left"] == 20 and not found["windows"][0]["alarm"]
+    backend.write("answers", [{**entry, "t": 1_700_000_001.0, "inputs": None}], durable=True)
+    code, found = monitored(capsys, finished.bundle, tmp_path / ".keepfit/records/shop", "monitor.window=100")
+    assert code == 3 and found["error"]["code"] == "no_inputs"

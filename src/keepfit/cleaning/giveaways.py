@@ -31,6 +31,7 @@ _MOST_PAIRED = 40
 _LEAST = 20
 _EVIDENCE = 100  # a table of fewer rows is told, not stopped
 _WORD = re.compile(r"[^\W\d_]+")
+_NUMBER = re.compile(r"\d{1,15}")
 _DISTINCT = 20
 
 
@@ -50,11 +51,12 @@ def giveaways(case: Guarded) -> list[Finding]:
     if len(rows) < _LEAST or (case.classes and len(np.unique(truth)) < 2):
         return []
     columns: dict[str, NDArray[Any]] = {**case.numeric(), **case.data.categories}
+    columns |= {name: _numbered(cells) for name, cells in _identifiers(case).items()}
     suspects = [s for name, column in columns.items() if (s := _suspect(case, name, column[rows], truth)) is not None]
     suspects += [s for name in _named(case) if (s := _by_word(case, name, rows, truth)) is not None]
     suspects += [] if case.classes else _formulas(case, rows, truth)
     known = {suspect.column for suspect in suspects}
-    left = {name for name in (*columns, *case.data.texts) if name not in known}
+    left = {rule.name for rule in case.rules if rule.kind != "ignore"} - known
     rest = _rest(case, frozenset(known)) if left and any(not suspect.sure for suspect in suspects) else None
     found = [_finding(case, suspect, rest) for suspect in suspects]
     return [one for one in found if one is not None]
@@ -74,6 +76,8 @@ def _suspect(case: Guarded, name: str, column: NDArray[Any], truth: NDArray[Any]
         return None
     copied = bool(case.classes) and good >= 1.0 and codes_of(column)[1] == len(np.unique(truth))
     rule = "target_copy" if copied else "known_after" if case.classes else "target_transform"
+    if name in _identifiers(case):
+        rule, copied = "identifier_tells", False
     said = f"its values stand one to one for those of {case.target}" if copied else _said(case, good)
     return _Suspect(name, rule, good, errors, copied, said)
 
@@ -86,14 +90,27 @@ def _said(case: Guarded, good: float) -> str:
 def _named(case: Guarded) -> list[str]:
     """Columns whose cells are looked at word by word: texts, and categories of many values."""
     many = [name for name, cells in case.data.categories.items() if len(set(cells[case.learned])) > _DISTINCT]
-    return [*case.data.texts, *many]
+    return [*case.data.texts, *many, *_identifiers(case)]
+
+
+def _identifiers(case: Guarded) -> dict[str, NDArray[np.object_]]:
+    """Columns that were left out as identifiers without the recipe saying so: one that tells the answer shows how rows
+    were gathered, and other columns may tell it too."""
+    left_out = [rule.name for rule in case.rules if rule.kind == "ignore" and rule.why.startswith("an identifier")]
+    return {name: case.table.columns[name] for name in left_out}
+
+
+def _numbered(cells: NDArray[np.object_]) -> NDArray[np.float64]:
+    """The last number in each cell [n], NaN where there is none."""
+    found = [_NUMBER.findall(cell or "") for cell in cells]
+    return np.array([float(numbers[-1]) if numbers else np.nan for numbers in found])
 
 
 def _by_word(case: Guarded, name: str, rows: NDArray[np.int64], truth: NDArray[Any]) -> _Suspect | None:
     """A column, such as of file names, in which one word per class stands in all its rows and in no others."""
     if not case.classes:
         return None
-    cells = (case.data.texts if name in case.data.texts else case.data.categories)[name][rows]
+    cells = {**case.data.texts, **case.data.categories, **_identifiers(case)}[name][rows]
     where: dict[str, list[int]] = {}
     for row, cell in enumerate(cells):
         for word in set(_WORD.findall((cell or "").lower())):

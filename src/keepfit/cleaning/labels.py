@@ -36,6 +36,7 @@ class Suspects:
     sure: NDArray[np.float64]
     agreement: float
     blind: bool = False
+    overlapping: bool = False
 
 
 def wrong_labels(features: Any, truth: NDArray[Any], classes: int, seed: int, trees: int = 60) -> Suspects:
@@ -63,7 +64,8 @@ def wrong_labels(features: Any, truth: NDArray[Any], classes: int, seed: int, tr
     if len(truth) < _FEWEST or sure_off > _BLIND * sure_rows:
         return _nothing(agreement, classes, blind=True)
     order = np.array(sorted(found, key=lambda row: (-margin[row], row)), np.int64)
-    return Suspects(order, best[order], margin[order], agreement)
+    easy, whole = sure_off / max(sure_rows, 1), float((best != truth).mean())
+    return Suspects(order, best[order], margin[order], agreement, overlapping=whole > max(0.1, 1.5 * easy))
 
 
 def _nothing(agreement: float, classes: int, blind: bool) -> Suspects:
@@ -112,7 +114,8 @@ def wrong_values(features: Any, truth: NDArray[np.float64], seed: int, trees: in
 def compared(
     way: str, features: Any, truth: NDArray[Any], held: Any, held_truth: NDArray[Any], classes: int, seed: int
 ) -> dict[str, float]:
-    """Errors `before` and `after` the labels are mended, on `rows` whose labels nobody mended.
+    """Errors `before` and `after` the labels are mended, on `rows` whose labels nobody mended; `deviation` is that of the
+    paired difference.
 
     Three folds, in each of which suspects are looked for and mended outside, and the rows inside are answered by models of
     both kinds; then the `held` rows likewise. A mean error for classes is the share of wrong answers, else the mean
@@ -128,7 +131,8 @@ def compared(
         before.append(_errors(fitted(known, labels, asked, classes, seed), right, classes))
         after.append(_errors(fitted(mended_features, mended, asked, classes, seed), right, classes))
     one, two = np.concatenate(before), np.concatenate(after)
-    return {"before": float(one.mean()), "after": float(two.mean()), "rows": float(len(one))}
+    found = {"before": float(one.mean()), "after": float(two.mean()), "rows": float(len(one))}
+    return {**found, "deviation": float((two - one).std())}
 
 
 def suspects_of(features: Any, truth: NDArray[Any], classes: int, seed: int, trees: int = 60) -> Suspects:

@@ -52,9 +52,16 @@ def check(
 
     found = start.check(recipe, overrides or (), workspace)
     lines = [f"recipe     fits: task {found['task']}, {found['rows']['in']} rows, {found['rows']['kept']} kept"]
+    lines.append(f"columns    as the {found['splits']['train']} training rows have them:")
     lines += [
         f"  {c['name']:24.24} {c['kind']:12} {c['missing']:6.1%} missing, {c['distinct']} distinct: {c['why']}"
+        + (f"\n{'':27}{c['picture']}  {c['range']}" if c.get("range") else "")
         for c in found["columns"]
+    ]
+    lines += [
+        f"{one['level']:10} {one['message']}\n{'':11}{one['proposal']}"
+        + (f"; to decide otherwise: {one['override']}" if one["override"] else "")
+        for one in found["findings"]
     ]
     if "network" in found:
         said = found["network"]
@@ -65,6 +72,7 @@ def check(
     lines += [f"warning    {text}" for text in found["warnings"]]
     lines += [f"plan       {stage:10} {status}" for stage, status in found["plan"]]
     result(found, as_json, "\n".join(lines))
+    start.refuse(found)
 
 
 def run(

@@ -13,7 +13,7 @@ from keepfit.core.errors import missing_extra
 from keepfit.engine.plan import Plan
 from keepfit.stages.card import card_markdown
 from keepfit.stages.report import ReportFacts, report_html, write_plots
-from keepfit.stages.results import PARTS, all_entries, json_of, row_counts, task_of, truth_of, unpack_table
+from keepfit.stages.results import PARTS, all_entries, found_in, json_of, row_counts, task_of, truth_of, unpack_table
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
 from keepfit.tasks.task import Task
@@ -47,6 +47,8 @@ def gather(plan: Plan, files: dict[str, Files]) -> ReportFacts:
         terms=trained.get("terms", []),
         epochs=trained.get("epochs", []),
         sheets=_sheets(files),
+        findings=found_in(files["clean"]),
+        described=json_of(files["clean"], "described.json"),
         mistakes=json_of(files["evaluate"], "mistakes.json") if "mistakes.json" in files["evaluate"] else [],
         model={
             "learner": trained["chosen"],
@@ -61,6 +63,8 @@ def _sheets(files: dict[str, Files]) -> dict[str, bytes]:
     found = {
         "augmented": files["train"].get("pictures/augmented.png"),
         "mistakes": files["evaluate"].get("mistakes.png"),
+        "suspected": files["clean"].get("suspected.png"),
+        "copies": files["clean"].get("copies.png"),
     }
     return {name: sheet for name, sheet in found.items() if sheet is not None}
 

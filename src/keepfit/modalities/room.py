@@ -76,3 +76,31 @@ def class_weights(truth: NDArray[Any], classes: int, way: Way) -> NDArray[np.flo
         return None
     counts = np.bincount(truth.astype(int), minlength=classes)
     return np.asarray(len(truth) / (classes * np.maximum(counts, 1)))
+
+
+def evened(balance: str, truth: NDArray[Any], classes: int) -> list[str]:
+    """What report and card say of classes that were evened out, in numbers of training rows."""
+    if not classes or balance not in ("oversample", "undersample", "smote"):
+        return []
+    counts = np.bincount(truth.astype(int), minlength=classes)
+    size = int(counts[counts > 0].min() if balance == "undersample" else counts.max())
+    how = {"oversample": "rare ones repeated", "undersample": "rows left out", "smote": "rows made between neighbours"}
+    said = ", ".join(str(int(count)) for count in counts)
+    return [
+        f"Classes were evened out to {size} rows each in what was learned from (data.balance: {balance}, {how[balance]}); "
+        f"before: {said}, in the order of the classes."
+    ]
+
+
+def resampled(balance: str, truth: NDArray[Any], seed: int) -> NDArray[np.int64]:
+    """Rows to learn from, ascending: all of them, with rare classes repeated, or as many of each as the rarest has."""
+    rng = np.random.default_rng(seed)
+    counts = np.bincount(truth.astype(int))
+    found = []
+    for label in np.flatnonzero(counts):
+        rows = np.flatnonzero(truth == label)
+        if balance == "undersample":
+            found.append(rng.choice(rows, counts[counts > 0].min(), replace=False))
+        else:
+            found += [rows, rng.choice(rows, counts.max() - len(rows))]
+    return np.sort(np.concatenate(found))

@@ -46,7 +46,7 @@ class Doubt:
     """A logistic model of being right: `weights` [d] and their covariance [d, d] for intercept, two terms of confidence
     (see `_design`), and parts of the features named in `features`. `reach` is the error, in accuracy, on groups of rows that
     it was not fitted on; `reference` [p] are the shares of the parts, `by_class` [k, p] those among the rows of a class, of which
-    `recall` [k] are right and which are `priors` [k] of all.
+    `recall` [k] are right and which are `priors` [k] of all; `plain` [3] are weights of confidence alone.
     """
 
     features: tuple[str, ...]
@@ -57,6 +57,7 @@ class Doubt:
     by_class: Floats
     recall: Floats
     priors: Floats
+    plain: Floats
 
     def as_json(self) -> dict[str, Any]:
         """For profile.json."""
@@ -68,13 +69,14 @@ class Doubt:
             "by_class": pack(self.by_class),
             "recall": pack(self.recall),
             "priors": pack(self.priors),
+            "plain": pack(self.plain),
             "reach": float(f"{self.reach:.4g}"),
         }
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Doubt:
         """Inverse of `as_json`."""
-        names = ("weights", "covariance", "reference", "by_class", "recall", "priors")
+        names = ("weights", "covariance", "reference", "by_class", "recall", "priors", "plain")
         arrays = {name: unpack(raw[name]).astype(np.float64) for name in names}
         return cls(features=tuple(raw["features"]), reach=float(raw["reach"]), **arrays)
 
@@ -98,8 +100,8 @@ def fit_doubt(
     parts = [_parts(feature, column[kept]) for feature, column in zip(features, codes, strict=True)]
     sure, good = confidence[kept], right[kept].astype(np.float64)
     plain = _design(sure, [])
-    weights, _ = _logistic(plain, good)
-    rest = good - _sigmoid(plain @ weights)
+    alone, _ = _logistic(plain, good)
+    rest = good - _sigmoid(plain @ alone)
     worth = [_explained(part, rest) for part in parts]
     chosen = sorted(np.argsort(-np.array(worth), kind="stable")[:_FEATURES].tolist()) if parts else []
     used = [parts[place] for place in chosen]
@@ -119,6 +121,7 @@ def fit_doubt(
         shares,
         recall,
         (size[:, 0] + 1) / (len(kept) + len(size)),
+        alone,
     )
 
 
@@ -127,16 +130,18 @@ def estimate(doubt: Doubt, features: Mapping[str, Feature], codes: Mapping[str, 
     used = [_parts(features[name], codes[name]) for name in doubt.features]
     design = _design(confidence, used)
     share = _sigmoid(design @ doubt.weights)
-    value = float(share.mean())
     slope = (share * (1 - share)) @ design / len(share)
     now = np.concatenate([_onehot(part).mean(0) for part in used]) if used else np.zeros(0)
     moved = float(np.abs(now - doubt.reference).reshape(-1, _PARTS + 1).sum(1).max() / 2) if used else 0.0
+    # far from the reference, what its features told about errors need not hold: confidence alone carries farther
+    trust = float(np.clip(1.25 - moved / 0.4, 0.0, 1.0))
+    value = float(share.mean()) * trust + float(_sigmoid(design[:, :3] @ doubt.plain).mean()) * (1 - trust)
     odd = max((_novel(features[name], codes[name]) for name in features), default=0.0)
     far = doubt.reach * min(moved / _ALONE, 1.5)
     explained, by_classes = _other_classes(doubt, now, len(share))
     apart = abs(by_classes - value)
     value = value + explained * (by_classes - value)
-    far = math.hypot(far, apart * min(explained, 1 - explained))
+    far = math.hypot(far, apart * (min(explained, 1 - explained) + 0.4 * explained))
     half = _Z * math.sqrt(
         float((share * (1 - share)).mean()) / len(share) + float(slope @ doubt.covariance @ slope) + far**2
     )

@@ -51,6 +51,10 @@ class CleanFields(Options):
     drop_rows_missing_over: float | None = Field(
         None, ge=0.0, le=1.0, description="drop training rows with a larger share of missing cells"
     )
+    labels: Annotated[Literal["drop", "relabel", "report", "off"], BeforeValidator(_switch)] = Field(
+        "report",
+        description="suspected wrong labels of training rows; drop, relabel: where a paired comparison does not get worse",
+    )
     leaks: Annotated[Literal["stop", "report", "off"], BeforeValidator(_switch)] = Field(
         "stop",
         description="what gives the target away or stands on both sides of a split: end the run, tell, do not look",

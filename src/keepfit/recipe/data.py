@@ -105,8 +105,10 @@ class DataOptions(Options):
     split: SplitOptions = Field(
         default_factory=lambda: SplitOptions.model_validate({}), description="how rows are shared out"
     )
-    balance: Literal["none", "class_weight"] = Field(
-        "none", description="class_weight: rare classes weigh more while training (classification)"
+    balance: Literal["none", "class_weight", "oversample", "undersample", "smote"] = Field(
+        "none",
+        description="for classes, in what is learned from only; class_weight: rare ones weigh more; oversample, undersample: "
+        "rows repeated or left out until all are as frequent; smote: rows made between neighbours (tables)",
     )
 
     @model_validator(mode="after")

@@ -19,14 +19,11 @@ from keepfit.recipe.train import train_class
 
 NOT_YET = {
     "": {"tune", "compress", "export"},
-    "train": {"distributed"},
     "budget": {"memory", "disk"},
-    "clean": {"labels"},
     "serve": {"batch"},
 }
 NOT_YET_VALUES = {
     "task": {"detection", "generation"},
-    "data.balance": {"oversample", "undersample", "smote"},
     "evaluate.primary": {"map50", "map50_95", "perplexity"},
     "evaluate.metrics": {"map50", "map50_95", "perplexity"},
 }

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.cleaning import line
+from keepfit.cleaning.findings import Finding
 from keepfit.cleaning.line import Cleaned
 from keepfit.cleaning.near_pictures import near_pictures
 from keepfit.cleaning.near_rows import near_rows
@@ -23,12 +24,12 @@ from keepfit.runtime.picture_predictor import COLUMN as PICTURE
 from keepfit.runtime.preparation import coerced
 from keepfit.runtime.table import Table
 from keepfit.runtime.text_predictor import COLUMN
-from keepfit.stages import guard, pictures, texts
-from keepfit.stages.results import as_json, changed, json_of, ledger_of, room_of, table_of
+from keepfit.stages import data_page, guard, labelling, pictures, texts
+from keepfit.stages.results import as_json, changed, json_of, ledger_of, room_of, table_of, task_of
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry, conserve_ids, place_of, without
 
-VERSION = 5
+VERSION = 6
 _GOLDEN = 12
 
 
@@ -44,6 +45,11 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
     train, room = table.take(part == "train"), room_of(ingested)
     rules, columns = _columns(room, train, data)
     done = _cleaned(section, data, seed, room, View(train, tuple(rules), data.target, _spellings(data)))
+    left = np.where(np.isin(table.ids.astype(str), sorted(done.dropped)), "", part).astype(object)
+    task = task_of(json_of(parted, "task.json"))
+    labelled = labelling.labelling(section.labels, table, left, rules, room, task, seed).less(section.undo)
+    done.entries += labelled.entries
+    done.findings += labelled.findings
     dropped = done.dropped
     part = np.array(["" if sample in dropped else p for sample, p in zip(table.ids, part, strict=True)], object)
     if (part == "train").sum() < 5:
@@ -57,13 +63,14 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
     unread = [entry.id for entry in ledger_of(ingested) if entry.action == "dropped"]
     came = [*unread, *(str(sample) for sample in table.ids)]
     conserve_ids(came, [str(sample) for sample in table.ids[part != ""]], earlier + done.entries)
-    changes = {"cells": done.patches, "spared": done.spared}
+    patches = {**done.patches, **({task.target: labelled.mended} if labelled.mended else {})}
+    changes = {"cells": patches, "spared": done.spared}
     cleaned = {"rules.json": as_json([rule.as_json() for rule in done.rules]), "changes.json": as_json(changes)}
     profile, golden = _described(
         room, changed(table.take(part == "train"), cleaned), list(done.rules), data.target, seed
     )
     return {
-        **guard.as_files(*guard.guard(section.leaks, data, seed, ingested, parted, rules)),
+        **_guarded(section, data, guard.case_of(seed, ingested, parted, rules), ingested, parted, labelled.findings),
         **cleaned,
         "part.json": as_json(part.tolist()),
         "columns.json": as_json(columns),
@@ -72,6 +79,15 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
         "golden.json": as_json(golden),
         "ledger.json": as_json([e.as_json() for e in done.entries]),
     }
+
+
+def _guarded(
+    section: CleanOptions, data: DataOptions, case: Any, ingested: Files, parted: Files, doubted: list[Finding]
+) -> Files:
+    """What the leak guard found, what the columns are like, and pictures of suspects."""
+    leaks, crossing = guard.guard(section.leaks, data, case, ingested, parted)
+    sheets = data_page.sheets(table_of(ingested), doubted, leaks) if room_of(ingested) == "image" else {}
+    return {**guard.as_files(leaks, crossing), **guard.looked_at(case, ingested), **sheets}
 
 
 def _spellings(data: DataOptions) -> frozenset[str]:

@@ -47,6 +47,12 @@ def table_of(ingested: Files) -> Table:
     return Table({**table.columns, COLUMN: _objects(cells)}, table.ids)
 
 
+def found_in(cleaned: Files) -> list[dict[str, Any]]:
+    """Every finding of the clean stage as JSON, those that end a run first."""
+    found = [one for name in ("leaks.json", "findings.json", "seen.json") for one in json.loads(cleaned[name])]
+    return sorted(found, key=lambda one: ("stop", "warning", "note").index(one["level"]))
+
+
 def changed(train: Table, cleaned: Files) -> Table:
     """Training rows with the cells that cleaning changed."""
     cells = json.loads(cleaned["changes.json"])["cells"]

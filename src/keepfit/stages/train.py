@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def train(
 ) -> Files:
     """`preparation.json`, `model.onnx`, `weights/*`, `native.json` (the learner's own answers), `trained.json`."""
     if way.get("train") is not None:
-        _need_the_extra()
+        need_the_extra()
     sample, ways = load("keepfit.modalities.room:Sample"), load("keepfit.modalities.room:Way")
     table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
     _refuse_early(way, task)
@@ -49,6 +50,7 @@ def train(
         rows = table.take(part == name)
         rows = changed(rows, cleaned) if name == "train" else rows
         data[name] = sample(rows, truth_of(rows.columns[task.target], task))
+    notes = _even_out(data, way["balance"], room_of(ingested), way["seed"], len(task.classes))
     probe = probe_of(table.take(part == "test"), json_of(cleaned, "golden.json"), rules)
     made = room(
         learner,
@@ -68,7 +70,7 @@ def train(
         **made.files,
         "preparation.json": made.preparation,
         "model.onnx": made.onnx,
-        "trained.json": as_json(made.facts),
+        "trained.json": as_json({**made.facts, "notes": [*made.facts.get("notes", []), *notes]}),
         "native.json": as_json(pack(made.native, "f8")),
         "held.json": json.dumps(held).encode(),
     }
@@ -81,7 +83,7 @@ def rehearse(
     part_of = getattr(learner, "rehearsal", None)
     if part_of is None:
         return None
-    _need_the_extra()
+    need_the_extra()
     sample, ways = load("keepfit.modalities.room:Sample"), load("keepfit.modalities.room:Way")
     table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
     _refuse_early(way, task)
@@ -92,7 +94,26 @@ def rehearse(
     return found
 
 
-def _need_the_extra() -> None:
+def _even_out(data: dict[str, Any], balance: str, room: str, seed: int, classes: int) -> list[str]:
+    """Repeat or leave out pictures or texts of the training split; tables are evened out fold by fold, in their room."""
+    if room == "tabular" or not classes or balance in ("none", "class_weight"):
+        return []
+    if balance == "smote":
+        raise RecipeError(
+            "bad_value",
+            f"data.balance: smote makes rows of tables, and this is {room}",
+            where="data.balance",
+            seen="smote",
+            hint="oversample, undersample or class_weight",
+        )
+    train = data["train"]
+    found: list[str] = load("keepfit.modalities.room:evened")(balance, train.truth, classes)
+    rows = load("keepfit.modalities.room:resampled")(balance, train.truth, seed)
+    data["train"] = replace(train, table=train.table.take(rows), truth=train.truth[rows])
+    return found
+
+
+def need_the_extra() -> None:
     """Said before hours of training, what export and report need too."""
     for module in ("torch", "safetensors", "onnx", "onnxscript", "matplotlib"):
         try:

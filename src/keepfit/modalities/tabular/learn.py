@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from keepfit.core.errors import missing_extra
 from keepfit.core.options import Options
-from keepfit.modalities.room import Sample, Trained, Way, class_weights
+from keepfit.modalities.room import Sample, Trained, Way, class_weights, evened
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.preparation import coerced
 from keepfit.runtime.table import Table
@@ -46,7 +46,14 @@ def fit(
     network = _network_way(way, say) if way.train else None
     blocks = (fitted.plain, fitted.linear, fitted.pairs)
     settings = Settings(
-        classes, way.seed, way.threads, *blocks, dense=fitted.dense, codes=fitted.codes, network=network
+        classes,
+        way.seed,
+        way.threads,
+        *blocks,
+        dense=fitted.dense,
+        codes=fitted.codes,
+        network=network,
+        balance=way.balance,
     )
     parts = (
         Fold(fitted.matrix, train.truth, _weights(train.truth, weigh), fitted.encoded),
@@ -63,6 +70,7 @@ def fit(
     files = {f"{n:02d}-{name}": data for n, member in enumerate(found.members) for name, data in member.files.items()}
     facts = {
         **_said(found),
+        "notes": evened(way.balance, train.truth, classes),
         "features": int(fitted.matrix.shape[1]),
         "onnx_bytes": len(onnx),
         "class_weights": None if weigh is None else [round(float(w), 6) for w in weigh],
@@ -119,16 +127,20 @@ def _network(options: Any, train: Any, valid: Any, settings: Any) -> Any:
     """The outcome of one network, judged on the validation rows and not fitted again."""
     from keepfit.core.catalog import load
     from keepfit.modalities.tabular.learners.auto import Candidate, Outcome, Trial
+    from keepfit.modalities.tabular.learners.balance import balanced
 
     use, fit_one = options.use, load(options.impl)
     params = getattr(options, "params", options)
+    count = len(train.truth)
+    if settings.classes:
+        train = balanced(train, settings.balance, settings.seed)
     member = fit_one(params, train, valid, settings)
     scores = member.predict(valid.features)
     size = sum(map(len, member.files.values()))
     best = member.curve["best"]
     trial = Trial(Candidate(use, fit_one, params), scores, 0.0, best, member.curve, size)
     said = {"weights": {use: 1.0}, "rounds": {use: best}, "copies": {use: 1}, "tried": [use]}
-    held = np.arange(len(train.truth), len(train.truth) + len(valid.truth))
+    held = np.arange(count, count + len(valid.truth))
     return Outcome([member], [1.0], [trial], use, held, scores, {**said, "scored_by": "the validation rows"})
 
 

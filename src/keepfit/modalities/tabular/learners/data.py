@@ -83,3 +83,4 @@ class Settings:
     dense: list[int] = field(default_factory=list)
     codes: list[tuple[int, int]] = field(default_factory=list)
     network: NetworkWay | None = None
+    balance: str = "none"
