@@ -19,7 +19,10 @@ import numpy as np
 import keepfit as kf
 from benchmarks.measuring import is_quick, skipped, told
 
-GOAL = "pictures: sign_digits >= 0.985, cifar10 subset >= 0.82, Fashion-MNIST from scratch >= 0.915 after 5 epochs, 0.925 at preset best"
+GOAL = (
+    "pictures: sign_digits >= 0.985, cifar10 subset >= 0.82, "
+    "Fashion-MNIST from scratch >= 0.915 after 5 epochs, 0.925 at preset best"
+)
 SHARED = Path(os.environ.get("KEEPFIT_SHARED", Path(__file__).parents[2] / "shared")) / "data" / "images"
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 VARIED = "[{use: rotate, degrees: 15, p: 0.5}, {use: crop, scale: [0.75, 1.0]}, {use: colour, p: 0.5}]"
