@@ -112,13 +112,20 @@ def run(
     stopped: Stopped = lambda: False,
 ) -> Run:
     """The whole line of a recipe; what is already made is kept. A bundle that was not cut short is registered as a version
-    of the recipe's name: the first as champion, a later one as challenger; the same bytes again change nothing."""
+    of the recipe's name: the first as champion, a later one as challenger; the same bytes again change nothing.
+
+    Where a launcher has started several processes of this, each does its share of the training and the first one the rest."""
     from keepfit.engine.run import run as walk
+    from keepfit.engine.sharing import group, helped, is_helper, shared_plan
     from keepfit.store.artifacts import Store
 
-    made = make_plan(recipe, overrides, until, workspace)
+    made, found = make_plan(recipe, overrides, until, workspace), group()
+    if found is not None and found.rank > 0:
+        return helped(made, found, stopped)
+    if found is not None or is_helper(made.recipe):
+        made = shared_plan(made, found)
     root = Path(workspace)
-    done = walk(made, Store(root), root / "runs", emit, fresh=fresh, stopped=stopped)
+    done = walk(made, Store(root), root / "runs", emit, fresh=fresh, stopped=stopped, group=found)
     if done.bundle is not None and not done.interrupted:
         done.version = registry(root).register(done.bundle, run=str(done.bundle.parent.resolve())).version
     return done

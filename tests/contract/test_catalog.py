@@ -50,7 +50,8 @@ assert not BLOCKED & {name.partition(".")[0] for name in sys.modules}
 
 def test_the_catalog_is_covered():
     assert set(catalog.TABLE["tabular"]) - {"existing"} == set(SMALL) and len(PARTS) >= 32
-    assert list(catalog.TABLE) == ["tabular", "image", "text", "augment", "adapter", "clean", "optimizer", "schedule"]
+    rows = ["tabular", "image", "text", "augment", "adapter", "clean", "optimizer", "schedule"]
+    assert list(catalog.TABLE) == [*rows, "distributed", "launcher"]
 
 
 @pytest.mark.parametrize(("kind", "name"), PARTS)

@@ -134,11 +134,6 @@ def test_sections_that_a_plan_does_not_read(base, text, key):
     assert caught.value.where.startswith("r.yaml:") and caught.value.where.endswith(f"key {key}")
 
 
-def test_training_on_several_machines_is_refused_by_name():
-    with pytest.raises(RecipeError, match="'train.distributed' is not available yet"):
-        parse(PICTURES + "train: {distributed: {use: ddp}}\n")
-
-
 def test_bare_names_and_off():
     text = "train: {optimizer: sgd, schedule: cosine, early_stop: off}\naugment: [flip, {use: rotate, degrees: 5}]\n"
     found = parse(PICTURES + text)

@@ -79,6 +79,13 @@ TABLE: dict[str, dict[str, str]] = {
         "step": f"{_TRAINING}:StepOptions",
         "constant": f"{_TRAINING}:ConstantOptions",
     },
+    "distributed": {
+        "ddp": f"{_TRAINING}:DdpOptions",
+        "fsdp": f"{_TRAINING}:FsdpOptions",
+    },
+    "launcher": {
+        "torchrun": f"{_TRAINING}:TorchrunOptions",
+    },
 }
 
 

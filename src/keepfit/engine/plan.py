@@ -140,7 +140,7 @@ _TOKENS = ("tokenizers", "transformers", "peft")
 def _part(recipe: Recipe) -> dict[str, Any]:
     """The learner's code, the content of the files that it reads, and the libraries that shape what it makes.
 
-    Numbers of workers and checkpoints change nothing: they are left out of the key by `_at`.
+    Workers, checkpoints and where processes meet change nothing: they are left out of the key by `_at`.
     """
     learner = recipe.model
     network = learns_by_network(recipe.modality, learner.use)
@@ -194,7 +194,11 @@ def _at(values: Mapping[str, Any], path: str) -> Any:
     for key in path.split(".") if path else ():
         place = place.get(key) if isinstance(place, Mapping) else None
     if path == "train" and isinstance(place, Mapping):
-        return {key: value for key, value in place.items() if key not in ("workers", "checkpoint")}
+        read = {key: value for key, value in place.items() if key not in ("workers", "checkpoint")}
+        if isinstance(read.get("distributed"), Mapping):  # sums of another number of processes differ in the last bits
+            said = read["distributed"]
+            read["distributed"] = {"use": said["use"], "world": said["processes"] * said["nodes"]}
+        return read
     return place
 
 

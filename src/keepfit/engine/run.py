@@ -20,9 +20,11 @@ from keepfit.engine.plan import Plan, Step
 from keepfit.recipe import fill
 from keepfit.recipe.model import learns_by_network
 from keepfit.recipe.render import seen_from
+from keepfit.recipe.train import processes_of
 from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.writers import csv_lines, parquet_bytes
-from keepfit.stages import clean, evaluate, explain, guard, ingest, package, pictures, split, texts, train
+from keepfit.stages import clean, evaluate, explain, guard, ingest, package, pictures, processes, split, texts, train
+from keepfit.stages.processes import Group
 from keepfit.stages.results import all_entries, json_of, row_counts
 from keepfit.store.artifacts import Files, Store
 from keepfit.store.ledger import COLUMNS, KINDS, conserve
@@ -42,6 +44,7 @@ class Run:
     seconds: float = 0.0
     interrupted: bool = False
     modality: str = "tabular"
+    group: Group | None = None
     version: int | None = None
 
     @property
@@ -82,10 +85,11 @@ def run(
     fresh: bool = False,
     goal: Path | None = None,
     stopped: Stopped = lambda: False,
+    group: Group | None = None,
 ) -> Run:
     """Make what is missing and write `runs/<name>/<number>/` (or `goal`). Raises KeepfitError; nothing half-written stays."""
     start = time.monotonic()
-    done = Run(None, [], modality=plan.recipe.modality)
+    done = Run(None, [], modality=plan.recipe.modality, group=group)
     try:
         with _claimed(plan, store, runs, goal, fresh) as place:
             told = _logged(emit, place, start) if place is not None else emit
@@ -136,19 +140,22 @@ def _logged(emit: Emit, place: RunFolder, start: float) -> Emit:
 def _walk(step: Step, plan: Plan, store: Store, done: Run, emit: Emit, fresh: bool, stopped: Stopped) -> None:
     kept = None if fresh else store.made_by(step.key)
     begun = time.monotonic()
-    if kept is not None:
-        done.files[step.stage] = kept[1]
-        status = "kept"
-    else:
-        emit(Event(step.stage, "started"))
-        with scratch(store.folder, step.key, fresh=fresh) as place:
-            files = _make(step.stage, plan, done.files, emit, stopped, place)
-            artifact = store.put(files)
-            if not stopped():
-                store.record(step.key, artifact, step.stage, time.monotonic() - begun)
-                place.done()
-        done.files[step.stage] = files
-        status = "made"
+    status = "elsewhere"  # another host or process has what is made
+    with processes.joined(done.group if step.stage == "train" else None, todo=kept is None) as todo:
+        if kept is not None:
+            done.files[step.stage] = kept[1]
+            status = "kept"
+        elif todo:
+            emit(Event(step.stage, "started"))
+            with scratch(store.folder, step.key, fresh=fresh) as place:
+                files = _make(step.stage, plan, done, emit, stopped, place)
+                artifact = store.put(files) if files else ""
+                if files and not stopped():
+                    store.record(step.key, artifact, step.stage, time.monotonic() - begun)
+                if not stopped():
+                    place.done()
+            done.files[step.stage] = files
+            status = "made" if files else status
     seconds = round(time.monotonic() - begun, 3)
     done.stages.append({"name": step.stage, "status": status, "seconds": seconds})
     if step.stage == "evaluate" and status == "made":
@@ -163,8 +170,8 @@ def _task(plan: Plan, ingested: Files) -> str:
     return "classification" if named and recipe.task == "auto" else recipe.task
 
 
-def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: Stopped, place: Scratch) -> Files:
-    recipe = plan.recipe
+def _make(stage: str, plan: Plan, done: Run, emit: Emit, stopped: Stopped, place: Scratch) -> Files:
+    recipe, files = plan.recipe, done.files
 
     def earlier(*names: str) -> list[Files]:
         return [files[name] for name in names]
@@ -185,9 +192,12 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
         evaluate.refuse_early(recipe.evaluate, recipe.data.balance, files["ingest"], files["split"])
     if stage == "train":
         guard.refuse(recipe.clean.leaks, files["clean"])
-        return train.train(
+        way = way_of(plan, place)
+        shared = way.get("train") is not None and processes_of(way["train"]) > 1 and done.group is None
+        learn = processes.train if shared else train.train
+        return learn(
             recipe.model,
-            way_of(plan, place),
+            way,
             files["ingest"],
             files["split"],
             files["clean"],

@@ -19,7 +19,6 @@ from keepfit.recipe.train import train_class
 
 NOT_YET = {
     "": {"tune", "compress", "export"},
-    "train": {"distributed"},
     "budget": {"memory", "disk"},
     "serve": {"batch"},
 }

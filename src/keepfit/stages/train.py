@@ -36,7 +36,7 @@ def train(
 ) -> Files:
     """`preparation.json`, `model.onnx`, `weights/*`, `native.json` (the learner's own answers), `trained.json`."""
     if way.get("train") is not None:
-        _need_the_extra()
+        need_the_extra()
     sample, ways = load("keepfit.modalities.room:Sample"), load("keepfit.modalities.room:Way")
     table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
     _refuse_early(way, task)
@@ -83,7 +83,7 @@ def rehearse(
     part_of = getattr(learner, "rehearsal", None)
     if part_of is None:
         return None
-    _need_the_extra()
+    need_the_extra()
     sample, ways = load("keepfit.modalities.room:Sample"), load("keepfit.modalities.room:Way")
     table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
     _refuse_early(way, task)
@@ -113,7 +113,7 @@ def _even_out(data: dict[str, Any], balance: str, room: str, seed: int, classes:
     return found
 
 
-def _need_the_extra() -> None:
+def need_the_extra() -> None:
     """Said before hours of training, what export and report need too."""
     for module in ("torch", "safetensors", "onnx", "onnxscript", "matplotlib"):
         try:
