@@ -12,8 +12,10 @@ SLOW = ("images_quality", "tables_quality", "trainer_kills")  # minutes each
 
 def main() -> int:
     """Run all of them, quick ones first."""
-    names = sorted((path.stem for path in HERE.glob("[a-z]*.py") if path.stem != "measuring"),
-                   key=lambda name: (name in SLOW, name))
+    names = sorted(
+        (path.stem for path in HERE.glob("[a-z]*.py") if path.stem != "measuring"),
+        key=lambda name: (name in SLOW, name),
+    )
     codes = {}
     for name in names:
         command = [sys.executable, "-m", f"benchmarks.{name}", *sys.argv[1:]]

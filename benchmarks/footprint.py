@@ -39,8 +39,13 @@ def main() -> int:
         core, tables = brought("keepfit"), brought("keepfit", frozenset(more))
     except PackageNotFoundError as error:
         return told(GOAL, None, [30, 55], None, skipped=f"not installed: {error.name}")
-    return told(GOAL, [len(core), len(tables)], [30, 55], len(core) <= 30 and len(tables) <= 55 and "torch" not in tables,
-                has_torch="torch" in tables)
+    return told(
+        GOAL,
+        [len(core), len(tables)],
+        [30, 55],
+        len(core) <= 30 and len(tables) <= 55 and "torch" not in tables,
+        has_torch="torch" in tables,
+    )
 
 
 if __name__ == "__main__":

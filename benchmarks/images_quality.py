@@ -117,7 +117,9 @@ def plain_loop(recipe: Path, overrides: list[str], run: Any) -> float:
         for name, sample in rows.items()
     }
     network = start.network.to(memory_format=torch.channels_last)
-    best = torch.optim.AdamW(network.parameters(), said.train.optimizer.lr, weight_decay=said.train.optimizer.weight_decay)
+    best = torch.optim.AdamW(
+        network.parameters(), said.train.optimizer.lr, weight_decay=said.train.optimizer.weight_decay
+    )
     steps = len(batches(0, 0, len(found["train"]), said.train.batch_size)) * said.train.epochs
     share = rate(said.train.schedule.use, steps, said.train.epochs)
     schedule = torch.optim.lr_scheduler.LambdaLR(best, share)
@@ -136,9 +138,7 @@ def plain_loop(recipe: Path, overrides: list[str], run: Any) -> float:
             schedule.step()
     network.eval()
     with torch.no_grad():
-        right = [
-            int((network(inputs).argmax(1) == answers).sum()) for inputs, answers in plain(found["test"], 128)
-        ]
+        right = [int((network(inputs).argmax(1) == answers).sum()) for inputs, answers in plain(found["test"], 128)]
     return sum(right) / len(found["test"])
 
 

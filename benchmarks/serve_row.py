@@ -55,8 +55,12 @@ sys.exit(run(["serve", *sys.argv[1:]]))
 def service(*command: str) -> Iterator[int]:
     """A server process on the first core; gives its port."""
     core = min(os.sched_getaffinity(0))
-    process = subprocess.Popen(["taskset", "-c", str(core), sys.executable, *command], stdout=subprocess.DEVNULL,
-                               stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        ["taskset", "-c", str(core), sys.executable, *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert process.stderr is not None
         for line in process.stderr:
@@ -95,24 +99,40 @@ def main() -> int:
         numbers = np.random.default_rng(0).random((len(rows), features_of(run.bundle)))
         bare = [json.dumps({"input": row.tolist()}).encode() for row in numbers]
         command = ("-c", NAGLE) if mutant() == "nagle" else ("-m", "keepfit", "serve")
-        with (service(*command, str(run.bundle), "--port", "0") as ours,
-              service("-c", BARE, str(run.bundle / "model.onnx"), "0") as theirs):
+        with (
+            service(*command, str(run.bundle), "--port", "0") as ours,
+            service("-c", BARE, str(run.bundle / "model.onnx"), "0") as theirs,
+        ):
             lines = [http.client.HTTPConnection("127.0.0.1", port, timeout=30) for port in (ours, theirs)]
             for line, bodies in zip(lines, (full, bare), strict=True):
                 p50_ms(line, bodies, 50)
             pairs = [(p50_ms(lines[0], full, count), p50_ms(lines[1], bare, count)) for _ in range(rounds)]
     ratios = [a / b for a, b in pairs]
     low, high = interval([a for a, _ in pairs])
-    return told(GOAL, round(statistics.median(a for a, _ in pairs), 3), ANCHOR_MS, high <= ANCHOR_MS, interval=[low, high],
-                unit="ms", bare_ms=round(statistics.median(b for _, b in pairs), 3), ratio=round(statistics.median(ratios), 3),
-                ratio_interval=interval(ratios), pairs=rounds, questions=rounds * count)
+    return told(
+        GOAL,
+        round(statistics.median(a for a, _ in pairs), 3),
+        ANCHOR_MS,
+        high <= ANCHOR_MS,
+        interval=[low, high],
+        unit="ms",
+        bare_ms=round(statistics.median(b for _, b in pairs), 3),
+        ratio=round(statistics.median(ratios), 3),
+        ratio_interval=interval(ratios),
+        pairs=rounds,
+        questions=rounds * count,
+    )
 
 
 def features_of(bundle: Path) -> int:
     """How many features the network reads."""
     import onnxruntime
 
-    shape = onnxruntime.InferenceSession(str(bundle / "model.onnx"), providers=["CPUExecutionProvider"]).get_inputs()[0].shape
+    shape = (
+        onnxruntime.InferenceSession(str(bundle / "model.onnx"), providers=["CPUExecutionProvider"])
+        .get_inputs()[0]
+        .shape
+    )
     return int(shape[1])
 
 

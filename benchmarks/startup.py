@@ -29,9 +29,17 @@ def main() -> int:
     pairs = [(seconds("-c", "pass"), seconds(*ours)) for _ in range(8)][1:]
     ratios = [taken / bare for bare, taken in pairs]
     low, high = interval(ratios)
-    return told(GOAL, round(statistics.median(ratios), 2), 10, high <= 10, interval=[low, high], pairs=len(pairs), mutant=mutant(),
-                bare_ms=round(statistics.median(bare for bare, _ in pairs) * 1000, 1),
-                ours_ms=round(statistics.median(taken for _, taken in pairs) * 1000, 1))
+    return told(
+        GOAL,
+        round(statistics.median(ratios), 2),
+        10,
+        high <= 10,
+        interval=[low, high],
+        pairs=len(pairs),
+        mutant=mutant(),
+        bare_ms=round(statistics.median(bare for bare, _ in pairs) * 1000, 1),
+        ours_ms=round(statistics.median(taken for _, taken in pairs) * 1000, 1),
+    )
 
 
 if __name__ == "__main__":

@@ -62,10 +62,20 @@ def pictures(count: int, side: int, channels: int, seed: int, **more: Any) -> Pi
 
 def small_job(folder: Path, workers: int) -> Job:
     """All that is random or remembered: augmentation, mixup, dropout, AdamW, average, batch norm, plateau, smoothing."""
-    options = train_class().model_validate({
-        "epochs": 5, "batch_size": 12, "optimizer": {"use": "adamw", "lr": 3e-3}, "schedule": {"use": "plateau", "patience": 0},
-        "label_smoothing": 0.05, "ema": 0.9, "precision": "fp32", "early_stop": "off", "workers": workers,
-        "checkpoint": {"every": "5 steps"}})
+    options = train_class().model_validate(
+        {
+            "epochs": 5,
+            "batch_size": 12,
+            "optimizer": {"use": "adamw", "lr": 3e-3},
+            "schedule": {"use": "plateau", "patience": 0},
+            "label_smoothing": 0.05,
+            "ema": 0.9,
+            "precision": "fp32",
+            "early_stop": "off",
+            "workers": workers,
+            "checkpoint": {"every": "5 steps"},
+        }
+    )
     torch.manual_seed(SEED)
     network = SmallCnn(1, CLASSES, SIDE, SIDE, width_factor=0.3, dropout=0.3)
     return Job(network, TRAIN, VALID, options, CLASSES, SEED, threads=1, folder=folder)
@@ -137,7 +147,10 @@ def trained(job: Job, pipe: int, at: int) -> dict[str, Any]:
         "weights": digest(save_tensors(dict(fitted.network.state_dict()))),
         "optimizer": digest(save_tensors({k: v.clone() for k, v in checkpoint.optimizer_tensors(made[-1]).items()})),
         "history": digest(json.dumps(fitted.history).encode()),
-        "seconds": time.perf_counter() - begun, "events": events.seen, "saves": events.seconds}
+        "seconds": time.perf_counter() - begun,
+        "events": events.seen,
+        "saves": events.seconds,
+    }
 
 
 def digest(data: bytes) -> str:
@@ -210,7 +223,14 @@ def cell(number: int, kinds: list[str], workers: int, reference: dict[str, Any],
     """One run killed as often as `kinds` has entries, then let run to its end, beside the one that was not killed."""
     rng = np.random.default_rng([SEED, number])
     folder, goal = scratch / f"cell-{number}", scratch / f"cell-{number}.json"
-    found: dict[str, Any] = {"cell": number, "workers": workers, "kills": [], "unreadable": 0, "identical": True, "lucky": 0}
+    found: dict[str, Any] = {
+        "cell": number,
+        "workers": workers,
+        "kills": [],
+        "unreadable": 0,
+        "identical": True,
+        "lucky": 0,
+    }
     waiting = list(kinds)
     for _ in range(20 * len(kinds)):
         if not waiting:
@@ -251,22 +271,41 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def overhead(scratch: Path, epochs: int) -> dict[str, Any]:
     """Time in saves as a share of the whole, by epoch, with `checkpoint.every: epoch`: MobileNetV2, 352 pictures of 96 pixels."""
     train, valid = pictures(352, 96, 3, 3), pictures(64, 96, 3, 4)
-    options = train_class().model_validate({"epochs": epochs + 1, "batch_size": 32, "precision": "fp32", "early_stop": "off"})
+    options = train_class().model_validate(
+        {"epochs": epochs + 1, "batch_size": 32, "precision": "fp32", "early_stop": "off"}
+    )
     ends: list[float] = []
 
     def job() -> Job:
         network = nn.Sequential(MobileNetV2(), nn.Dropout(0.2), nn.Linear(FEATURES, CLASSES))
-        return Job(network, train, valid, options, CLASSES, SEED, threads=1, folder=scratch / "overhead",
-                   say=lambda what, data: (ends.append(time.perf_counter()), (scratch / "ends").open("a").write(f"{ends[-1]}\n")))
+        return Job(
+            network,
+            train,
+            valid,
+            options,
+            CLASSES,
+            SEED,
+            threads=1,
+            folder=scratch / "overhead",
+            say=lambda what, data: (
+                ends.append(time.perf_counter()),
+                (scratch / "ends").open("a").write(f"{ends[-1]}\n"),
+            ),
+        )
 
     found = whole(job, scratch / "overhead.json")
     size = sum(p.stat().st_size for p in next((scratch / "overhead").glob("step-*")).iterdir())
     marks = [float(line) for line in (scratch / "ends").read_text().split()]
     lengths = [b - a for a, b in pairwise(marks)]  # from one judgement to the next: one save and one epoch
     shares = [spent / length for spent, length in zip(found["saves"], lengths, strict=True)]
-    return {"value": round(statistics.median(shares), 4), "interval": interval(shares), "epochs": len(shares),
-            "save_ms": round(1000 * statistics.median(found["saves"]), 1), "epoch_s": round(statistics.median(lengths), 2),
-            "checkpoint_mb": round(size / 1e6, 1)}
+    return {
+        "value": round(statistics.median(shares), 4),
+        "interval": interval(shares),
+        "epochs": len(shares),
+        "save_ms": round(1000 * statistics.median(found["saves"]), 1),
+        "epoch_s": round(statistics.median(lengths), 2),
+        "checkpoint_mb": round(size / 1e6, 1),
+    }
 
 
 def hobble(name: str | None) -> None:
@@ -276,6 +315,7 @@ def hobble(name: str | None) -> None:
     elif name == "optimizer_not_restored":
         checkpoint.load_optimizer = lambda optimizer, tensors: None
     elif name == "written_in_place":
+
         def in_place(folder: Path, step: int, tensors: Any, state: Any, keep: int) -> None:
             goal = folder / f"step-{step:010d}"
             goal.mkdir(parents=True, exist_ok=True)
@@ -324,7 +364,9 @@ def main() -> int:
             out.write(json.dumps(rows[-1]) + "\n")
             out.flush()
             print(f"cell {number + 1} of {cells}: {rows[-1]}", file=sys.stderr, flush=True)
-        cost = next((row["overhead"] for row in rows if "overhead" in row), None) or overhead(scratch, 3 if is_quick() else 8)
+        cost = next((row["overhead"] for row in rows if "overhead" in row), None) or overhead(
+            scratch, 3 if is_quick() else 8
+        )
         if not any("overhead" in row for row in rows):
             out.write(json.dumps({"overhead": cost}) + "\n")
     return judged([row for row in rows if "cell" in row], cost, alike, sum(len(kinds) for kinds in plan))
@@ -338,9 +380,22 @@ def judged(rows: list[dict[str, Any]], cost: dict[str, Any], alike: bool, wanted
     left = sum(row.get("left_over", 0) for row in rows)
     low = round(0.05 ** (1 / max(good, 1)), 4) if good == len(kills) else None
     passed = good == len(kills) == wanted and not bad and not left and alike and cost["interval"][1] <= 0.05
-    return told(GOAL, good, wanted, passed, interval=[low, 1.0], kills=len(kills), inside_saves=kills.count("save"),
-                unreadable=bad, left_over=left, same_with_workers=alike, runs_judged=sum(1 + row["lucky"] for row in rows),
-                save_overhead=cost, mutant=mutant(), quick=is_quick())
+    return told(
+        GOAL,
+        good,
+        wanted,
+        passed,
+        interval=[low, 1.0],
+        kills=len(kills),
+        inside_saves=kills.count("save"),
+        unreadable=bad,
+        left_over=left,
+        same_with_workers=alike,
+        runs_judged=sum(1 + row["lucky"] for row in rows),
+        save_overhead=cost,
+        mutant=mutant(),
+        quick=is_quick(),
+    )
 
 
 if __name__ == "__main__":

@@ -58,8 +58,17 @@ def pictures() -> nn.Module:
 def table() -> nn.Module:
     """For [n, 20]: steps of a millisecond, so that what the trainer does in Python is seen."""
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(20, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Dropout(0.1),
-                         nn.Linear(128, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Dropout(0.1), nn.Linear(128, CLASSES))
+    return nn.Sequential(
+        nn.Linear(20, 128),
+        nn.BatchNorm1d(128),
+        nn.ReLU(),
+        nn.Dropout(0.1),
+        nn.Linear(128, 128),
+        nn.BatchNorm1d(128),
+        nn.ReLU(),
+        nn.Dropout(0.1),
+        nn.Linear(128, CLASSES),
+    )
 
 
 def plain(model: nn.Module, train: Rows, valid: Rows, epochs: int, seed: int) -> Iterator[None]:
@@ -69,7 +78,9 @@ def plain(model: nn.Module, train: Rows, valid: Rows, epochs: int, seed: int) ->
     """
     matrices = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim < 2]
-    optimizer = torch.optim.AdamW([{"params": matrices}, {"params": others, "weight_decay": 0.0}], lr=LR, weight_decay=DECAY)
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices}, {"params": others, "weight_decay": 0.0}], lr=LR, weight_decay=DECAY
+    )
     steps, step, best = epochs * math.ceil(len(train) / BATCH), 0, (0.0, 0.0)
     for epoch in range(epochs):
         model.train()
@@ -116,8 +127,9 @@ def as_users_have_it() -> Iterator[None]:
         torch.use_deterministic_algorithms(strict, warn_only=True)
 
 
-def lock_step(network: Callable[[], nn.Module], shape: tuple[int, ...], rows: int, epochs: int,
-              seed: int) -> tuple[list[tuple[float, float]], bool]:
+def lock_step(
+    network: Callable[[], nn.Module], shape: tuple[int, ...], rows: int, epochs: int, seed: int
+) -> tuple[list[tuple[float, float]], bool]:
     """Seconds of CPU of each epoch, trainer's and plain loop's; and whether both ended with the same weights to the bit."""
     train, valid = Rows(rows, shape, 0), Rows(128, shape, 1)
     by_hand = network()
@@ -146,9 +158,17 @@ def lock_step(network: Callable[[], nn.Module], shape: tuple[int, ...], rows: in
         mark[0] = time.process_time()
 
     train.before = one_step
-    options = train_class().model_validate({
-        "epochs": epochs, "batch_size": BATCH, "optimizer": {"use": "adamw", "lr": LR, "weight_decay": DECAY},
-        "schedule": "cosine", "clip_norm": CLIP, "precision": "fp32", "early_stop": "off"})
+    options = train_class().model_validate(
+        {
+            "epochs": epochs,
+            "batch_size": BATCH,
+            "optimizer": {"use": "adamw", "lr": LR, "weight_decay": DECAY},
+            "schedule": "cosine",
+            "clip_norm": CLIP,
+            "precision": "fp32",
+            "early_stop": "off",
+        }
+    )
     mark[0] = time.process_time()
     fitted = trainer.train(Job(network(), train, valid, options, CLASSES, seed, threads=1))
     ours[-1] += time.process_time() - mark[0]
@@ -156,7 +176,10 @@ def lock_step(network: Callable[[], nn.Module], shape: tuple[int, ...], rows: in
         begun = time.process_time()
         next(loop)
         theirs[-1] += time.process_time() - begun
-    same = all(torch.equal(a, b) for a, b in zip(fitted.network.state_dict().values(), by_hand.state_dict().values(), strict=True))
+    same = all(
+        torch.equal(a, b)
+        for a, b in zip(fitted.network.state_dict().values(), by_hand.state_dict().values(), strict=True)
+    )
     return list(zip(ours, theirs, strict=True)), same
 
 
@@ -211,16 +234,30 @@ def main() -> int:
     passed = max(high, brief_interval[1]) <= ANCHOR and all(same)
     steps = math.ceil(ROWS / BATCH)
     torch.manual_seed(0)
-    auto = {"SmallCnn": chosen(pictures(), torch.randn(64, 1, 28, 28)),
-            "MobileNetV2": chosen(nn.Sequential(MobileNetV2(), nn.Linear(FEATURES, CLASSES)), torch.randn(16, 3, 96, 96))}
-    return told(GOAL, round(statistics.median(ratios), 4), ANCHOR, passed, interval=[low, high], pairs=len(pairs),
-                same_weights=all(same), step_ms=round(1000 * statistics.median(a for a, _ in pairs) / steps, 2),
-                plain_step_ms=round(1000 * statistics.median(b for _, b in pairs) / steps, 2), precision_auto=auto,
-                millisecond_steps={"ratio": round(statistics.median(a / b for a, b in brief[1:]), 3),
-                                   "interval": brief_interval,
-                                   "more_us": round(1e6 * statistics.median((a - b) / 200 for a, b in brief[1:]), 1),
-                                   "plain_us": round(1e6 * statistics.median(b / 200 for _, b in brief[1:]), 1)},
-                mutant=mutant(), quick=quick)
+    auto = {
+        "SmallCnn": chosen(pictures(), torch.randn(64, 1, 28, 28)),
+        "MobileNetV2": chosen(nn.Sequential(MobileNetV2(), nn.Linear(FEATURES, CLASSES)), torch.randn(16, 3, 96, 96)),
+    }
+    return told(
+        GOAL,
+        round(statistics.median(ratios), 4),
+        ANCHOR,
+        passed,
+        interval=[low, high],
+        pairs=len(pairs),
+        same_weights=all(same),
+        step_ms=round(1000 * statistics.median(a for a, _ in pairs) / steps, 2),
+        plain_step_ms=round(1000 * statistics.median(b for _, b in pairs) / steps, 2),
+        precision_auto=auto,
+        millisecond_steps={
+            "ratio": round(statistics.median(a / b for a, b in brief[1:]), 3),
+            "interval": brief_interval,
+            "more_us": round(1e6 * statistics.median((a - b) / 200 for a, b in brief[1:]), 1),
+            "plain_us": round(1e6 * statistics.median(b / 200 for _, b in brief[1:]), 1),
+        },
+        mutant=mutant(),
+        quick=quick,
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from keepfit.core import catalog
-from keepfit.recipe.model import NOT_YET, NOT_YET_LEARNERS, NOT_YET_VALUES, recipe_class
+from keepfit.recipe.model import NOT_YET, NOT_YET_VALUES, recipe_class
 
 HERE = Path(__file__).parent / "reference" / "recipe.md"
 PLAIN = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "absent"}
@@ -37,8 +37,9 @@ def page() -> str:
     for name in catalog.TABLE["tabular"]:
         options = catalog.options_of("tabular", name)
         parts += [f"### model: {{use: {name}}}\n", f"{options.__doc__}\n", *sections(options, "model")]
-    tfidf = catalog.options_of("text", "tfidf")
-    parts += ["### model: {use: tfidf}, for texts\n", f"{tfidf.__doc__}\n", *sections(tfidf, "model")]
+    for name in ("tfidf", "pretrained", "custom"):
+        options = catalog.options_of("text", name)
+        parts += [f"### model: {{use: {name}}}, for texts\n", f"{options.__doc__}\n", *sections(options, "model")]
     return "\n".join([*parts, "## Not available yet\n", *not_yet(), ""])
 
 
@@ -104,7 +105,6 @@ def not_yet() -> list[str]:
     """Keys and values that the language reserves and this version refuses."""
     keys = [f"`{section}.{name}`" if section else f"`{name}`" for section, names in NOT_YET.items() for name in sorted(names)]
     values = [f"`{key}: {value}`" for key, found in NOT_YET_VALUES.items() for value in sorted(found)]
-    values += [f"`model.use: {use}` for {kind}" for kind, found in NOT_YET_LEARNERS.items() for use in sorted(found)]
     return ["Refused by name, never ignored: " + ", ".join([*keys, *values]) + "."]
 
 

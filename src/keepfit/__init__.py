@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from keepfit.api import evaluate, fit, load, predict, run
+    from keepfit.api import evaluate, fit, load, predict, registry, run
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "fit", "load", "predict", "run"]
+__all__ = ["evaluate", "fit", "load", "predict", "registry", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from keepfit.engine.plan import Plan
     from keepfit.engine.run import Run
     from keepfit.runtime.answers import Answers
+    from keepfit.store.registry import Registry
 
 Stopped = Callable[[], bool]
 
@@ -90,12 +91,14 @@ def load(path: str | Path) -> Model:
     return Model(bundle, bundle.predictor())
 
 
-def make_plan(recipe: str | Path, overrides: Sequence[str] = (), until: str | None = None) -> Plan:
-    """The plan of a recipe file."""
+def make_plan(
+    recipe: str | Path, overrides: Sequence[str] = (), until: str | None = None, workspace: str | Path = "."
+) -> Plan:
+    """The plan of a recipe file, without the decisions that were taken back in the workspace."""
     from keepfit import recipe as recipes
-    from keepfit.engine.plan import plan
+    from keepfit.engine.plan import plan, remembered
 
-    return plan(recipes.load(Path(recipe), overrides), until=until)
+    return plan(remembered(recipes.load(Path(recipe), overrides), Path(workspace)), until=until)
 
 
 def run(
@@ -108,13 +111,31 @@ def run(
     emit: Emit = silent,
     stopped: Stopped = lambda: False,
 ) -> Run:
-    """The whole line of a recipe; what is already made is kept."""
+    """The whole line of a recipe; what is already made is kept. A bundle that was not cut short is registered as a version
+    of the recipe's name: the first as champion, a later one as challenger; the same bytes again change nothing.
+
+    Where a launcher has started several processes of this, each does its share of the training and the first one the rest."""
     from keepfit.engine.run import run as walk
+    from keepfit.engine.sharing import group, helped, is_helper, shared_plan
     from keepfit.store.artifacts import Store
 
-    made = make_plan(recipe, overrides, until)
+    made, found = make_plan(recipe, overrides, until, workspace), group()
+    if found is not None and found.rank > 0:
+        return helped(made, found, stopped)
+    if found is not None or is_helper(made.recipe):
+        made = shared_plan(made, found)
     root = Path(workspace)
-    return walk(made, Store(root), root / "runs", emit, fresh=fresh, stopped=stopped)
+    done = walk(made, Store(root), root / "runs", emit, fresh=fresh, stopped=stopped, group=found)
+    if done.bundle is not None and not done.interrupted:
+        done.version = registry(root).register(done.bundle, run=str(done.bundle.parent.resolve())).version
+    return done
+
+
+def registry(workspace: str | Path = ".") -> Registry:
+    """The registered models of a workspace: versions, aliases, promote and rollback."""
+    from keepfit.store.registry import Registry
+
+    return Registry(Path(workspace))
 
 
 def fit(
@@ -134,7 +155,7 @@ def fit(
     a folder per class needs not.
     """
     from keepfit import recipe as recipes
-    from keepfit.engine.plan import plan
+    from keepfit.engine.plan import plan, remembered
     from keepfit.engine.run import run as walk
     from keepfit.recipe.load import slug
     from keepfit.recipe.render import quoted
@@ -150,8 +171,9 @@ def fit(
     text += f"  target: {quoted(target)}\n" if target is not None else ""
     text += "modality: image\n" if arrays else ""
     asked = [f"budget.time={time}"] if time else []
-    made = plan(recipes.parse(text, [*asked, *overrides], origin="fit", folder=Path.cwd()), frame)
     root = Path(workspace)
+    said = recipes.parse(text, [*asked, *overrides], origin="fit", folder=Path.cwd())
+    made = plan(remembered(said, root), frame)
     return walk(made, Store(root), root / "runs", emit, goal=Path(output) if output else None, stopped=stopped)
 
 
@@ -173,8 +195,12 @@ def _of_arrays(pair: Any, target: str) -> Table:
 def tables_of(data: str | Path, read: Any = None) -> Iterator[Table]:
     """The rows of a source in chunks, so that a file larger than memory can be answered."""
     from keepfit.runtime import sources
+    from keepfit.store.record_tables import is_records, read_table
 
-    for path in sources.files_of(str(data), Path.cwd()):
+    if is_records(str(data)):
+        yield read_table(str(data), Path.cwd(), labelled=None)
+        return
+    for path in sources.files_of(str(data), Path.cwd(), fresh=True):
         rejects = sources.Rejects()
         yield from sources.chunks(path, read or sources.Read(), rejects)
         if rejects.lines:
@@ -366,4 +392,4 @@ def verify(bundle: str | Path) -> dict[str, Any]:
     return {"bundle": str(opened.path.resolve()), "sha256": opened.sha256, "files": len(opened.files), "verified": True}
 
 
-__all__ = ["KeepfitError", "Model", "evaluate", "fit", "load", "make_plan", "predict", "run", "verify"]
+__all__ = ["KeepfitError", "Model", "evaluate", "fit", "load", "make_plan", "predict", "registry", "run", "verify"]

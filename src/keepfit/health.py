@@ -16,6 +16,8 @@ EXTRAS = {
     "image": ("PIL",),
     "text": ("sklearn", "onnx", "matplotlib"),
     "networks": ("torch", "safetensors", "transformers", "onnx", "onnxscript", "matplotlib"),
+    "keras": ("keras", "torch", "safetensors", "onnx", "onnxscript", "matplotlib"),
+    "sql": ("sqlalchemy",),
 }
 
 

@@ -1,4 +1,4 @@
-"""Looks at finished runs: lists and verifies their bundles, reads their ledgers, makes a run again and compares."""
+"""Looks at finished runs: lists and verifies their bundles, makes a run again and compares."""
 
 from __future__ import annotations
 
@@ -13,49 +13,74 @@ from keepfit.core.events import silent
 from keepfit.engine.plan import plan
 from keepfit.engine.run import run as walk
 from keepfit.recipe import parse
-from keepfit.runtime import sources
 from keepfit.runtime.bundle import Bundle
-from keepfit.runtime.table import concat
 from keepfit.store.artifacts import Store
+from keepfit.store.registry import Registry
 
 SAME = ("model.onnx", "preparation.json", "profile.json", "golden.jsonl")
 
 
-def models(workspace: Path, name: str | None, verified: bool) -> list[dict[str, Any]]:
-    """The bundles of the latest runs, or one of them, hashes checked; `verified` replays golden rows too."""
-    if name is not None and (Path(name) / "bundle.json").is_file():
-        folders = [Path(name)]
-    else:
-        folders = sorted(workspace.glob(f"runs/{name or '*'}/latest/bundle"))
-    if name is not None and not folders:
-        raise UsageError(
-            "no_model", f"there is no model {name!r}", where=str(workspace / "runs"), hint="keepfit models list"
-        )
+def models(workspace: Path, name: str | None = None) -> list[dict[str, Any]]:
+    """The registered versions of the workspace with their aliases, or those of one name; then the latest runs that are not
+    registered, hashes checked, with `version` None. Raises UsageError for an unknown name."""
+    registry = Registry(workspace)
     found = []
-    for folder in folders:
+    for one in registry.names() if name is None else [name] if name in registry.names() else []:
+        aliases = registry.pointer(one).aliases
+        for version in registry.versions(one):
+            own = sorted(alias for alias, number in aliases.items() if number == version.version)
+            found.append({**version.as_json(), "aliases": own})
+    known = {model["sha256"] for model in found}
+    for folder in sorted(workspace.glob(f"runs/{name or '*'}/latest/bundle")):
         bundle = Bundle.open(folder)
-        if verified:
-            bundle.predictor()
-        found.append(
-            {"name": bundle.name, "sha256": bundle.sha256, "task": bundle.task, "bundle": str(folder.resolve())}
-        )
+        if bundle.sha256 not in known:
+            found.append(_unregistered(bundle))
+    if name is not None and not found:
+        where = str(workspace / "runs")
+        raise UsageError("no_model", f"there is no model {name!r}", where=where, hint="keepfit models list")
     return found
 
 
-def ledger(run: Path, where: str | None) -> list[dict[str, Any]]:
-    """The entries of a run's ledger, all or those that hold a text. Raises UsageError where there is none."""
-    path = run / "ledger.parquet"
-    if not path.is_file():
-        raise UsageError(
-            "not_a_run", "there is no ledger here", where=str(run), hint="give a folder such as runs/NAME/latest"
-        )
-    table = concat(list(sources.chunks(path, sources.Read())))
-    rows = [{name: column[row] for name, column in table.columns.items()} for row in range(len(table))]
-    for row in rows:
-        row["row"] = int(row["row"])
-    return [
-        row for row in rows if where is None or any(where in str(row[key]) for key in ("rule", "column", "stage", "id"))
-    ]
+def _unregistered(bundle: Bundle) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "name": bundle.name,
+        "version": None,
+        "aliases": [],
+        "sha256": bundle.sha256,
+        "task": bundle.task,
+    }
+    return {**facts, "bundle": str(bundle.path.resolve())}
+
+
+def verify_models(workspace: Path, name: str | None = None) -> list[dict[str, Any]]:
+    """`models` with every hash checked and all golden rows replayed; `name` may be NAME@ALIAS, NAME@NUMBER or a bundle.
+
+    Raises EnvironmentFault for the first that is damaged.
+    """
+    if name is not None and (Path(name) / "bundle.json").is_file():
+        bundle = Bundle.open(Path(name))
+        bundle.predictor()
+        return [_unregistered(bundle)]
+    if name is not None and "@" in name:
+        version = Registry(workspace).resolve(name)
+        version.open().predictor()
+        return [{**version.as_json(), "aliases": []}]
+    registry = Registry(workspace)
+    for one in registry.names() if name is None else {name} & set(registry.names()):
+        bad = [version for version in registry.verify(one) if version["error"]]
+        if bad:
+            raise EnvironmentFault(
+                "damaged_model",
+                f"version {bad[0]['version']} of {one} is not what was registered",
+                where=str(workspace / ".keepfit" / "registry" / one),
+                seen=bad[0]["error"],
+                hint="register its run again; if it is the champion: keepfit models rollback " + one,
+            )
+    found = models(workspace, name)
+    for model in found:
+        if model["version"] is None:
+            Bundle.open(Path(model["bundle"])).predictor()
+    return found
 
 
 def verify_run(folder: Path) -> dict[str, Any]:

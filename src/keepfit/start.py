@@ -13,15 +13,17 @@ import numpy as np
 from keepfit.core.catalog import load as part
 from keepfit.core.errors import DataError, nearest
 from keepfit.core.events import silent
-from keepfit.engine.plan import plan
+from keepfit.engine.plan import plan, remembered
 from keepfit.engine.run import run as walk
+from keepfit.engine.run import way_of
 from keepfit.recipe import load
 from keepfit.recipe.load import slug
 from keepfit.recipe.render import quoted
 from keepfit.runtime import sources
 from keepfit.runtime.table import Table
-from keepfit.stages import evaluate
-from keepfit.stages.results import all_entries, json_of, row_counts, unpack_table
+from keepfit.stages import evaluate, guard
+from keepfit.stages.results import all_entries, found_in, json_of, row_counts, unpack_table
+from keepfit.stages.train import rehearse
 from keepfit.store.artifacts import Store
 
 _LIKELY = ("target", "label", "class", "y", "outcome", "churn", "survived", "income", "price", "species", "quality")
@@ -33,7 +35,7 @@ def first_recipe(data: str, target: str | None, folder: Path) -> str:
         return _for_pictures(data, folder)
     if part("keepfit.modalities.text.read:looks_like_texts")(data, Path.cwd()):
         return _for_texts(data, folder)
-    table = _sample(data, target)
+    table = sample(data, target)
     if target is None:
         target = next((n for word in _LIKELY for n in table.names if n.lower() == word), table.names[-1])
     if target not in table.columns:
@@ -66,12 +68,13 @@ def first_recipe(data: str, target: str | None, folder: Path) -> str:
 
 
 def _for_pictures(data: str, folder: Path) -> str:
-    source = os.path.relpath(Path(data).resolve(), folder.resolve())
+    before, path = sources.path_in(data)
+    source = before + os.path.relpath(Path(path).resolve(), folder.resolve())
     return "\n".join(
         [
             "# Pictures; every key but data.source may go.",
             "version: 1",
-            f"name: {slug(Path(data).name.split('.')[0])}",
+            f"name: {slug(Path(path).name.split('.')[0])}",
             "data:",
             f"  source: {quoted(source)}",
             "  split: {test: 0.2, validation: 0.1}",
@@ -91,13 +94,14 @@ def _for_texts(data: str, folder: Path) -> str:
             "data:",
             f"  source: {quoted(os.path.relpath(Path(data).resolve(), folder.resolve()))}",
             "  split: {test: 0.2, validation: 0.1}",
-            "model: {use: tfidf}                       # analyzer: word, char or both; c: 10",
+            "model: {use: tfidf}                       # or {use: pretrained, source: FOLDER}, a transformers encoder",
             "",
         ]
     )
 
 
-def _sample(data: str, target: str | None) -> Table:
+def sample(data: str, target: str | None) -> Table:
+    """The first rows of a source; for sklearn:NAME all of them. Raises DataError."""
     if data.startswith("sklearn:"):
         name = target or "target"
         found: Table = part("keepfit.stages.ingest:from_sklearn")(data.removeprefix("sklearn:"), name)
@@ -111,7 +115,7 @@ def _sample(data: str, target: str | None) -> Table:
 
 def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, Any]:
     """Findings and plan of a recipe; nothing is trained and nothing is left in the workspace."""
-    made = plan(load(recipe, overrides))
+    made = plan(remembered(load(recipe, overrides), workspace))
     statuses = (
         made.statuses(Store(workspace))
         if (workspace / ".keepfit").exists()
@@ -120,7 +124,10 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
     with tempfile.TemporaryDirectory(prefix="keepfit-check-") as scratch:
         looked = walk(plan(made.recipe, until="clean"), Store(Path(scratch)), Path(scratch, "runs"), silent)
     evaluate.refuse_early(made.recipe.evaluate, made.recipe.data.balance, looked.files["ingest"], looked.files["split"])
-    columns = json_of(looked.files["clean"], "findings.json")
+    network = rehearse(made.recipe.model, way_of(made, None), *(looked.files[n] for n in ("ingest", "split", "clean")))
+    tokens = network.get("tokens", {}) if network is not None else {}
+    columns = json_of(looked.files["clean"], "columns.json")
+    facts = json_of(looked.files["clean"], "described.json")
     came, kept = row_counts(looked.files)
     task = json_of(looked.files["split"], "task.json")
     rows = np.array(json_of(looked.files["clean"], "part.json"), object)
@@ -130,10 +137,18 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
         "classes": task["classes"],
         "rows": {"in": came, "kept": kept},
         "splits": {name: int((rows == name).sum()) for name in ("train", "validation", "test")},
-        "columns": columns,
-        "warnings": _warnings(columns, all_entries(looked.files), table, task, rows),
+        "columns": [{**column, **facts.get(column["name"], {})} for column in columns],
+        "leaks": made.recipe.clean.leaks,
+        "findings": found_in(looked.files["clean"]),
+        **({"network": network} if network is not None else {}),
+        "warnings": [*_warnings(columns, all_entries(looked.files), table, task, rows), *tokens.get("warnings", [])],
         "plan": statuses,
     }
+
+
+def refuse(found: dict[str, Any]) -> None:
+    """Raise GateError where what `check` found ends a run."""
+    guard.refuse_found(found["leaks"], found["findings"])
 
 
 def _warnings(
@@ -150,11 +165,4 @@ def _warnings(
         key = f"{entry.rule.partition(':')[0]} ({entry.action})"
         rules[key] = rules.get(key, 0) + 1
     found += [f"{count} rows: {rule}" for rule, count in rules.items()]
-    if task["kind"] == "classification":
-        labels = table.columns[task["target"]][rows == "train"]
-        _, counts = np.unique(np.array([str(x).strip() for x in labels]), return_counts=True)
-        if counts.min() < 0.1 * counts.sum():
-            found.append(
-                f"the rarest class has {counts.min()} of {counts.sum()} training rows: see data.balance: class_weight"
-            )
     return found

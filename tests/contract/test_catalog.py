@@ -20,13 +20,20 @@ SMALL = {
     "auto": "{use: auto}",
     "ensemble": "{use: ensemble}",
     "mlp": "{use: mlp, params: {hidden: [16], periodic: 2}}",
+    "custom": "{use: custom, class: net.py:Net}",
 }
-NEEDED = {("image", "custom"): {"class": "net.py:Net"}}
+NEEDED = {(kind, "custom"): {"class": "net.py:Net"} for kind in ("tabular", "image", "text")}
+NEEDED |= {(kind, "existing"): {"source": "model.onnx"} for kind in ("tabular", "image", "text")}
 
+NET = """
+from torch import nn
+def Net(features, classes):
+    return nn.Linear(features, classes)
+"""
 BARE = """
 import sys
 BLOCKED = {"sklearn", "lightgbm", "pandas", "polars", "torch", "onnx", "skl2onnx", "onnxmltools", "matplotlib", "scipy",
-           "transformers", "safetensors", "onnxscript"}
+           "transformers", "peft", "safetensors", "onnxscript"}
 ROOMS = ("keepfit.engine", "keepfit.stages", "keepfit.modalities", "keepfit.training", "keepfit.recipe")
 class Wall:
     def find_spec(self, name, path=None, target=None):
@@ -42,23 +49,26 @@ assert not BLOCKED & {name.partition(".")[0] for name in sys.modules}
 
 
 def test_the_catalog_is_covered():
-    assert set(catalog.TABLE["tabular"]) == set(SMALL) and len(PARTS) == 31
-    assert list(catalog.TABLE) == ["tabular", "image", "text", "augment", "optimizer", "schedule"]
+    assert set(catalog.TABLE["tabular"]) - {"existing"} == set(SMALL) and len(PARTS) >= 32
+    rows = ["tabular", "image", "text", "augment", "adapter", "clean", "optimizer", "schedule"]
+    assert list(catalog.TABLE) == [*rows, "distributed", "launcher"]
 
 
 @pytest.mark.parametrize(("kind", "name"), PARTS)
 def test_options_round_trip_and_are_described(kind, name):
     options = catalog.options_of(kind, name)
-    made = options.model_validate({"use": name, **NEEDED.get((kind, name), {})})
-    assert options.model_validate_json(made.model_dump_json(by_alias=True)) == made and made.use == name
+    said = {} if kind == "clean" else {"use": name}  # a cleaning method is a key of its own
+    made = options.model_validate({**said, **NEEDED.get((kind, name), {})})
+    assert options.model_validate_json(made.model_dump_json(by_alias=True)) == made
+    assert made.do == "report" if kind == "clean" else made.use == name
     assert callable(catalog.load(made.impl)) and options.__doc__
     assert all(field.description for key, field in options.model_fields.items() if key != "use")
     where = catalog.find(kind, name)
     assert where.file.endswith(".py") and where.line >= 1 and where.doc
     with pytest.raises(Exception, match="frozen"):
-        made.use = "other"
+        setattr(made, "do" if kind == "clean" else "use", "other")
     with pytest.raises(Exception, match="extra"):
-        options.model_validate({"use": name, **NEEDED.get((kind, name), {}), "nope": 1})
+        options.model_validate({**said, **NEEDED.get((kind, name), {}), "nope": 1})
 
 
 def test_unknown_parts_come_near():
@@ -83,10 +93,11 @@ def check_bare(run, folder, rows):
     assert np.allclose([list(f["probabilities"].values()) for f in found], wanted.probabilities, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", catalog.TABLE["tabular"])
+@pytest.mark.parametrize("name", SMALL)
 def test_a_bundle_opens_without_training_libraries_and_answers_the_same(tmp_path, name):
     more = "preset: fast\nbudget: {time: 2s}\n" if name in ("auto", "ensemble") else ""
-    if name == "mlp":
+    if name in ("mlp", "custom"):
+        (tmp_path / "net.py").write_text(NET)
         pytest.importorskip("torch", reason="torch is not installed (extra networks)")
         more = "train: {epochs: 2, precision: fp32}\n"
     run = made_run(tmp_path, learner=SMALL[name], more=more)

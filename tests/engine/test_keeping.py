@@ -50,7 +50,7 @@ def test_a_second_run_makes_nothing_and_is_the_same_folder(mine):
     [
         ("model.params.c=0.3", "train"),
         ("model.refit=false", "train"),
-        ("clean.missing.numeric=mean", "train"),
+        ("clean.missing.numeric=mean", "clean"),
         ("evaluate.primary=log_loss", "evaluate"),
         ("explain.rows=15", "explain"),
         ("package.golden=rows", "package"),
@@ -203,16 +203,16 @@ def test_every_row_is_kept_or_in_the_ledger(tmp_path):
     entries = [e for e in all_entries(run.files) if e.action == "dropped"]
     rules = {
         rule: sum(e.rule.startswith(rule) for e in entries)
-        for rule in ("missing target", "unreadable line", "repeats", "more than")
+        for rule in ("missing target", "unreadable line", "repeats", "too many")
     }
     physical = dirty().rstrip("\n").count("\n")
     assert came == physical == 217 and came == kept + len(entries)
     assert rules["missing target"] == 11 and rules["unreadable line"] == 2
-    assert rules["repeats"] > 5 and rules["more than"] >= 3 and sum(rules.values()) == len(entries)
+    assert rules["repeats"] > 5 and rules["too many"] >= 3 and sum(rules.values()) == len(entries)
     assert len({e.id for e in entries}) == len(entries)
-    from keepfit.repeat import ledger
+    from keepfit.accounts import ledger
 
-    assert len(ledger(run.path, None)) == len(all_entries(run.files))
+    assert len(ledger(run.path)) == len(all_entries(run.files))
 
 
 def test_files_of_one_name_in_two_folders_keep_their_samples_apart(tmp_path):

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from keepfit.core import catalog
-from keepfit.modalities.image.augment import augmented, contact_sheet, generator, mixed
+from keepfit.modalities.image.augment import augmented, contact_sheet, mixed
+from keepfit.modalities.randomness import generator
 
 PICTURES = [name for name in catalog.TABLE["augment"] if name not in ("mixup", "cutmix")]
 PLACES = st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 10_000), st.integers(0, 10**9))

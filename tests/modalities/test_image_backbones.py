@@ -16,8 +16,9 @@ from keepfit.core.errors import DataError, EnvironmentFault, KeepfitError
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra image)")
 if torch:
+    from keepfit.modalities.backbone import Classifier
     from keepfit.modalities.image import efficientnet, hugging_face, mobilenet, weight_files, weights
-    from keepfit.modalities.image.backbones import Classifier, load_backbone
+    from keepfit.modalities.image.backbones import load_backbone
 
 HERE = Path(".")
 

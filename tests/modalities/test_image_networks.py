@@ -11,8 +11,8 @@ from keepfit.core.errors import RecipeError
 
 torch = pytest.importorskip("torch", reason="torch is not installed (extra image)")
 if torch:
+    from keepfit.modalities.backbone import Backbone, Classifier, layer_groups
     from keepfit.modalities.image import efficientnet, mobilenet
-    from keepfit.modalities.image.backbones import Backbone, Classifier, layer_groups
     from keepfit.modalities.image.networks import SmallCnn
 
 

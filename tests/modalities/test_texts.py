@@ -83,9 +83,9 @@ def test_folders_with_odd_files(tmp_path):
 
 
 def _ledger(run):
-    from keepfit.repeat import ledger
+    from keepfit.accounts import ledger
 
-    return ledger(run.path, None)
+    return ledger(run.path)
 
 
 def test_given_folders_and_jsonl(tmp_path):
@@ -130,14 +130,12 @@ def test_numbers_and_class_weights(tmp_path):
 @pytest.mark.parametrize(
     ("text", "code"),
     [
-        ("modality: text\nmodel: {use: pretrained}\n", "not_available"),
-        ("modality: text\nmodel: {use: custom}\n", "not_available"),
-        ("modality: text\nmodel: {adapter: {use: lora}}\n", "not_available"),
+        ("modality: text\nmodel: {adapter: {use: lora}}\n", "unknown_key"),
         ("modality: text\nmodel: {use: gbdt}\n", "bad_value"),
         ("modality: text\nmodel: {use: tfidf, ngrams: [3, 1]}\n", "bad_value"),
         ("modality: text\ntrain: {epochs: 3}\n", "unused_key"),
         ("modality: text\nbudget: {time: 3s}\n", "unused_key"),
-        ("modality: text\naugment: [flip]\n", "unused_key"),
+        ("modality: text\naugment: [word_swap]\n", "unused_key"),
         ("model: {use: tfidf}\n", "bad_value"),
     ],
 )

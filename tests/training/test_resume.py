@@ -72,7 +72,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, monkeypatch):
         "model.safetensors": lambda data: data[: len(data) // 2],
         "optimizer.safetensors": lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:],
         "state.json": lambda data: data.replace(b'"bad": 0', b'"bad": 1'),
-        "random.safetensors": lambda data: b"",
+        "random-0.safetensors": lambda data: b"",
         "best.safetensors": None,
     }.items():
         folder = tmp_path / name

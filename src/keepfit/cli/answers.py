@@ -1,4 +1,4 @@
-"""Verbs that use a bundle on data: predict, evaluate, verify, models, ledger."""
+"""Verbs that use a bundle on data: predict, evaluate, verify, ledger."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from keepfit.cli.later import NOT_YET, refuse
 from keepfit.cli.output import HERE, AsJson, Quiet, Verb, Workspace, result
 
 BundlePath = Annotated[Path, typer.Argument(help="bundle folder, or a run folder that holds one", metavar="BUNDLE")]
@@ -22,7 +21,7 @@ ReadOverrides = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    for verb in (predict, evaluate, verify, models, ledger):
+    for verb in (predict, evaluate, monitor, verify, ledger):
         app.command(cls=Verb)(verb)
 
 
@@ -57,6 +56,40 @@ def evaluate(bundle: BundlePath, data: DataPath, overrides: ReadOverrides = None
     result(found, as_json, "\n".join([*lines, f"rows                 {found['rows']}"]))
 
 
+def monitor(
+    bundle: Annotated[
+        Path, typer.Argument(help="bundle folder; with --reference also the records", metavar="[BUNDLE]")
+    ],
+    records: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="table of records, then monitor.KEY=VALUE or data.read.KEY=VALUE", metavar="RECORDS [KEY=VALUE]..."
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option("--reference", help="rows to compare with, in place of the bundle's own")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="folder for report.html and quarantine.csv")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Whether the feed is broken, the world has shifted, and how accurate the model is on records."""
+    from keepfit import monitoring
+
+    words = list(records or ())
+    data = words.pop(0) if words and "=" not in words[0] else None
+    model, data = (bundle, data) if data is not None else (None, str(bundle))
+    found = monitoring.monitor(model, data, reference=reference, overrides=words, output=output)
+    lines = [
+        f"{w['from']:>9} {w['to']:>9}  {w['kind']:9} {'; '.join(w['why'][:3])}" for w in found["windows"] if w["alarm"]
+    ]
+    rang = ", ".join(f"{n} {kind}" for kind, n in found["alarms"].items()) or "no alarm"
+    lines.append(f"{found['rows']} records in {len(found['windows'])} windows: {rang}")
+    lines += [f"{name:10} {found[name]}" for name in ("report", "quarantine") if name in found]
+    result(found, as_json, "\n".join(lines))
+
+
 def verify(
     place: Annotated[Path, typer.Argument(help="a bundle or a run folder", metavar="RUN|BUNDLE")],
     as_json: AsJson = False,
@@ -73,51 +106,41 @@ def verify(
     )
 
 
-def models(
-    action: Annotated[str, typer.Argument(help="list or verify")] = "list",
-    name: Annotated[str | None, typer.Argument(help="a run's name or a bundle folder")] = None,
+def ledger(
+    run: Annotated[Path, typer.Argument(help="run folder", metavar="RUN")],
+    action: Annotated[
+        list[str] | None,
+        typer.Argument(help="take entries or samples back, or let them stand again", metavar="[undo|redo ID...]"),
+    ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="only entries that hold this text, or column=text; several must all hold")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="write to csv, parquet or jsonl")] = None,
     workspace: Workspace = HERE,
     as_json: AsJson = False,
 ) -> None:
-    """The models of the workspace: list them, verify them."""
-    from keepfit import repeat
-    from keepfit.core.errors import UsageError, nearest
-
-    if f"models {action}" in NOT_YET:
-        refuse(f"models {action}", hint="known: list, verify")
-    if action not in ("list", "verify"):
-        raise UsageError(
-            "usage",
-            f"there is no models {action}",
-            where=f"keepfit models {action}",
-            hint=nearest(action, ["list", "verify"]),
-        )
-    found = repeat.models(workspace, name, verified=action == "verify")
-    lines = [f"{m['name']:24} {m['sha256'][:12]} {m['bundle']}" for m in found]
-    result({"models": found}, as_json, "\n".join(lines) or "no models here yet")
-
-
-def ledger(
-    run: Annotated[Path, typer.Argument(help="run folder", metavar="RUN")],
-    action: Annotated[list[str] | None, typer.Argument(help="not available yet", metavar="[undo ID...]")] = None,
-    where: Annotated[str | None, typer.Option(help="only entries whose rule, column or stage holds this text")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="write to csv, parquet or jsonl")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """What happened to every sample."""
-    from keepfit import repeat
+    """What happened to every sample; take single decisions back for the next run."""
+    from keepfit import accounts
     from keepfit.core.errors import UsageError, nearest
     from keepfit.runtime.writers import csv_lines, write
-    from keepfit.store.ledger import COLUMNS
+    from keepfit.store.ledger import COLUMNS, KINDS
 
-    if action and action[0] == "undo":
-        refuse("ledger undo")
     if action:
-        raise UsageError("usage", f"there is no ledger {action[0]}", hint=nearest(action[0], ["undo"]))
-    found = repeat.ledger(run, where)
+        verb, *ids = action
+        if verb not in ("undo", "redo") or not ids:
+            hint = nearest(verb, ["undo", "redo"]) if ids else f"keepfit ledger {run} {verb} ID"
+            raise UsageError("usage", f"there is no ledger {' '.join(action)}", hint=hint)
+        told = accounts.undo(run, ids, workspace, redo=verb == "redo")
+        lines = [
+            f"{'stands' if verb == 'redo' else 'taken back'}  {e['entry']}  {e['rule']}  {e['id']}"
+            for e in told["entries"]
+        ]
+        result(told, as_json, "\n".join([*lines, f"the next run of {told['recipe']!r} does so: keepfit run"]))
+        return
+    found = accounts.ledger(run, where or ())
     rows = [[row[name] for name in COLUMNS] for row in found]
     if output is not None:
-        write(output, COLUMNS, ["VARCHAR", "VARCHAR", "BIGINT", *["VARCHAR"] * 6], rows, for_people=True)
+        write(output, COLUMNS, KINDS, rows, for_people=True)
     elif not as_json:
         sys.stdout.writelines(csv_lines(COLUMNS, rows, for_people=True))
     result({"entries": found if output is None else len(found)}, as_json, "")

@@ -8,18 +8,9 @@ NOT_YET = {
     "explain": "why the model answered so",
     "compress": "make a bundle smaller and faster",
     "export": "other formats of a bundle",
-    "up": "the closed loop",
-    "monitor": "drift and accuracy of records",
-    "why": "from an answer to its model and data",
-    "dashboards": "Grafana dashboards and Prometheus rules",
     "label": "annotation in the browser",
     "ui": "the web console",
-    "ledger undo": "take decisions back for the next run",
     "bench --url": "measure a service from outside",
-    "serve NAME@ALIAS": "serve a registered model",
-    "models show": "one registered model",
-    "models promote": "move an alias to another version",
-    "models rollback": "move an alias back",
 }
 
 

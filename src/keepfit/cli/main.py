@@ -11,7 +11,7 @@ import traceback
 
 import typer
 
-from keepfit.cli import answers, making, service, tools
+from keepfit.cli import answers, loop, making, models, service, tools
 from keepfit.core.errors import KeepfitError, from_os_error, nearest
 
 app = typer.Typer(
@@ -23,7 +23,7 @@ app = typer.Typer(
     help="From raw data to a served model that you can trust.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (making, answers, service, tools):
+for room in (making, answers, models, service, loop, tools):
     room.register(app)
 
 

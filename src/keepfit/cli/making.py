@@ -1,4 +1,4 @@
-"""Verbs that make: init, check, run, fit, render."""
+"""Verbs that make: init, check, run, fit, render, package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RecipePath = Annotated[Path, typer.Argument(help="the recipe file", metavar="REC
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
-    for verb in (init, check, run, fit, render):
+    for verb in (init, check, run, fit, render, package):
         app.command(cls=Verb)(verb)
 
 
@@ -52,13 +52,27 @@ def check(
 
     found = start.check(recipe, overrides or (), workspace)
     lines = [f"recipe     fits: task {found['task']}, {found['rows']['in']} rows, {found['rows']['kept']} kept"]
+    lines.append(f"columns    as the {found['splits']['train']} training rows have them:")
     lines += [
         f"  {c['name']:24.24} {c['kind']:12} {c['missing']:6.1%} missing, {c['distinct']} distinct: {c['why']}"
+        + (f"\n{'':27}{c['picture']}  {c['range']}" if c.get("range") else "")
         for c in found["columns"]
     ]
+    lines += [
+        f"{one['level']:10} {one['message']}\n{'':11}{one['proposal']}"
+        + (f"; to decide otherwise: {one['override']}" if one["override"] else "")
+        for one in found["findings"]
+    ]
+    if "network" in found:
+        said = found["network"]
+        shape = " x ".join(map(str, said["input"]))
+        lines.append(
+            f"network    {said['name']}: {shape} in, {said['outputs']} out, {said['parameters']:,} weights learn"
+        )
     lines += [f"warning    {text}" for text in found["warnings"]]
     lines += [f"plan       {stage:10} {status}" for stage, status in found["plan"]]
     result(found, as_json, "\n".join(lines))
+    start.refuse(found)
 
 
 def run(
@@ -121,12 +135,14 @@ def _told(made: Run, as_json: bool) -> None:
         "stages": made.stages,
         "seconds": round(made.seconds, 3),
         "interrupted": made.interrupted,
+        "version": made.version,
     }
     lines = []
     if made.metrics:
         test = ", ".join(f"{name} {value:.4f}" for name, value in made.metrics["test"].items() if value is not None)
         lines.append(f"test       {test}")
     if made.path:
+        lines += [f"version    {made.version}"] if made.version else []
         lines += [f"report     {made.report}", f"bundle     {made.bundle}", f"serve      keepfit serve {made.bundle}"]
     else:
         lines.append("stages     " + ", ".join(f"{s['name']} {s['status']}" for s in made.stages))
@@ -139,3 +155,51 @@ def render(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = Fa
 
     text = recipes.fill(recipes.load(recipe, overrides or ()))
     result({"recipe": text}, as_json, "" if as_json else text.rstrip())
+
+
+def package(
+    model: Annotated[str, typer.Argument(help="ONNX, state dict, .pt2 or .keras file, or a Hugging Face folder")],
+    overrides: Overrides = None,
+    data: Annotated[str, typer.Option(help="labelled raw rows that it is checked and judged on")] = "",
+    target: Annotated[str, typer.Option(help="column of the answers; not for pictures in folders")] = "",
+    validation: Annotated[str | None, typer.Option(help="rows for choosing; cut from --data when absent")] = None,
+    test: Annotated[str | None, typer.Option(help="rows for the figures; most of --data when absent")] = None,
+    reference: Annotated[str | None, typer.Option("--class", help="for a state dict: my_model.py:Net")] = None,
+    args: Annotated[str | None, typer.Option(help="what its constructor is called with, as {width: 32}")] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="in the order of the scores: a,b,c, or a file, one a line")
+    ] = None,
+    columns: Annotated[str | None, typer.Option(help="tables: the columns it reads, in its order: a,b,c")] = None,
+    size: Annotated[int | None, typer.Option(help="pictures: height and width")] = None,
+    mean: Annotated[str | None, typer.Option(help="pictures: taken from each channel: 0.485,0.456,0.406")] = None,
+    std: Annotated[str | None, typer.Option(help="pictures: each channel is divided by it")] = None,
+    colour: Annotated[str | None, typer.Option(help="pictures: rgb, bgr or grey")] = None,
+    layout: Annotated[str | None, typer.Option(help="pictures: nchw or nhwc")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="the run folder goes there")] = None,
+    workspace: Workspace = HERE,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """A bundle of a model that is trained already, checked by parity and evaluated."""
+    from keepfit import adopt
+    from keepfit.core.errors import UsageError
+
+    if not data:
+        raise UsageError("no_data", "say on which rows it is checked", where="keepfit package", hint="--data DATA")
+    words = {"args": args, "mean": mean, "std": std, "classes": classes, "columns": columns}
+    said = {"class": reference, "size": size, "colour": colour, "layout": layout, **adopt.spelled(words)}
+    with progress(quiet) as emit, interruptible() as stopped:
+        made = adopt.package(
+            model,
+            data,
+            target or None,
+            said={key: value for key, value in said.items() if value is not None},
+            validation=validation,
+            test=test,
+            overrides=overrides or (),
+            output=output,
+            workspace=workspace,
+            emit=emit,
+            stopped=stopped,
+        )
+    _told(made, as_json)

@@ -117,6 +117,10 @@ def _line(event: Event, losses: list[float]) -> str:
         return f"{event.at:10} goes on in epoch {data['epoch']}, after step {data['step']}"
     if event.what == "found_lr":
         return f"{event.at:10} learning rate found: {data['lr']:g}"
+    if event.what == "tokens":
+        said = f"{data['cut']} of {data['of']} texts are longer than {data['max_length']} tokens"
+        said += f", {data['unknown']:.1%} of the tokens are unknown"
+        return "\n".join([f"{event.at:10} {said}", *(f"{event.at:10} warning: {one}" for one in data["warnings"])])
     if event.what == "stopped":
         return f"{event.at:10} stopped by {data['why']}"
     return f"{event.at:10} {event.what} {' '.join(str(v) for v in data.values())}".rstrip()

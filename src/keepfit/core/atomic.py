@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_HERE, _RENAME_EXCHANGE = -100, 2  # AT_FDCWD and the flag of linux/fs.h
 
 
 def sync_folder(folder: Path) -> None:
@@ -19,9 +22,18 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it durable: a folder whose own name was not synced takes its files along in a crash."""
+    absent = [folder, *folder.parents]
+    absent = absent[: next((place for place, one in enumerate(absent) if one.is_dir()), len(absent))]
+    for one in reversed(absent):
+        one.mkdir(exist_ok=True)
+        sync_folder(one.parent)
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file or nothing; readers see the old or the new content."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temp = _beside(path, "part")
     handle = os.open(temp, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)  # less what the user's umask takes away
     try:
@@ -59,23 +71,41 @@ def sync_tree(folder: Path) -> None:
         sync_folder(Path(root))
 
 
+def _exchange(one: Path, two: Path) -> bool:
+    """Exchange two names in one step (Linux's renameat2); False where that is not known."""
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None:
+        return False
+    return bool(call(_HERE, os.fsencode(one), _HERE, os.fsencode(two), _RENAME_EXCHANGE) == 0)
+
+
+def _put(scratch: Path, goal: Path) -> Path | None:
+    """Give `scratch` the name `goal`; where what had that name is."""
+    if not goal.exists():
+        os.replace(scratch, goal)
+        return None
+    if _exchange(scratch, goal):
+        return scratch
+    old = _beside(goal, "old")
+    os.replace(goal, old)
+    os.replace(scratch, goal)
+    return old
+
+
 @contextmanager
 def new_folder(goal: Path) -> Iterator[Path]:
     """A scratch folder that becomes `goal` by one rename on success and vanishes on failure.
 
-    An existing `goal` is put aside first and removed after the rename.
+    An existing `goal` changes places with it and is then removed; where the system cannot exchange names, it is put aside
+    first, and a crash in between leaves neither.
     """
-    goal.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(goal.parent)
     scratch = _beside(goal, "part")
     scratch.mkdir()
     try:
         yield scratch
         sync_tree(scratch)
-        old = None
-        if goal.exists():
-            old = _beside(goal, "old")
-            os.replace(goal, old)
-        os.replace(scratch, goal)
+        old = _put(scratch, goal)
         sync_folder(goal.parent)
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)

@@ -15,6 +15,7 @@ from keepfit.core.options import Options
 _ROOM = "keepfit.modalities.tabular.options"
 _IMAGE = "keepfit.modalities.image.options"
 _TEXT = "keepfit.modalities.text.options"
+_CLEANING = "keepfit.cleaning"
 _TRAINING = "keepfit.training.options"
 
 TABLE: dict[str, dict[str, str]] = {
@@ -25,16 +26,22 @@ TABLE: dict[str, dict[str, str]] = {
         "forest": f"{_ROOM}:ForestOptions",
         "ensemble": f"{_ROOM}:EnsembleOptions",
         "mlp": f"{_ROOM}:MlpOptions",
+        "custom": f"{_ROOM}:CustomOptions",
+        "existing": f"{_ROOM}:ExistingOptions",
     },
     "image": {
         "auto": f"{_IMAGE}:AutoOptions",
         "cnn": f"{_IMAGE}:CnnOptions",
         "pretrained": f"{_IMAGE}:PretrainedOptions",
         "custom": f"{_IMAGE}:CustomOptions",
+        "existing": f"{_IMAGE}:ExistingOptions",
     },
     "text": {
         "auto": f"{_TEXT}:AutoOptions",
         "tfidf": f"{_TEXT}:TfidfOptions",
+        "existing": f"{_TEXT}:ExistingOptions",
+        "pretrained": f"{_TEXT}:PretrainedOptions",
+        "custom": f"{_TEXT}:CustomOptions",
     },
     "augment": {
         "rotate": f"{_IMAGE}:RotateOptions",
@@ -48,6 +55,17 @@ TABLE: dict[str, dict[str, str]] = {
         "erase": f"{_IMAGE}:EraseOptions",
         "mixup": f"{_IMAGE}:MixupOptions",
         "cutmix": f"{_IMAGE}:CutmixOptions",
+        "word_dropout": f"{_TEXT}:WordDropoutOptions",
+        "word_delete": f"{_TEXT}:WordDeleteOptions",
+        "word_swap": f"{_TEXT}:WordSwapOptions",
+    },
+    "adapter": {"lora": f"{_TEXT}:LoraOptions"},
+    "clean": {
+        "outliers": f"{_CLEANING}.outliers:OutlierOptions",
+        "spellings": f"{_CLEANING}.spellings:SpellingOptions",
+        "rare": f"{_CLEANING}.rare:RareOptions",
+        "formats": f"{_CLEANING}.formats:FormatOptions",
+        "dependencies": f"{_CLEANING}.dependencies:DependencyOptions",
     },
     "optimizer": {
         "adam": f"{_TRAINING}:AdamOptions",
@@ -60,6 +78,13 @@ TABLE: dict[str, dict[str, str]] = {
         "onecycle": f"{_TRAINING}:OneCycleOptions",
         "step": f"{_TRAINING}:StepOptions",
         "constant": f"{_TRAINING}:ConstantOptions",
+    },
+    "distributed": {
+        "ddp": f"{_TRAINING}:DdpOptions",
+        "fsdp": f"{_TRAINING}:FsdpOptions",
+    },
+    "launcher": {
+        "torchrun": f"{_TRAINING}:TorchrunOptions",
     },
 }
 

@@ -13,10 +13,11 @@ from keepfit.core.errors import missing_extra
 from keepfit.engine.plan import Plan
 from keepfit.stages.card import card_markdown
 from keepfit.stages.report import ReportFacts, report_html, write_plots
-from keepfit.stages.results import PARTS, all_entries, json_of, row_counts, task_of, truth_of, unpack_table
+from keepfit.stages.results import PARTS, all_entries, found_in, json_of, row_counts, task_of, truth_of, unpack_table
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
 from keepfit.tasks.task import Task
+from keepfit.tasks.wording import metric_text, title
 
 
 def gather(plan: Plan, files: dict[str, Files]) -> ReportFacts:
@@ -34,7 +35,7 @@ def gather(plan: Plan, files: dict[str, Files]) -> ReportFacts:
         primary=metrics["primary"],
         evaluation=json_of(files["evaluate"], "evaluation.json"),
         validation_curve=trained["curve"],
-        columns=json_of(files["clean"], "findings.json"),
+        columns=json_of(files["clean"], "columns.json"),
         splits={name: part.count(name) for name in PARTS},
         target_summary=_target(files, task),
         ledger=_ledger(all_entries(files)),
@@ -46,6 +47,8 @@ def gather(plan: Plan, files: dict[str, Files]) -> ReportFacts:
         terms=trained.get("terms", []),
         epochs=trained.get("epochs", []),
         sheets=_sheets(files),
+        findings=found_in(files["clean"]),
+        described=json_of(files["clean"], "described.json"),
         mistakes=json_of(files["evaluate"], "mistakes.json") if "mistakes.json" in files["evaluate"] else [],
         model={
             "learner": trained["chosen"],
@@ -60,6 +63,8 @@ def _sheets(files: dict[str, Files]) -> dict[str, bytes]:
     found = {
         "augmented": files["train"].get("pictures/augmented.png"),
         "mistakes": files["evaluate"].get("mistakes.png"),
+        "suspected": files["clean"].get("suspected.png"),
+        "copies": files["clean"].get("copies.png"),
     }
     return {name: sheet for name, sheet in found.items() if sheet is not None}
 
@@ -95,6 +100,13 @@ def _notes(metrics: dict[str, Any], trained: dict[str, Any]) -> list[str]:
             + ", in the order of the classes."
         )
     notes += trained.get("notes", [])
+    if apart := metrics.get("test_without_crossings"):
+        value = apart["metrics"][metrics["primary"]]
+        said = metric_text(metrics["primary"], value)
+        notes.append(
+            f"Some test rows have a copy, or a row of the same group, among the rows learned from. On the "
+            f"{apart['rows']} test rows without one, {title(metrics['primary'])} is {said}."
+        )
     if metrics["unanswered"]:
         notes.append(f"{metrics['unanswered']} test rows could not be read and are not in the figures.")
     return notes

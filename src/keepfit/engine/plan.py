@@ -19,15 +19,22 @@ from keepfit.runtime import sources
 from keepfit.runtime.table import Table
 from keepfit.stages import clean, evaluate, explain, ingest, package, pictures, split, texts, train
 from keepfit.store.artifacts import Store
+from keepfit.store.record_tables import digest_of, is_records
+from keepfit.store.undone import undone
 
 STAGES = ("ingest", "split", "clean", "train", "evaluate", "explain", "package", "report")
 _READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]] = {
     "ingest": (("modality", "data.read", "data.target", "data.image", "data.text"), (), ingest.VERSION, ("duckdb",)),
-    "split": (("data.split", "data.target", "data.read.missing", "task", "seed"), ("ingest",), split.VERSION, ()),
+    "split": (
+        ("data.split", "data.target", "data.columns", "data.read.missing", "clean.leaks", "task", "seed"),
+        ("ingest",),
+        split.VERSION,
+        ("numpy", "scipy"),
+    ),
     "clean": (
         (
-            "clean.duplicates",
-            "clean.drop_rows_missing_over",
+            "clean",
+            "data.split",
             "data.columns",
             "data.read.missing",
             "data.target",
@@ -35,7 +42,7 @@ _READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]]
         ),
         ("ingest", "split"),
         clean.VERSION,
-        ("numpy",),
+        ("numpy", "scipy"),
     ),
     "train": (
         ("modality", "model", "train", "augment", "clean.missing", "data.balance", "budget", "preset", "seed"),
@@ -92,6 +99,8 @@ def plan(recipe: Recipe, frame: Table | None = None, until: str | None = None) -
     steps = []
     for stage in STAGES:
         reads, inputs, number, libraries = _READS[stage]
+        if stage == "split" and recipe.model.use == "existing":  # its classes are the task's
+            reads = (*reads, "model.classes")
         parts: dict[str, Any] = {
             "stage": stage,
             "version": number,
@@ -109,6 +118,15 @@ def plan(recipe: Recipe, frame: Table | None = None, until: str | None = None) -
     return Plan(recipe, fill(recipe, file_name), tuple(steps), frame)
 
 
+def remembered(recipe: Recipe, workspace: Path) -> Recipe:
+    """The recipe with what was taken back in its workspace among `clean.undo`, so that it is in keys and run folder."""
+    more = undone(workspace, recipe.name)
+    if not more:
+        return recipe
+    section = recipe.clean.model_copy(update={"undo": sorted(more | set(recipe.clean.undo))})
+    return recipe.model_copy(update={"clean": section})
+
+
 def _more(recipe: Recipe, stage: str) -> tuple[str, ...]:
     """What decodes pictures, where a stage does."""
     return ("pillow",) if recipe.modality == "image" and stage in ("ingest", "clean", "evaluate") else ()
@@ -116,19 +134,21 @@ def _more(recipe: Recipe, stage: str) -> tuple[str, ...]:
 
 _LEARNING = ("scikit-learn", "lightgbm", "skl2onnx", "onnxmltools")
 _NETWORKS = ("torch", "safetensors", "onnxscript", "pillow")
+_TOKENS = ("tokenizers", "transformers", "peft")
 
 
 def _part(recipe: Recipe) -> dict[str, Any]:
     """The learner's code, the content of the files that it reads, and the libraries that shape what it makes.
 
-    Numbers of workers and checkpoints change nothing: they are left out of the key by `_at`.
+    Workers, checkpoints and where processes meet change nothing: they are left out of the key by `_at`.
     """
     learner = recipe.model
     network = learns_by_network(recipe.modality, learner.use)
     if recipe.modality == "text":
-        libraries: tuple[str, ...] = ("scikit-learn", "scipy")
+        libraries: tuple[str, ...] = (*_NETWORKS, *_TOKENS) if network else ("scikit-learn", "scipy")
     else:
         libraries = (*_NETWORKS, "transformers") if learner.use == "pretrained" else _NETWORKS if network else _LEARNING
+    libraries += ("keras",) if learner.use == "custom" else ()
     return {
         "impl": options_of(recipe.modality, learner.use).impl,
         "files": [[path.name, digest.of_file(path)] for path in learner.files(recipe.folder) if path.is_file()],
@@ -161,7 +181,10 @@ def source_digests(recipe: Recipe, frame: Table | None) -> list[list[str]]:
         if source.startswith("sklearn:"):
             found.append([part, source, _version("scikit-learn")])
             continue
-        for path in sources.files_of(source, recipe.folder):
+        if is_records(source):
+            found.append([part, digest_of(source, recipe.folder, data.target)])
+            continue
+        for path in sources.files_of(source, recipe.folder, fresh=True):
             found.append([part, path.name, digest.of_file(Path(path))])
     return found
 
@@ -171,7 +194,11 @@ def _at(values: Mapping[str, Any], path: str) -> Any:
     for key in path.split(".") if path else ():
         place = place.get(key) if isinstance(place, Mapping) else None
     if path == "train" and isinstance(place, Mapping):
-        return {key: value for key, value in place.items() if key not in ("workers", "checkpoint")}
+        read = {key: value for key, value in place.items() if key not in ("workers", "checkpoint")}
+        if isinstance(read.get("distributed"), Mapping):  # sums of another number of processes differ in the last bits
+            said = read["distributed"]
+            read["distributed"] = {"use": said["use"], "world": said["processes"] * said["nodes"]}
+        return read
     return place
 
 

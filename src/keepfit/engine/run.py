@@ -20,12 +20,14 @@ from keepfit.engine.plan import Plan, Step
 from keepfit.recipe import fill
 from keepfit.recipe.model import learns_by_network
 from keepfit.recipe.render import seen_from
+from keepfit.recipe.train import processes_of
 from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.writers import csv_lines, parquet_bytes
-from keepfit.stages import clean, evaluate, explain, ingest, package, pictures, split, texts, train
+from keepfit.stages import clean, evaluate, explain, guard, ingest, package, pictures, processes, split, texts, train
+from keepfit.stages.processes import Group
 from keepfit.stages.results import all_entries, json_of, row_counts
 from keepfit.store.artifacts import Files, Store
-from keepfit.store.ledger import COLUMNS, conserve
+from keepfit.store.ledger import COLUMNS, KINDS, conserve
 from keepfit.store.scratch import Scratch, scratch
 
 Stopped = Callable[[], bool]
@@ -33,7 +35,8 @@ Stopped = Callable[[], bool]
 
 @dataclass
 class Run:
-    """A finished walk. `path` is the run folder, None where the walk ended before the bundle."""
+    """A finished walk. `path` is the run folder, None where the walk ended before the bundle. `version` is the number that
+    the bundle has in the registry, None where it is not registered."""
 
     path: Path | None
     stages: list[dict[str, Any]]
@@ -41,6 +44,8 @@ class Run:
     seconds: float = 0.0
     interrupted: bool = False
     modality: str = "tabular"
+    group: Group | None = None
+    version: int | None = None
 
     @property
     def bundle(self) -> Path | None:
@@ -80,10 +85,11 @@ def run(
     fresh: bool = False,
     goal: Path | None = None,
     stopped: Stopped = lambda: False,
+    group: Group | None = None,
 ) -> Run:
     """Make what is missing and write `runs/<name>/<number>/` (or `goal`). Raises KeepfitError; nothing half-written stays."""
     start = time.monotonic()
-    done = Run(None, [], modality=plan.recipe.modality)
+    done = Run(None, [], modality=plan.recipe.modality, group=group)
     try:
         with _claimed(plan, store, runs, goal, fresh) as place:
             told = _logged(emit, place, start) if place is not None else emit
@@ -134,19 +140,22 @@ def _logged(emit: Emit, place: RunFolder, start: float) -> Emit:
 def _walk(step: Step, plan: Plan, store: Store, done: Run, emit: Emit, fresh: bool, stopped: Stopped) -> None:
     kept = None if fresh else store.made_by(step.key)
     begun = time.monotonic()
-    if kept is not None:
-        done.files[step.stage] = kept[1]
-        status = "kept"
-    else:
-        emit(Event(step.stage, "started"))
-        with scratch(store.folder, step.key, fresh=fresh) as place:
-            files = _make(step.stage, plan, done.files, emit, stopped, place)
-            artifact = store.put(files)
-            if not stopped():
-                store.record(step.key, artifact, step.stage, time.monotonic() - begun)
-                place.done()
-        done.files[step.stage] = files
-        status = "made"
+    status = "elsewhere"  # another host or process has what is made
+    with processes.joined(done.group if step.stage == "train" else None, todo=kept is None) as todo:
+        if kept is not None:
+            done.files[step.stage] = kept[1]
+            status = "kept"
+        elif todo:
+            emit(Event(step.stage, "started"))
+            with scratch(store.folder, step.key, fresh=fresh) as place:
+                files = _make(step.stage, plan, done, emit, stopped, place)
+                artifact = store.put(files) if files else ""
+                if files and not stopped():
+                    store.record(step.key, artifact, step.stage, time.monotonic() - begun)
+                if not stopped():
+                    place.done()
+            done.files[step.stage] = files
+            status = "made" if files else status
     seconds = round(time.monotonic() - begun, 3)
     done.stages.append({"name": step.stage, "status": status, "seconds": seconds})
     if step.stage == "evaluate" and status == "made":
@@ -161,8 +170,8 @@ def _task(plan: Plan, ingested: Files) -> str:
     return "classification" if named and recipe.task == "auto" else recipe.task
 
 
-def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: Stopped, place: Scratch) -> Files:
-    recipe = plan.recipe
+def _make(stage: str, plan: Plan, done: Run, emit: Emit, stopped: Stopped, place: Scratch) -> Files:
+    recipe, files = plan.recipe, done.files
 
     def earlier(*names: str) -> list[Files]:
         return [files[name] for name in names]
@@ -174,15 +183,21 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
             return texts.ingest_texts(recipe.data, recipe.folder, plan.frame)
         return ingest.ingest(recipe.data, recipe.folder, plan.frame)
     if stage == "split":
-        return split.split(recipe.data, _task(plan, files["ingest"]), recipe.seed, files["ingest"])
+        known = getattr(recipe.model, "classes", None)
+        asked, leaks = _task(plan, files["ingest"]), recipe.clean.leaks
+        return split.split(recipe.data, asked, recipe.seed, files["ingest"], known, leaks)
     if stage == "clean":
         return clean.clean(recipe.clean, recipe.data, recipe.seed, *earlier("ingest", "split"))
     if stage in ("train", "evaluate"):
         evaluate.refuse_early(recipe.evaluate, recipe.data.balance, files["ingest"], files["split"])
     if stage == "train":
-        return train.train(
+        guard.refuse(recipe.clean.leaks, files["clean"])
+        way = way_of(plan, place)
+        shared = way.get("train") is not None and processes_of(way["train"]) > 1 and done.group is None
+        learn = processes.train if shared else train.train
+        return learn(
             recipe.model,
-            _way(plan, place),
+            way,
             files["ingest"],
             files["split"],
             files["clean"],
@@ -198,22 +213,34 @@ def _make(stage: str, plan: Plan, files: dict[str, Files], emit: Emit, stopped: 
         card = facts.card(plan, files)
         metrics = json_of(files["evaluate"], "metrics.json")
         return package.package(
-            recipe.package, recipe.name, plan.text, card, metrics, *line, read=recipe.data.read, image=recipe.data.image
+            recipe.package,
+            recipe.name,
+            plan.text,
+            card,
+            metrics,
+            *line,
+            read=recipe.data.read,
+            image=recipe.data.image,
+            monitor=recipe.monitor.model_dump(),
         )
     return facts.report(plan, files)
 
 
-def _way(plan: Plan, place: Scratch) -> dict[str, Any]:
+def way_of(plan: Plan, place: Scratch | None) -> dict[str, Any]:
+    """How to fit, as the stage `train` is told; without a place no checkpoints are kept."""
     recipe = plan.recipe
     network = learns_by_network(recipe.modality, recipe.model.use)
     timed = recipe.model.use in ("auto", "ensemble") or "time" in recipe.budget.model_fields_set
     way = {
         "numeric": recipe.clean.missing.numeric,
         "categorical": recipe.clean.missing.categorical,
+        "constant": recipe.clean.missing.constant,
+        "indicator": recipe.clean.missing.indicator,
         "balance": recipe.data.balance,
         "seed": recipe.seed,
         "budget_s": recipe.budget.time if timed else None,
         "preset": recipe.preset,
+        "folder": recipe.folder,
     }
     if not network:
         return way
@@ -224,8 +251,7 @@ def _way(plan: Plan, place: Scratch) -> dict[str, Any]:
         "threads": 2,  # as many everywhere: the sums of another number differ in the last bits
         "train": recipe.train,
         "augment": recipe.augment,
-        "scratch": place.path(),
-        "folder": recipe.folder,
+        "scratch": place.path() if place is not None else None,
     }
 
 
@@ -265,9 +291,8 @@ def _write(folder: Path, done: Run) -> None:
             (scratch / name).write_bytes(data)
     Bundle.open(folder / "bundle").predictor()
     entries = all_entries(files)
-    kinds = ["VARCHAR", "VARCHAR", "BIGINT", *["VARCHAR"] * 6]
-    rows = [[entry.as_json()[column] for column in COLUMNS] for entry in entries]
-    atomic.write_bytes(folder / "ledger.parquet", parquet_bytes(COLUMNS, kinds, rows))
+    rows = [entry.as_row() for entry in entries]
+    atomic.write_bytes(folder / "ledger.parquet", parquet_bytes(COLUMNS, KINDS, rows))
     atomic.write_bytes(folder / "metrics.json", files["evaluate"]["metrics.json"])
     atomic.write_bytes(folder / "predictions.parquet", files["evaluate"]["predictions.parquet"])
     board = json_of(files["evaluate"], "leaderboard.json")

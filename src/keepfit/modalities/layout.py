@@ -43,6 +43,11 @@ class Placed:
     reason: str = ""
 
 
+def is_hidden(parts: tuple[str, ...]) -> bool:
+    """Whether some part of a path is of the kind that systems strew about: dot files and `__MACOSX`."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+
+
 def placed(members: Sequence[Member], where: str, *, loose: bool = False, noun: str = "pictures") -> list[Placed]:
     """Label and part of each member, in the given order. `loose`: those outside class folders are taken, without a label.
 

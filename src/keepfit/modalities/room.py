@@ -28,7 +28,8 @@ class Sample:
 class Way:
     """How to fit: missing values, balance, seed, budget; for networks the train section, augmentation and a place to
     keep checkpoints. `budget_s` None is no limit; `folder` is what paths of the recipe are relative to; `names` are the
-    classes as the recipe spells them.
+    classes as the recipe spells them. `constant` and `indicator` are of `clean.missing`; `spared` (column -> sample ids) are
+    cells of training rows that cleaning leaves as they came.
     """
 
     numeric: str
@@ -44,11 +45,14 @@ class Way:
     scratch: Path | None = None
     folder: Path = field(default_factory=Path.cwd)
     names: Sequence[str] = ()
+    constant: float = 0.0
+    indicator: str | bool = "auto"
+    spared: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model; `native` answers the rows of `probe` with the learner's own code."""
+    """A trained model; `native` answers the rows of `probe` with the learner's own code. `files` go into the bundle as they are."""
 
     preparation: bytes
     onnx: bytes
@@ -58,6 +62,7 @@ class Trained:
     held: list[str]
     held_scores: NDArray[np.float64]
     pictures: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 def class_weights(truth: NDArray[Any], classes: int, way: Way) -> NDArray[np.float64] | None:
@@ -71,3 +76,31 @@ def class_weights(truth: NDArray[Any], classes: int, way: Way) -> NDArray[np.flo
         return None
     counts = np.bincount(truth.astype(int), minlength=classes)
     return np.asarray(len(truth) / (classes * np.maximum(counts, 1)))
+
+
+def evened(balance: str, truth: NDArray[Any], classes: int) -> list[str]:
+    """What report and card say of classes that were evened out, in numbers of training rows."""
+    if not classes or balance not in ("oversample", "undersample", "smote"):
+        return []
+    counts = np.bincount(truth.astype(int), minlength=classes)
+    size = int(counts[counts > 0].min() if balance == "undersample" else counts.max())
+    how = {"oversample": "rare ones repeated", "undersample": "rows left out", "smote": "rows made between neighbours"}
+    said = ", ".join(str(int(count)) for count in counts)
+    return [
+        f"Classes were evened out to {size} rows each in what was learned from (data.balance: {balance}, {how[balance]}); "
+        f"before: {said}, in the order of the classes."
+    ]
+
+
+def resampled(balance: str, truth: NDArray[Any], seed: int) -> NDArray[np.int64]:
+    """Rows to learn from, ascending: all of them, with rare classes repeated, or as many of each as the rarest has."""
+    rng = np.random.default_rng(seed)
+    counts = np.bincount(truth.astype(int))
+    found = []
+    for label in np.flatnonzero(counts):
+        rows = np.flatnonzero(truth == label)
+        if balance == "undersample":
+            found.append(rng.choice(rows, counts[counts > 0].min(), replace=False))
+        else:
+            found += [rows, rng.choice(rows, counts.max() - len(rows))]
+    return np.sort(np.concatenate(found))

@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
 from keepfit.core.options import Options
+from keepfit.runtime.sources import Source
 
 Kind = Literal["numeric", "categorical", "datetime", "text", "ignore"]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class QueriedOptions(Options):
+    """A database and what it is asked."""
+
+    source: str = Field(description="URL of a database: sqlite:///shop.db, or any that SQLAlchemy knows")
+    query: str = Field(
+        description="one select; with `order by` the rows come in the same order each time", min_length=1
+    )
+
+
+def _named(said: str | QueriedOptions) -> Source:
+    return Source(said.source, said.query) if isinstance(said, QueriedOptions) else Source(said)
+
+
+def _as_said(source: str) -> str | dict[str, str]:
+    query = getattr(source, "query", None)
+    return str(source) if query is None else {"source": str(source), "query": query}
+
+
+if TYPE_CHECKING:
+    Origin = str
+else:
+    Origin = Annotated[str | QueriedOptions, AfterValidator(_named), PlainSerializer(_as_said)]
 
 
 class ReadOptions(Options):
@@ -27,6 +52,10 @@ class ReadOptions(Options):
     )
     missing: list[str] = Field(default_factory=list, description="more spellings of a missing value")
     encoding: str | None = Field(None, description="text encoding such as utf-8, latin-1, gb18030; sniffed when absent")
+
+    sheet: str | int | None = Field(
+        None, description="sheet of a workbook, by name or by number from 1; the first else"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -58,13 +87,14 @@ class SplitOptions(Options):
 class DataOptions(Options):
     """Sources, target, column kinds, reading, splitting and balance."""
 
-    source: str | None = Field(
+    source: Origin | None = Field(
         None,
-        description="file, glob, sklearn:NAME; .csv .tsv .parquet .jsonl .json, gz too; a folder or .zip per class",
+        description="file, glob, URL, sklearn:NAME, records:FOLDER; .csv .tsv .parquet .jsonl .json .xlsx, gz too; a database "
+        "with a query; a folder or .zip per class",
     )
-    train: str | None = Field(None, description="training source, where the splits are given")
-    validation: str | None = Field(None, description="validation source; cut from train when absent")
-    test: str | None = Field(None, description="test source; with it no other test split is made")
+    train: Origin | None = Field(None, description="training source, where the splits are given")
+    validation: Origin | None = Field(None, description="validation source; cut from train when absent")
+    test: Origin | None = Field(None, description="test source; with it no other test split is made")
     target: str = Field(description="the column to predict; not needed for a folder per class")
     image: str | None = Field(None, description="the column of picture paths, where a table lists pictures")
     text: str | None = Field(None, description="the column of texts, where modality is text")
@@ -75,8 +105,10 @@ class DataOptions(Options):
     split: SplitOptions = Field(
         default_factory=lambda: SplitOptions.model_validate({}), description="how rows are shared out"
     )
-    balance: Literal["none", "class_weight"] = Field(
-        "none", description="class_weight: rare classes weigh more while training (classification)"
+    balance: Literal["none", "class_weight", "oversample", "undersample", "smote"] = Field(
+        "none",
+        description="for classes, in what is learned from only; class_weight: rare ones weigh more; oversample, undersample: "
+        "rows repeated or left out until all are as frequent; smote: rows made between neighbours (tables)",
     )
 
     @model_validator(mode="after")

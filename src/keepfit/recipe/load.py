@@ -17,15 +17,15 @@ from keepfit.recipe.mistakes import Lines, explained, where_of
 from keepfit.recipe.model import (
     MODALITIES,
     NOT_YET,
-    NOT_YET_LEARNERS,
     NOT_YET_VALUES,
     RecipeFields,
     learns_by_network,
     recipe_class,
     unused_keys,
 )
+from keepfit.runtime.sources import ANNOTATED
 
-_TABLE = re.compile(r"\.(csv|tsv|txt|data|parquet|jsonl|ndjson|json)(\.gz)?$", re.IGNORECASE)
+_TABLE = re.compile(r"\.(csv|tsv|txt|data|parquet|jsonl|ndjson|json|xlsx|xlsm)(\.gz)?$", re.IGNORECASE)
 _DEEPEST, _MOST_KEYS = 20, 20_000
 
 
@@ -103,7 +103,8 @@ def parse(
     if isinstance(given.get("model"), dict):
         given["model"] = {"use": "auto", **given["model"]}
     modality = _modality(given, folder or Path.cwd())
-    _refuse_learner(given, modality, lines, origin)
+    if modality == "text":
+        given["model"] = _named_weights(given.get("model"))
     filled = _with_defaults(given, modality)
     try:
         recipe = recipe_class(modality).model_validate(filled)
@@ -127,12 +128,21 @@ def _modality(given: Mapping[str, Any], folder: Path) -> str:
     if data.get("text") is not None:
         return "text"
     source = data.get("source", data.get("train"))
+    if isinstance(source, str) and source.lower().startswith(ANNOTATED):
+        return "image"
     if not isinstance(source, str) or ":" in source.partition("/")[0] or _TABLE.search(source):
         return "tabular"
     looks: Any = catalog.load("keepfit.modalities.image.read:looks_like_pictures")
     if looks(source, folder):
         return "image"
     return "text" if catalog.load("keepfit.modalities.text.read:looks_like_texts")(source, folder) else "tabular"
+
+
+def _named_weights(model: Any) -> Any:
+    """`auto` for texts with the name of weights is `pretrained`; without, it takes nothing that was not named."""
+    if isinstance(model, dict) and model.get("use") == "auto" and "source" in model:
+        return {**model, "use": "pretrained"}
+    return {"use": "auto"} if model is None else model
 
 
 def _with_defaults(given: Mapping[str, Any], modality: str) -> dict[str, Any]:
@@ -147,9 +157,10 @@ def _with_defaults(given: Mapping[str, Any], modality: str) -> dict[str, Any]:
     train = given.get("train", {})
     if isinstance(use, str) and learns_by_network(modality, use) and isinstance(train, Mapping):
         preset = given.get("preset", "balanced")
-        prefers = catalog.options_of(modality, use).train_defaults(  # type: ignore[attr-defined]
-            preset if preset in ("fast", "balanced", "best") else "balanced"
-        )
+        options: Any = catalog.options_of(modality, use)
+        prefers = options.train_defaults(preset if preset in ("fast", "balanced", "best") else "balanced")
+        if hasattr(options, "train_adjusted") and isinstance(model, Mapping):
+            prefers = {**prefers, **options.train_adjusted(model)}
         filled["train"] = _over(prefers, train)
     return filled
 
@@ -241,19 +252,6 @@ def _refuse_not_yet(given: Mapping[str, Any], lines: Lines, origin: str) -> None
                 raise RecipeError(
                     "not_available", f"{dotted}: {one} is not available yet", where=where_of(keys, lines, origin)
                 )
-
-
-def _refuse_learner(given: Mapping[str, Any], modality: str, lines: Lines, origin: str) -> None:
-    """Learners that a modality is to have."""
-    model = given.get("model")
-    use = model.get("use") if isinstance(model, Mapping) else None
-    if isinstance(use, str) and use in NOT_YET_LEARNERS.get(modality, ()):
-        raise RecipeError(
-            "not_available",
-            f"model.use: {use} is not available yet for modality: {modality}",
-            where=where_of(("model", "use"), lines, origin),
-            hint=f"known: {', '.join(sorted(catalog.TABLE[modality]))}",
-        )
 
 
 def _refuse_unused(recipe: RecipeFields, given: Mapping[str, Any], lines: Lines, origin: str) -> None:

@@ -11,26 +11,22 @@ from pydantic import BeforeValidator, Field, PrivateAttr, create_model
 
 from keepfit.core import catalog
 from keepfit.core.options import Options
-from keepfit.recipe.clean import CleanOptions
+from keepfit.recipe.clean import clean_class
 from keepfit.recipe.data import DataOptions
 from keepfit.recipe.outcome import BudgetOptions, EvaluateOptions, ExplainOptions, PackageOptions, ServeOptions
+from keepfit.recipe.retrain import RetrainOptions
 from keepfit.recipe.train import train_class
 
 NOT_YET = {
-    "": {"tune", "compress", "export", "monitor", "retrain"},
-    "train": {"distributed"},
+    "": {"tune", "compress", "export"},
     "budget": {"memory", "disk"},
-    "clean": {"near_duplicates", "outliers", "labels", "leaks"},
-    "model": {"adapter"},
-    "serve": {"record", "batch"},
+    "serve": {"batch"},
 }
 NOT_YET_VALUES = {
     "task": {"detection", "generation"},
-    "data.balance": {"oversample", "undersample", "smote"},
     "evaluate.primary": {"map50", "map50_95", "perplexity"},
     "evaluate.metrics": {"map50", "map50_95", "perplexity"},
 }
-NOT_YET_LEARNERS = {"text": {"pretrained", "custom"}}
 
 
 class RecipeFields(Options):
@@ -46,9 +42,7 @@ class RecipeFields(Options):
     preset: Literal["fast", "balanced", "best"] = Field("balanced", description="how hard auto tries")
     budget: BudgetOptions = Field(default_factory=lambda: BudgetOptions.model_validate({}), description="limits")
     data: DataOptions = Field(description="sources, target, columns, split")
-    clean: CleanOptions = Field(
-        default_factory=lambda: CleanOptions.model_validate({}), description="duplicates and missing values"
-    )
+    clean: Any = None
     evaluate: EvaluateOptions = Field(
         default_factory=lambda: EvaluateOptions.model_validate({}), description="metrics and slices"
     )
@@ -57,9 +51,13 @@ class RecipeFields(Options):
     )
     package: PackageOptions = Field(default_factory=lambda: PackageOptions.model_validate({}), description="the bundle")
     serve: ServeOptions = Field(default_factory=lambda: ServeOptions.model_validate({}), description="the service")
+    retrain: RetrainOptions = Field(
+        default_factory=lambda: RetrainOptions.model_validate({}), description="when and how the loop retrains"
+    )
     model: Any = None
     train: Any = None
     augment: Any = None
+    monitor: Any = None
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
 
     @property
@@ -85,7 +83,17 @@ def recipe_class(modality: str = "tabular") -> type[RecipeFields]:
             train_class(),
             Field(default_factory=lambda: train_class().model_validate({}), description="how networks learn"),
         ),
-        augment=(_augmentations(), Field(default_factory=list, description="changes to training pictures, in turn")),
+        augment=(
+            _augmentations(modality),
+            Field(default_factory=list, description="changes to training pictures or texts, in turn"),
+        ),
+        clean=(
+            clean_class(),
+            Field(
+                default_factory=lambda: clean_class().model_validate({}), description="cleaning of the training rows"
+            ),
+        ),
+        monitor=(_monitor(), Field(default_factory=lambda: _monitor()(), description="what is called an alarm")),
     )
     return made
 
@@ -101,11 +109,26 @@ def schema_class() -> type[RecipeFields]:
     return made
 
 
-def _augmentations() -> Any:
+def _monitor() -> Any:
+    """The options of the monitor, which lives above: reached by name."""
+    return catalog.load("keepfit.monitor.options:MonitorOptions")
+
+
+_VARIED = {"image": ("picture", "batch"), "text": ("text",)}
+
+
+def augmentations_of(modality: str) -> list[str]:
+    """The names of the steps of augmentation that fit a modality; all of them for tables, which have none."""
+    fitting, names = _VARIED.get(modality), catalog.TABLE["augment"]
+    return [name for name in names if fitting is None or catalog.options_of("augment", name).of in fitting]  # type: ignore[attr-defined]
+
+
+def _augmentations(modality: str) -> Any:
     """Steps of augmentation; a bare name is read too."""
-    parts = [catalog.options_of("augment", name) for name in catalog.TABLE["augment"]]
+    names = augmentations_of(modality)
+    parts = [catalog.options_of("augment", name) for name in names]
     union: Any = Annotated[reduce(or_, parts), Field(discriminator="use")]
-    spelled: Any = reduce(or_, parts) | Literal[tuple(catalog.TABLE["augment"])]
+    spelled: Any = reduce(or_, parts) | Literal[tuple(names)]
 
     def filled(value: object) -> object:
         return {"use": value} if isinstance(value, str) else value
@@ -133,12 +156,15 @@ def unused_keys(recipe: RecipeFields) -> set[str]:
             unused |= {"budget", "preset"}
     elif "time" not in recipe.budget.model_fields_set:
         unused |= {"budget"}
+    if recipe.modality == "tabular" or not network:
+        unused |= {"augment"}  # what is counted once has no epochs in which it could vary
     if recipe.modality != "image":
-        unused |= {"augment", "data.image"}
+        unused |= {"data.image"}
     if recipe.modality != "text":
         unused |= {"data.text"}
     if recipe.modality != "tabular":
-        unused |= {"clean.missing", "clean.drop_rows_missing_over", "data.columns", "explain"}
+        unused |= {"data.columns", "explain"}
+        unused |= {f"clean.{name}" for name in ("missing", "drop_rows_missing_over", *catalog.TABLE["clean"])}
     if recipe.data.train is not None:
         if recipe.data.test is not None:
             unused |= {"data.split.test"}

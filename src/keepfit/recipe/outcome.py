@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from keepfit.core.options import Options
 
@@ -32,6 +32,12 @@ def size_bytes(value: object) -> object:
 
 Seconds = Annotated[float, BeforeValidator(seconds, json_schema_input_type=float | str)]
 SizeBytes = Annotated[int, BeforeValidator(size_bytes, json_schema_input_type=int | str)]
+
+
+def _without_password(url: str) -> str:
+    if re.search(r"://[^/@:]*:(?!\$\{)[^@]+@", url):
+        raise ValueError("a password does not belong into a recipe: write ${NAME} and set that variable")
+    return url
 
 
 class BudgetOptions(Options):
@@ -70,4 +76,14 @@ class ServeOptions(Options):
     host: str = Field("127.0.0.1", description="address to bind; anything but loopback needs a token")
     port: int = Field(8000, ge=0, le=65535, description="port; 0 takes a free one")
     token_env: str | None = Field(None, description="environment variable that holds the bearer token")
+    workers: int = Field(1, ge=1, le=64, description="processes that answer on the same port")
+    record: Literal["full", "sketch", "off"] = Field(
+        "full", description="what is kept of an answer; sketch: no inputs, only counts over many; off: nothing"
+    )
+    record_store: Annotated[str, AfterValidator(_without_password)] | None = Field(
+        None,
+        description="database URL for records of several hosts, such as ${RECORDS}; files in the workspace if absent",
+    )
+    record_days: float = Field(30.0, gt=0, description="records older than this are removed")
+    record_size: SizeBytes = Field(1_000_000_000, description="most that records of one name may take: 1GB")
     max_body: SizeBytes = Field(16_000_000, description="largest request body: 16MB")

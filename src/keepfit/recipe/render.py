@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ import yaml
 from pydantic import BaseModel
 
 from keepfit.recipe.model import RecipeFields, schema_class, unused_keys
-from keepfit.runtime.sources import expand
+from keepfit.runtime.reading import redacted
+from keepfit.runtime.sources import expand, path_in
 
 Rename = Callable[[str], str]
-
-_PASSWORD = re.compile(r"(://[^:/@\s]+:)[^@/\s]+@")
 
 
 def fill(recipe: RecipeFields, rename: Rename | None = None) -> str:
@@ -25,7 +23,7 @@ def fill(recipe: RecipeFields, rename: Rename | None = None) -> str:
     `rename` says how a source is spelled.
     """
     values = values_read(recipe, rename)
-    return _PASSWORD.sub(r"\1***@", yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110))
+    return redacted(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110))
 
 
 def values_read(recipe: RecipeFields, rename: Rename | None = None) -> dict[str, Any]:
@@ -38,8 +36,7 @@ def values_read(recipe: RecipeFields, rename: Rename | None = None) -> dict[str,
             place = place.get(parent, {})
         place.pop(last, None)
     for key in {"source", "train", "validation", "test"} & set(values["data"]):
-        if rename is not None and not _is_named(values["data"][key]):
-            values["data"][key] = rename(values["data"][key])
+        values["data"][key] = _renamed(values["data"][key], rename)
     if rename is not None and "model" in values:
         _rename_model(recipe, values["model"], rename)
     return values
@@ -55,20 +52,27 @@ def _rename_model(recipe: RecipeFields, model: dict[str, Any], rename: Rename) -
         model["source"] = rename(source)
 
 
-def _is_named(source: str) -> bool:
-    """A source that is no path."""
-    return source.startswith("sklearn:") or "://" in source
+def _renamed(source: str | dict[str, str], rename: Rename | None) -> str | dict[str, str]:
+    """A source with the path in it spelled by `rename`, and no password."""
+    if isinstance(source, dict):
+        return {**source, "source": str(_renamed(source["source"], rename))}
+    before, path = path_in(source)
+    return redacted(source) if rename is None or not path else before + rename(path)
 
 
 def file_name(source: str) -> str:
     """A source without its folder: what may leave the house, and is the same wherever the data lies."""
-    return Path(source).name
+    kind, _, path = source.partition(":")
+    return f"records:{Path(path).name}" if kind == "records" else Path(source).name
 
 
 def seen_from(home: Path, goal: Path) -> Rename:
     """Sources that were relative to `home`, spelled so that they are found from `goal`; absolute on another root."""
 
     def rename(source: str) -> str:
+        kind, mark, path = source.partition(":")
+        if mark and kind == "records":
+            return source if "${" in path or "://" in path else f"records:{rename(path)}"
         absolute = Path(expand(source)).is_absolute()
         if "${" in source and absolute:
             return source

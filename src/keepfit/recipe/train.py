@@ -52,7 +52,7 @@ class TrainFields(Options):
         64,
         ge=2,
         le=1_000_000,
-        description="rows per step; at most a quarter of the training rows (but 8), so that there are steps",
+        description="rows per step and process; a step has at most a quarter of the training rows (but 8)",
     )
     loss: Literal["auto", "cross_entropy", "focal", "mse", "mae", "huber"] = Field(
         "auto", description="cross_entropy for classes, mse for numbers when auto"
@@ -63,6 +63,7 @@ class TrainFields(Options):
     )
     optimizer: Any = None
     schedule: Any = None
+    distributed: Any = None
     dropout: float | None = Field(None, ge=0, lt=1, description="dropout of the network; its own default when absent")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto measures at the start whether bf16 is faster here, and says what it chose"
@@ -99,12 +100,23 @@ def _part(kind: str, default: str) -> tuple[Any, Any]:
     )
 
 
+def _absent(annotation: Any, described: Any) -> tuple[Any, Any]:
+    """A part that is not there unless it is asked for."""
+    return annotation | None, Field(None, description="several processes or hosts: ddp or fsdp; absent: one process")
+
+
 @cache
 def train_class() -> type[TrainFields]:
     """The section with the optimizers and schedules of the catalog."""
     parts: dict[str, Any] = {
         "optimizer": _part("optimizer", "adamw"),
         "schedule": _part("schedule", "plateau"),
+        "distributed": _absent(*_part("distributed", "ddp")),
     }
     made: type[TrainFields] = create_model("TrainOptions", __base__=TrainFields, **parts)
     return made
+
+
+def processes_of(options: TrainFields) -> int:
+    """How many processes share a step."""
+    return 1 if options.distributed is None else int(options.distributed.world)

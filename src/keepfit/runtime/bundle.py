@@ -127,6 +127,7 @@ class Bundle:
                 frozenset([*self.manifest["ignored"], self.target]),
                 threads=threads,
                 place=str(self.path),
+                tokenizer=self.files.get("tokenizer.json"),
             )
             predictor.check_fit()
             self._replay(predictor)

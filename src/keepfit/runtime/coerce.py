@@ -5,22 +5,28 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfit.runtime.figures import Form, number_as
 from keepfit.runtime.table import Column
 
-ALWAYS_MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "?", "#n/a", "<na>", "nat"})
+ALWAYS_MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "?", "#n/a", "<na>", "nat"}) | frozenset(
+    {"#ref!", "#value!", "#div/0!", "#name?", "#num!", "#null!"}  # a spreadsheet's errors
+)
+OTHER = "(other)"
 
 
 @dataclass(frozen=True)
 class ColumnRule:
     """How one column is read. `missing` holds extra spellings of a missing value (folded, stripped).
 
-    `month_first`: 03/04/2020 is the fourth of March in this column.
+    `form` is how its numbers are written, where that is not the plain way.
+    `month_first`: 03/04/2020 is the fourth of March in this column. Repairs: numbers are brought inside `clip`,
+    categories read by `spellings`, and where there are `common` ones every other is OTHER.
     """
 
     name: str
@@ -30,9 +36,27 @@ class ColumnRule:
     number_like: bool = False
     boolean: bool = False
     month_first: bool = False
+    clip: tuple[float, float] | None = None
+    spellings: tuple[tuple[str, str], ...] = ()
+    common: tuple[str, ...] = ()
+    form: Form | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """JSON form for preparation.json."""
+        """JSON form for preparation.json; repairs only where there are any."""
+        repairs: dict[str, Any] = {}
+        if self.clip is not None:
+            repairs["clip"] = list(self.clip)
+        if self.spellings:
+            repairs["spellings"] = dict(self.spellings)
+        if self.common:
+            repairs["common"] = list(self.common)
+        return {**self._plain(), **repairs}
+
+    def bare(self) -> ColumnRule:
+        """The rule without repairs."""
+        return replace(self, clip=None, spellings=(), common=())
+
+    def _plain(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "kind": self.kind,
@@ -41,6 +65,7 @@ class ColumnRule:
             "number_like": self.number_like,
             "boolean": self.boolean,
             "month_first": self.month_first,
+            **({} if self.form is None else {"form": self.form.as_json()}),
         }
 
     @classmethod
@@ -54,6 +79,10 @@ class ColumnRule:
             bool(raw["number_like"]),
             bool(raw["boolean"]),
             bool(raw.get("month_first", False)),
+            (float(raw["clip"][0]), float(raw["clip"][1])) if "clip" in raw else None,
+            tuple(sorted((str(k), str(v)) for k, v in raw.get("spellings", {}).items())),
+            tuple(str(name) for name in raw.get("common", ())),
+            Form.from_json(raw.get("form")),
         )
 
 
@@ -62,7 +91,7 @@ def is_missing(text: str | None, extra: frozenset[str] = frozenset()) -> bool:
     if text is None:
         return True
     folded = text.strip().lower()
-    return folded in ALWAYS_MISSING or folded in extra
+    return folded in ALWAYS_MISSING or folded in extra or (folded[0] == "#" and not folded.strip("#"))
 
 
 def parse_number(text: str) -> float | None:
@@ -96,6 +125,10 @@ _FORMATS = (
     "%m/%d/%Y %H:%M",
     "%d %b %Y",
     "%b %d, %Y",
+    "%d %B %Y",
+    "%B %d, %Y",
+    "%d-%b-%Y",
+    "%Y年%m月%d日",
     "%d.%m.%Y %H:%M",
 )
 
@@ -117,7 +150,7 @@ def parse_date(text: str, month_first: bool = False) -> dt.datetime | None:
     `month_first` is the column's: it decides where a cell such as 03/04/2020 could be read both ways.
     """
     cleaned = text.strip()
-    if len(cleaned) < 8 or not any(mark in cleaned for mark in "-/.:, "):
+    if len(cleaned) < 8 or not any(mark in cleaned for mark in "-/.:, 年"):
         return None
     try:
         moment = dt.datetime.fromisoformat(cleaned)
@@ -146,7 +179,7 @@ def numbers(column: Column, rule: ColumnRule) -> tuple[NDArray[np.float64], NDAr
             if len(seen) < 100_000:
                 seen[text] = found
         out[row], bad[row] = found
-    return out, bad
+    return (out if rule.clip is None else np.clip(out, *rule.clip)), bad
 
 
 def _one_number(text: str | None, rule: ColumnRule) -> tuple[float, bool]:
@@ -154,17 +187,22 @@ def _one_number(text: str | None, rule: ColumnRule) -> tuple[float, bool]:
         return np.nan, False
     if rule.boolean and text.strip().lower() in ("true", "false"):
         return float(text.strip().lower() == "true"), False
-    number = parse_number(text)
+    number = parse_number(text) if rule.form is None else number_as(text, rule.form)
     return (np.nan, True) if number is None else (number, False)
 
 
 def categories(column: Column, rule: ColumnRule) -> Column:
-    """Stripped category text [n], None where missing; numbers in one spelling, booleans in lower case."""
+    """Stripped category text [n], None where missing; numbers in one spelling, booleans in lower case; then repairs."""
     out = np.empty(len(column), object)
     seen: dict[str | None, str | None] = {}
+    usual, common = dict(rule.spellings), frozenset(rule.common)
     for row, text in enumerate(column):
         if text not in seen:
-            seen[text] = _one_category(text, rule)
+            found = _one_category(text, rule)
+            if found is not None:
+                found = usual.get(found, found)
+                found = found if not common or found in common else OTHER
+            seen[text] = found
         out[row] = seen[text]
     return out
 

@@ -6,7 +6,6 @@ import codecs
 import gzip
 import io
 import os
-import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -18,26 +17,29 @@ from keepfit.core.errors import DataError, from_os_error
 
 _BLOCK = 1 << 20
 HEAD = 65_536
+_MIXED = "mixed"
+Notes = list[tuple[int, str, str, str]]  # line from 1, what was mended, before, after
 _TRIED = ("utf-8-sig", "gb18030", "cp1252", "latin-1")
 
 
 @contextmanager
-def as_utf8(path: Path, encoding: str | None) -> Iterator[tuple[Path, str]]:
+def as_utf8(path: Path, encoding: str | None, notes: Notes | None = None) -> Iterator[tuple[Path, str]]:
     """A temporary UTF-8 copy with `\\n` line ends, and 64 KiB of it as text. Memory does not grow with the file.
 
-    The encoding is sniffed over the whole file when it is not said. Raises DataError.
+    The encoding is sniffed over the whole file when it is not said. What is mended goes into `notes`: a line in another
+    encoding than the rest, NUL characters left out. Raises DataError.
     """
     handle, temp = tempfile.mkstemp(prefix="keepfit-", suffix=".csv")
     os.close(handle)
     try:
-        yield Path(temp), _decoded(path, encoding, Path(temp))
+        yield Path(temp), _decoded(path, encoding, Path(temp), [] if notes is None else notes)
     finally:
         os.unlink(temp)
 
 
-def _decoded(path: Path, encoding: str | None, goal: Path) -> str:
+def _decoded(path: Path, encoding: str | None, goal: Path, notes: Notes) -> str:
     try:
-        head = _copied(path, encoding or _encoding(path), goal)
+        head = _copied(path, encoding or _encoding(path), goal, notes)
     except (LookupError, UnicodeError) as error:
         raise DataError(
             "bad_encoding",
@@ -75,18 +77,86 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
             yield raw
 
 
-def _copied(path: Path, encoding: str, goal: Path) -> str:
+def _copied(path: Path, encoding: str, goal: Path, notes: Notes) -> str:
     """Decode `path` into `goal`; returns its first 64 KiB or so after leading blanks. A byte order mark is left out."""
     with _opened(path) as raw, goal.open("w", encoding="utf-8", newline="") as file:
-        text = io.TextIOWrapper(raw, encoding=encoding)
-        head = text.read(HEAD).removeprefix("\ufeff")
+        blocks = _mixed(raw, notes) if encoding == _MIXED else _blocks(raw, encoding)
+        blocks = _without_nul(blocks, notes)
+        head = next(blocks, "").removeprefix("\ufeff")
         file.write(head)
-        while len(head.lstrip()) < HEAD and (more := text.read(HEAD)):
+        while len(head.lstrip()) < HEAD and (more := next(blocks, "")):
             file.write(more)
             head = head.lstrip() + more
-        shutil.copyfileobj(text, file, _BLOCK)
-        text.detach()
-    return head
+        for block in blocks:
+            file.write(block)
+    return head[: 2 * HEAD]
+
+
+def _blocks(raw: IO[bytes], encoding: str) -> Iterator[str]:
+    text = io.TextIOWrapper(raw, encoding=encoding)
+    while block := text.read(HEAD):
+        yield block
+    text.detach()
+
+
+def _mixed(raw: IO[bytes], notes: Notes) -> Iterator[str]:
+    """Blocks of a UTF-8 file in which some lines are of another encoding: those are read by themselves."""
+    lines: list[str] = []
+    size = 0
+    for number, line in enumerate(raw, 1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            text, name = _alone(line)
+            notes.append(
+                (number, f"a line of another encoding: read as {name}", repr(line.strip())[2:202], text.strip()[:200])
+            )
+        lines.append(text.replace("\r\n", "\n"))
+        size += len(text)
+        if size >= HEAD:
+            yield "".join(lines)
+            lines, size = [], 0
+    yield "".join(lines)
+
+
+def _alone(line: bytes) -> tuple[str, str]:
+    for name in ("gb18030", "cp1252"):
+        try:
+            text = line.decode(name)
+        except UnicodeDecodeError:
+            continue
+        if name != "gb18030" or _reads_as_chinese("".join(c for c in text if c > "\x7f")):
+            return text, name
+    return line.decode("latin-1"), "latin-1"
+
+
+def _without_nul(blocks: Iterator[str], notes: Notes) -> Iterator[str]:
+    """The blocks less a few NUL characters; where there are many the file is no text, and they stay."""
+    line = 1
+    for block in blocks:
+        if "\x00" in block and block.count("\x00") <= 4 + len(block) // 200:
+            for place, text in enumerate(block.split("\n"), line):
+                if "\x00" in text:
+                    notes.append((place, "NUL characters left out", repr(text)[1:201], text.replace("\x00", "")[:200]))
+            line += block.count("\n")
+            yield block.replace("\x00", "")
+        else:
+            line += block.count("\n")
+            yield block
+
+
+def _is_utf8_but_for_some_lines(path: Path) -> bool:
+    """As many lines hold whole wide characters as hold broken ones; a line of another encoding is hardly ever whole."""
+    whole = broken = 0
+    with _opened(path) as raw:
+        for line in iter(lambda: raw.readline(_BLOCK), b""):
+            if not line.isascii():
+                try:
+                    line.decode("utf-8")
+                    whole += 1
+                except UnicodeDecodeError:
+                    broken += 1
+    return whole >= broken > 0
 
 
 def _encoding(path: Path) -> str:
@@ -94,11 +164,45 @@ def _encoding(path: Path) -> str:
         start = raw.read(4)
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "utf-16"
+    if wide := _wide_without_mark(path):
+        return wide
+    if _head_where_it_fits(path, "utf-8-sig") is None and _is_utf8_but_for_some_lines(path):
+        return _MIXED
     for name in _TRIED:
         head = _head_where_it_fits(path, name)
-        if head is not None and (name != "gb18030" or _reads_as_chinese(head)):
+        if name == "gb18030":
+            chinese = _of_china(path, head)
+            if chinese:
+                return chinese
+        elif head is not None:
             return name
     return "latin-1"
+
+
+def _wide_without_mark(path: Path) -> str:
+    """UTF-16 without a byte order mark: every second byte of digits, commas and line ends is zero, and no other."""
+    with _opened(path) as raw:
+        head = raw.read(HEAD)
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    if odd > 0.05 * len(head) / 2 and even * 4 < odd:
+        return "utf-16-le"
+    return "utf-16-be" if even > 0.05 * len(head) / 2 and odd * 4 < even else ""
+
+
+def _of_china(path: Path, head: str | None) -> str:
+    """GB 18030, Big5 or none: they take most of each other's bytes, so the one whose common characters are more."""
+    other = _head_where_it_fits(path, "big5hkscs")
+    mainland = _share(head, "gb18030", 0xB0, 0xD7) if head and _reads_as_chinese(head) else 0.0
+    island = _share(other, "big5hkscs", 0xA4, 0xC6) if other else 0.0
+    if island > max(mainland, 0.8):
+        return "big5hkscs"
+    return "gb18030" if mainland else ""
+
+
+def _share(wide: str, encoding: str, first: int, last: int) -> float:
+    """Share of characters of the first level of an encoding, by first byte; it holds nearly all that is written."""
+    level = sum(first <= c.encode(encoding)[0] <= last for c in wide if "\u4e00" <= c <= "\u9fff")
+    return level / max(sum(c > "\u2fff" for c in wide) or len(wide), 1)
 
 
 def _head_where_it_fits(path: Path, name: str) -> str | None:

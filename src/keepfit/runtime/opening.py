@@ -18,6 +18,7 @@ from keepfit.runtime.preparation import Preparation
 from keepfit.runtime.table import Table
 from keepfit.runtime.text_predictor import TextPredictor
 from keepfit.runtime.texts import TextPreparation
+from keepfit.runtime.tokens import TokenPreparation
 
 
 class Predictor(Protocol):
@@ -68,8 +69,12 @@ def predictor_from(
     *,
     threads: int = 1,
     place: str = "",
+    tokenizer: bytes | None = None,
 ) -> Predictor:
-    """The predictor of two files; `place` is the folder that errors name. Raises EnvironmentFault for damaged ones."""
+    """The predictor of two files, and of tokenizer.json where a network reads texts; `place` is the folder that errors name.
+
+    Raises EnvironmentFault for damaged ones.
+    """
     where = f"{place}/preparation.json" if place else "preparation.json"
     network = Network(model, threads, f"{place}/model.onnx" if place else "model.onnx")
     try:
@@ -79,6 +84,8 @@ def predictor_from(
             return PicturePredictor(PicturePreparation.from_json(raw), network, task, classes, ignored)
         if kind == "text":
             return TextPredictor(TextPreparation.from_json(raw), network, task, classes, ignored)
+        if kind == "tokens":
+            return TextPredictor(TokenPreparation.from_json(raw, tokenizer), network, task, classes, ignored)
         if kind != "table":
             raise ValueError(f"kind {kind!r}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -25,6 +25,8 @@ MOST_PIXELS = 40_000_000
 _ORIENTATION = 0x0112
 _COUNTED = 4_000_000  # counting the frames of a longer file takes seconds; its note does without the number
 
+_FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}  # Pillow's numbers
+
 Pixels = NDArray[np.uint8]
 
 
@@ -76,8 +78,9 @@ def encode_array(array: ArrayLike) -> bytes:
 class PicturePreparation:
     """How pixels become the network's input: size, channels, and the mean and spread of each channel on the scale 0..1.
 
-    `resize` is `squash` (to the size as it is) or `cover` (the shorter side to the size, then the centre). Raises ValueError
-    when a value is not possible.
+    `resize` is `squash` (to the size as it is) or `cover` (the shorter side to the size, then the centre); with `edge` the
+    shorter side is first brought to that many whole pixels, and then the centre is cut out, as processors of models trained
+    elsewhere do it. Raises ValueError when a value is not possible.
     """
 
     height: int
@@ -86,6 +89,8 @@ class PicturePreparation:
     resize: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    filter: str = "bilinear"
+    edge: int | None = None
 
     def __post_init__(self) -> None:
         sizes = (self.height, self.width, self.channels)
@@ -96,6 +101,12 @@ class PicturePreparation:
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.channels or not all(_is_finite(value) for value in values):
                 raise ValueError(f"{name} must have {self.channels} finite numbers, not {values}")
+        if self.filter not in _FILTERS or (
+            self.edge is not None and (type(self.edge) is not int or not 1 <= self.edge <= 4096)
+        ):
+            raise ValueError(
+                f"filter must be one of {list(_FILTERS)} and edge a size, not {self.filter!r} {self.edge!r}"
+            )
         if not all(value >= 1e-6 for value in self.std):
             raise ValueError(f"std must be above zero, not {self.std}")
 
@@ -104,8 +115,10 @@ class PicturePreparation:
         image = _pillow().fromarray(np.ascontiguousarray(rgb))
         if self.channels == 1:
             image = image.convert("L")
-        if image.size != (self.width, self.height):
-            image = image.resize((self.width, self.height), 2, box=self._window(*image.size))
+        if self.edge is not None:
+            image = self._cut(image)
+        elif image.size != (self.width, self.height):
+            image = image.resize((self.width, self.height), _FILTERS[self.filter], box=self._window(*image.size))
         return np.array(image).reshape(self.height, self.width, self.channels)
 
     def to_input(self, pixels: Pixels) -> NDArray[np.float32]:
@@ -126,20 +139,31 @@ class PicturePreparation:
             "resize": self.resize,
             "mean": list(self.mean),
             "std": list(self.std),
+            **({"filter": self.filter} if self.filter != "bilinear" else {}),
+            **({"edge": self.edge} if self.edge is not None else {}),
         }
 
     @classmethod
     def from_json(cls, value: Any) -> PicturePreparation:
         """Inverse of `to_json`. Raises ValueError for anything that `to_json` does not write."""
         keys = {"kind", "version", "height", "width", "channels", "resize", "mean", "std"}
-        if not isinstance(value, dict) or set(value) != keys:
+        if not isinstance(value, dict) or set(value) - {"filter", "edge"} != keys:
             raise ValueError(f"a preparation of pictures has the keys {sorted(keys)}")
         if value["kind"] != "image" or type(value["version"]) is not int or value["version"] != 1:
             raise ValueError(f"kind must be image and version 1, not {value['kind']!r} {value['version']!r}")
         if not isinstance(value["mean"], list) or not isinstance(value["std"], list):
             raise ValueError("mean and std must be lists of numbers")
-        given = {key: value[key] for key in ("height", "width", "channels", "resize")}
+        given = {key: value[key] for key in ("height", "width", "channels", "resize", "filter", "edge") if key in value}
         return cls(**given, mean=tuple(value["mean"]), std=tuple(value["std"]))
+
+    def _cut(self, image: Any) -> Any:
+        """The shorter side to `edge`, the other rounded down, then the centre; what lies outside the picture is black."""
+        wide, high = image.size
+        edge = self.edge or min(wide, high)
+        size = (edge, int(edge * high / wide)) if wide <= high else (int(edge * wide / high), edge)
+        image = image.resize(size, _FILTERS[self.filter])
+        left, top = (size[0] - self.width) // 2, (size[1] - self.height) // 2
+        return image.crop((left, top, left + self.width, top + self.height))
 
     def _window(self, width: int, height: int) -> tuple[float, float, float, float]:
         """The part of the picture that is kept, in its own pixels."""

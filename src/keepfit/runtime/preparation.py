@@ -33,8 +33,15 @@ class Coerced:
     errors: list[str] = field(default_factory=list)
 
 
-def coerced(table: Table, rules: Sequence[ColumnRule]) -> Coerced:
-    """Every used column in its own type. Unparsable cells are errors of their row."""
+def coerced(
+    table: Table, rules: Sequence[ColumnRule], spared: Mapping[str, NDArray[np.bool_]] | None = None
+) -> Coerced:
+    """Every used column in its own type. Unparsable cells are errors of their row.
+
+    `spared` has masks [n] of cells, by column, that the rule's repairs leave as they are.
+    """
+    if spared:
+        return _sparing(table, rules, spared)
     out = Coerced(errors=[""] * len(table))
     for rule in rules:
         if rule.kind == "ignore":
@@ -50,6 +57,16 @@ def coerced(table: Table, rules: Sequence[ColumnRule]) -> Coerced:
         for row in np.flatnonzero(bad):
             noun = "a number" if rule.kind == "numeric" else "a date"
             out.errors[row] = out.errors[row] or f"column {rule.name!r}: {str(column[row])[:60]!r} is not {noun}"
+    return out
+
+
+def _sparing(table: Table, rules: Sequence[ColumnRule], spared: Mapping[str, NDArray[np.bool_]]) -> Coerced:
+    out = coerced(table, rules)
+    bare = coerced(table, [rule.bare() for rule in rules if rule.name in spared])
+    for name, mask in spared.items():
+        for repaired, plain in ((out.numbers, bare.numbers), (out.categories, bare.categories)):
+            if name in plain:
+                repaired[name][mask] = plain[name][mask]
     return out
 
 

@@ -1,4 +1,4 @@
-"""Answers texts: counting, network, labels; the same object in training's gate and in serving."""
+"""Answers texts: counting or tokens, network, labels; the same object in training's gate and in serving."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from keepfit.runtime.answers import Answers, answers_of
 from keepfit.runtime.network import Network
 from keepfit.runtime.table import Table, text_column
 from keepfit.runtime.texts import TextPreparation
+from keepfit.runtime.tokens import TokenPreparation
 
 COLUMN = "text"
-INDICES, WEIGHTS = "indices", "weights"
-_MOST_CELLS = 1_000_000  # gathered weights of one call: rows x n-grams x classes
 _SHAPE = 'send a text: {"input": "some words"}, or {"input": {"text": "some words"}}'
 
 
@@ -33,7 +32,7 @@ def renamed(table: Table, column: str | None) -> Table:
 class TextPredictor:
     """A bundle's preparation and network for texts. Rows are tables with the column `text`; a missing text is answered."""
 
-    preparation: TextPreparation
+    preparation: TextPreparation | TokenPreparation
     network: Network
     task: str
     classes: list[Any]
@@ -49,29 +48,12 @@ class TextPredictor:
                 seen=", ".join(table.names)[:300],
                 hint=f"{nearest(COLUMN, table.names)}; give a table with the column of texts, a folder, or a .txt",
             )
-        texts = table.columns[COLUMN]
+        texts = list(table.columns[COLUMN])
         width = max(len(self.classes), 1)
-        found: list[NDArray[np.float32]] = [np.zeros((0, width), np.float32)]
-        some: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
-        longest = 1
-        for text in texts:
-            one = self.preparation.weights(text)
-            longer = max(longest, len(one[0]))
-            if some and (len(some) + 1) * longer * width > _MOST_CELLS:
-                found.append(self._answered(some))
-                some, longer = [], max(1, len(one[0]))
-            some.append(one)
-            longest = longer
-        if some:
-            found.append(self._answered(some))
-        return np.concatenate(found), [""] * len(texts), {}
-
-    def _answered(self, some: Sequence[tuple[NDArray[np.int64], NDArray[np.float32]]]) -> NDArray[np.float32]:
-        longest = max(1, *(len(where) for where, _ in some))
-        indices, weights = np.zeros((len(some), longest), np.int64), np.zeros((len(some), longest), np.float32)
-        for row, (where, weight) in enumerate(some):
-            indices[row, : len(where)], weights[row, : len(where)] = where, weight
-        return self.network.answers({INDICES: indices, WEIGHTS: weights})
+        found = np.zeros((len(texts), width), np.float32)
+        for rows, inputs in self.preparation.batches(texts, width):
+            found[rows] = self.network.answers(inputs)
+        return found, [""] * len(texts), {}
 
     def predict(self, table: Table) -> Answers:
         """Answers in the order of the rows."""
@@ -99,6 +81,4 @@ class TextPredictor:
 
     def check_fit(self) -> None:
         """Raises ValueError where network and preparation do not fit together."""
-        names, reads = self.network.inputs, self.network.said.get("terms")
-        if names != [INDICES, WEIGHTS] or reads != str(self.preparation.size):
-            raise ValueError(f"model.onnx reads {names} of {reads} terms, preparation.json has {self.preparation.size}")
+        self.preparation.check(self.network.inputs, self.network.said)

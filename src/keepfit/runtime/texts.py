@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from keepfit.runtime.arrays import pack, unpack
 
 Analyzer = Literal["word", "char"]
+INDICES, WEIGHTS = "indices", "weights"
+_MOST_CELLS = 1_000_000  # gathered weights of one call: rows x n-grams x classes
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _LETTER = re.compile(r"[^\W\d_]")
@@ -91,6 +93,30 @@ class TextPreparation:
         where = [places + start for (places, _), start in zip(found, starts, strict=False)]
         return np.concatenate(where), np.concatenate([weight for _, weight in found])
 
+    def batches(self, texts: Sequence[str | None], width: int) -> Iterator[tuple[NDArray[np.int64], dict[str, Any]]]:
+        """Row numbers and the network's inputs for some texts at a time; `width` is the number of scores of a row."""
+        some: list[int] = []
+        found: list[tuple[NDArray[np.int64], NDArray[np.float32]]] = []
+        longest = 1
+        for row, text in enumerate(texts):
+            one = self.weights(text)
+            longer = max(longest, len(one[0]))
+            if some and (len(some) + 1) * longer * width > _MOST_CELLS:
+                yield np.array(some), _inputs(found)
+                some, found, longer = [], [], max(1, len(one[0]))
+            some.append(row)
+            found.append(one)
+            longest = longer
+        if some:
+            yield np.array(some), _inputs(found)
+
+    def check(self, inputs: list[str], said: Mapping[str, str]) -> None:
+        """Raises ValueError where a network with these inputs and notes reads other n-grams."""
+        if inputs != [INDICES, WEIGHTS] or said.get("terms") != str(self.size):
+            raise ValueError(
+                f"model.onnx reads {inputs} of {said.get('terms')} terms, preparation.json has {self.size}"
+            )
+
     def to_json(self) -> dict[str, Any]:
         """preparation.json."""
         return {
@@ -113,6 +139,14 @@ class TextPreparation:
         if type(raw["version"]) is not int or raw["version"] != 1:
             raise ValueError(f"version {raw['version']!r}")
         return cls(tuple(_block(value) for value in raw["blocks"]))
+
+
+def _inputs(some: Sequence[tuple[NDArray[np.int64], NDArray[np.float32]]]) -> dict[str, Any]:
+    longest = max(1, *(len(where) for where, _ in some))
+    indices, weights = np.zeros((len(some), longest), np.int64), np.zeros((len(some), longest), np.float32)
+    for row, (where, weight) in enumerate(some):
+        indices[row, : len(where)], weights[row, : len(where)] = where, weight
+    return {INDICES: indices, WEIGHTS: weights}
 
 
 def _block(raw: Mapping[str, Any]) -> Block:

@@ -19,7 +19,7 @@ from keepfit.serve.replies import refuse, status_of
 from keepfit.serve.settings import ServeSettings
 
 OPEN_PATHS = frozenset({"/healthz", "/v2/health/live", "/v2/health/ready"})
-MODEL_ROUTES = frozenset({"/predict", INFER})
+MODEL_ROUTES = frozenset({"/predict", "/feedback", INFER})
 LINGER_S = 1.0
 log = logging.getLogger("keepfit.serve")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +50,8 @@ def infer(service: Service, body: bytes, header_length: str | None) -> Reply:
         service.check_count(count_of(given))
     table = from_tensors(given) if pictures else _table(given, service)
     service.check_count(len(table))
-    return _write(request, outputs, service.predict(table), service)
+    request_id, answers = service.answer(table, len(body))
+    return _write(request, outputs, answers, service, request_id)
 
 
 def output_names(service: Service) -> list[str]:
@@ -260,7 +260,9 @@ def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
     return value
 
 
-def _write(request: dict[str, Any], wanted: dict[str, bool], answers: Answers, service: Service) -> Reply:
+def _write(
+    request: dict[str, Any], wanted: dict[str, bool], answers: Answers, service: Service, request_id: str
+) -> Reply:
     bundle = service.bundle
     datatype = class_datatype(bundle.task, bundle.classes)
     outputs, tail = [], []
@@ -279,7 +281,8 @@ def _write(request: dict[str, Any], wanted: dict[str, bool], answers: Answers, s
         {
             "model_name": bundle.name,
             "model_version": bundle.version,
-            "id": request.get("id") or uuid.uuid4().hex,
+            "id": request.get("id") or request_id,
+            "parameters": {"request_id": request_id, "sha256": bundle.sha256},
             "outputs": outputs,
         }
     )

@@ -136,12 +136,35 @@ def _predict(bundle: Bundle) -> dict[str, Any]:
                 "properties": {"file": {"type": "string", "format": "binary"}},
             }
         }
-    for status, what in _FAILURES.items():
+    return _failing(operation, _FAILURES)
+
+
+def _failing(operation: dict[str, Any], failures: dict[str, str]) -> dict[str, Any]:
+    for status, what in failures.items():
         operation["responses"][status] = {
             "description": what,
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
         }
     return operation
+
+
+def _feedback(bundle: Bundle) -> dict[str, Any]:
+    label = {"type": "number"} if bundle.task == "regression" else {"enum": bundle.classes}
+    known = {"request_id": _STRING, "known": {"type": "boolean"}, "stored": {"type": "boolean"}}
+    reply = {"type": "object", "required": list(known), "properties": known}
+    operation = _operation("The truth about an answer, whenever it is known; stored before 200", reply)
+    many = {"type": "array", "items": {"anyOf": [label, {"type": "null"}]}}
+    ask = [
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["request_id", key],
+            "properties": {"request_id": _STRING, key: schema},
+        }
+        for key, schema in (("label", label), ("labels", many))
+    ]
+    operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": {"oneOf": ask}}}}
+    return _failing(operation, {**_FAILURES, "404": "records are off", "415": "no JSON"})
 
 
 def document(bundle: Bundle, ignored: Iterable[str], locked: bool) -> dict[str, Any]:
@@ -150,6 +173,7 @@ def document(bundle: Bundle, ignored: Iterable[str], locked: bool) -> dict[str, 
     name = {"name": "name", "in": "path", "required": True, "schema": {"enum": [bundle.name]}}
     paths: dict[str, Any] = {
         "/predict": {"post": _predict(bundle)},
+        "/feedback": {"post": _feedback(bundle)},
         "/healthz": {"get": _operation("Is the service alive", free)},
         "/metrics": {"get": _operation("Prometheus metrics", _STRING, "text/plain")},
         "/v2": {"get": _operation("Open Inference Protocol: server metadata", free)},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from keepfit.core.errors import DataError, nearest
 from keepfit.serve.body import parse_json
 from keepfit.serve.pictures import files_of, table_of
 from keepfit.serve.replies import to_json
-from keepfit.serve.service import Service
+from keepfit.serve.service import Current, Service
 
 KEYS = ("input", "inputs")
 _SHAPE_HINT = 'send {"input": {...}} for one row or {"inputs": [{...}, ...]} for many'
@@ -22,44 +21,46 @@ _SHAPE_HINT = 'send {"input": {...}} for one row or {"inputs": [{...}, ...]} for
 class PredictRoute:
     """Answers `/predict` for one service."""
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
-        bundle = service.bundle
-        self.model = {"name": bundle.name, "version": bundle.version, "sha256": bundle.sha256}
+    def __init__(self, current: Current) -> None:
+        self.current = current
 
     async def __call__(self, request: Request) -> Response:
         """The reply to one request."""
+        service = self.current.service
         kind = request.headers.get("content-type", "")
-        form = self.service.bundle.modality == "image" and kind.strip().lower().startswith("multipart/form-data")
-        answer = (lambda body: self.answer_files(body, kind)) if form else self.answer
-        return Response(await self.service.work(request, answer), media_type="application/json")
+        form = service.bundle.modality == "image" and kind.strip().lower().startswith("multipart/form-data")
 
-    def answer_files(self, body: bytes, content_type: str) -> bytes:
-        """The JSON reply to a form with one picture or several. Raises DataError."""
-        files = files_of(body, content_type)
-        self.service.check_count(len(files))
-        found = self.service.predict(table_of(files)).rows()
-        head: dict[str, Any] = {"request_id": uuid.uuid4().hex, "model": self.model}
-        return to_json({**head, **found[0]} if len(files) == 1 else {**head, "predictions": found})
+        def work(body: bytes) -> bytes:
+            return answer_files(service, body, kind) if form else answer(service, body)
 
-    def answer(self, body: bytes) -> bytes:
-        """The JSON reply to a JSON body. Raises DataError for anything a client may get wrong."""
-        value = parse_json(body, self.service.settings.max_depth)
-        key = _check_keys(value)
-        rows = value["inputs"] if key == "inputs" else [value["input"]]
-        if not isinstance(rows, list):
-            raise DataError(
-                "inputs_type", '"inputs" must be a list', where="inputs", seen=type(rows).__name__, hint=_SHAPE_HINT
-            )
-        self.service.check_count(len(rows))
-        head: dict[str, Any] = {"request_id": uuid.uuid4().hex, "model": self.model}
-        found = self._predict(rows)
-        return to_json({**head, "predictions": found} if key == "inputs" else {**head, **found[0]})
+        return Response(await service.work(request, work), media_type="application/json")
 
-    def _predict(self, rows: list[Any]) -> list[dict[str, Any]]:
-        if not rows:
-            return []
-        return self.service.predict(self.service.predictor.check_rows(rows)).rows()
+
+def answer_files(service: Service, body: bytes, content_type: str) -> bytes:
+    """The JSON reply to a form with one picture or several. Raises DataError."""
+    files = files_of(body, content_type)
+    service.check_count(len(files))
+    request_id, answers = service.answer(table_of(files), len(body))
+    found = answers.rows()
+    head: dict[str, Any] = {"request_id": request_id, "model": service.model}
+    return to_json({**head, **found[0]} if len(files) == 1 else {**head, "predictions": found})
+
+
+def answer(service: Service, body: bytes) -> bytes:
+    """The JSON reply to a JSON body. Raises DataError for anything a client may get wrong."""
+    value = parse_json(body, service.settings.max_depth)
+    key = _check_keys(value)
+    rows = value["inputs"] if key == "inputs" else [value["input"]]
+    if not isinstance(rows, list):
+        raise DataError(
+            "inputs_type", '"inputs" must be a list', where="inputs", seen=type(rows).__name__, hint=_SHAPE_HINT
+        )
+    service.check_count(len(rows))
+    if not rows:
+        return to_json({"request_id": service.new_id(0), "model": service.model, "predictions": []})
+    request_id, answers = service.answer(service.predictor.check_rows(rows), len(body))
+    found, head = answers.rows(), {"request_id": request_id, "model": service.model}
+    return to_json({**head, "predictions": found} if key == "inputs" else {**head, **found[0]})
 
 
 def _check_keys(value: Any) -> str:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from keepfit.core.errors import DataError
 from keepfit.serve.infer import PREDICTION, PROBABILITIES, infer, output_names
 from keepfit.serve.replies import reply
-from keepfit.serve.service import Service
+from keepfit.serve.service import Current, Service
 from keepfit.serve.tensors import class_datatype
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -53,12 +53,13 @@ def model_metadata(service: Service) -> dict[str, Any]:
     }
 
 
-def routes(service: Service) -> list[tuple[str, str, Endpoint]]:
+def routes(current: Current) -> list[tuple[str, str, Endpoint]]:
     """(method, path, endpoint) of every route below /v2."""
-    server, model = server_metadata(), model_metadata(service)
+    server = server_metadata()
 
-    def check_model(request: Request) -> None:
-        bundle, asked = service.bundle, request.path_params
+    def asked_for(request: Request) -> Service:
+        service, asked = current.service, request.path_params
+        bundle = service.bundle
         if asked["name"] != bundle.name or asked.get("version", bundle.version) != bundle.version:
             raise DataError(
                 "model_unknown",
@@ -66,6 +67,7 @@ def routes(service: Service) -> list[tuple[str, str, Endpoint]]:
                 where=request.url.path[:200],
                 hint=f"this service answers as {bundle.name!r}, version {bundle.version!r}",
             )
+        return service
 
     async def live(_: Request) -> Response:
         return reply({"live": True})
@@ -77,15 +79,14 @@ def routes(service: Service) -> list[tuple[str, str, Endpoint]]:
         return reply(server)
 
     async def model_facts(request: Request) -> Response:
-        check_model(request)
-        return reply(model)
+        return reply(model_metadata(asked_for(request)))
 
     async def model_ready(request: Request) -> Response:
-        check_model(request)
+        service = asked_for(request)
         return reply({"name": service.bundle.name, "ready": True})
 
     async def model_infer(request: Request) -> Response:
-        check_model(request)
+        service = asked_for(request)
         length = request.headers.get(HEADER_LENGTH)
         done = await service.work(request, lambda body: infer(service, body, length))
         if done.header_bytes is None:

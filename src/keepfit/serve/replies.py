@@ -16,6 +16,9 @@ STATUS = {
     "body_too_large": 413,
     "rows_too_many": 413,
     "encoding_unknown": 415,
+    "content_type": 415,
+    "records_off": 404,
+    "feedback_not_stored": 503,
     "overloaded": 503,
 }
 HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}

@@ -9,49 +9,103 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
 from keepfit.core.errors import EnvironmentFault, UsageError
+from keepfit.core.events import Emit, silent
 from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.opening import Predictor
-from keepfit.serve.app import create_app
+from keepfit.serve.app import app_of
+from keepfit.serve.follow import Follower, Source
+from keepfit.serve.service import Current
 from keepfit.serve.settings import ServeSettings
+from keepfit.serve.workers import supervise
+from keepfit.store.record_files import Backend, FileRecords
+from keepfit.store.recorder import Limits, Recorder
+from keepfit.store.records import records_folder
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 75
 
 
-def serve(path: Path, settings: ServeSettings, announce: Callable[[str], None]) -> None:
-    """Serve the bundle at `path` until SIGTERM or SIGINT; requests in flight are answered first.
+def serve(source: Source, settings: ServeSettings, announce: Callable[[str], None], emit: Emit = silent) -> None:
+    """Serve a bundle or a registered model until SIGTERM or SIGINT; requests in flight are answered first.
 
-    `announce` gets one line, `NAME VERSION answers at URL`, when questions are taken. Raises UsageError for an address
-    that is open to others without a token, EnvironmentFault `port_taken`, and what opening the bundle raises.
+    `announce` gets one line, `NAME VERSION answers at URL`, when questions are taken; `emit` hears of swaps. Raises UsageError for
+    an address that is open to others without a token, EnvironmentFault `port_taken`, and what opening the bundle raises.
     """
     with take_socket(settings) as taken:
-        bundle = Bundle.open(path)
-        answer_on(taken, bundle, bundle.predictor(), settings, announce)
+        if settings.workers == 1:
+            work(taken, source, settings, announce, emit)
+            return
+        bundle = source.bundle()
+        bundle.predictor()  # a mistake shows here, once, and not in every worker
+        supervise(taken, source, settings, announce, _line(bundle, taken))
+
+
+def work(
+    taken: socket.socket, source: Source, settings: ServeSettings, announce: Callable[[str], None], emit: Emit
+) -> None:
+    """Answer in this process: open, record, follow the pointer; see `serve`."""
+    bundle = source.bundle()
+    predictor = bundle.predictor()
+    recorder = _recorder(bundle.name, source, settings)
+    try:
+        current = Current(bundle, predictor, settings, recorder)
+        del bundle, predictor  # a model that was swapped away must be freed
+        follower = Follower(source, current, emit, settings.poll_s) if source.follows else None
+        if follower is not None:
+            follower.start()
+        try:
+            _run(taken, current, announce)
+        finally:
+            if follower is not None:
+                follower.stop()
+    finally:
+        if recorder is not None:
+            recorder.close()
 
 
 def answer_on(
     taken: socket.socket, bundle: Bundle, predictor: Predictor, settings: ServeSettings, announce: Callable[[str], None]
 ) -> None:
-    """Answer on a listening socket until told to stop; see `serve`."""
+    """Answer for one bundle on a listening socket until told to stop, without records; see `serve`."""
+    _run(taken, Current(bundle, predictor, settings), announce)
+
+
+def _recorder(name: str, source: Source, settings: ServeSettings) -> Recorder | None:
+    if settings.record == "off":
+        return None
+    backend: Backend
+    if settings.record_store:
+        from keepfit.store.sql_records import SqlRecords
+
+        backend = SqlRecords(settings.record_store)
+    else:
+        backend = FileRecords(records_folder(source.workspace) / name)
+    return Recorder(backend, settings.record, Limits(settings.record_age_s, settings.record_size_bytes))
+
+
+def _line(bundle: Bundle, taken: socket.socket) -> str:
+    return f"{bundle.name} {bundle.version} answers at {address(taken)}"
+
+
+def _run(taken: socket.socket, current: Current, announce: Callable[[str], None]) -> None:
     config = uvicorn.Config(
-        create_app(bundle, predictor, settings),
+        app_of(current),
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
         lifespan="on",
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=settings.drain_timeout_s,
+        timeout_graceful_shutdown=current.settings.drain_timeout_s,
     )
     server = uvicorn.Server(config)
     with _stop_quietly(server):
-        announce(f"{bundle.name} {bundle.version} answers at {address(taken)}")
+        announce(_line(current.service.bundle, taken))
         server.run(sockets=[taken])
 
 

@@ -1,36 +1,66 @@
-"""A bundle at work: the model in a bounded pool of threads, with its answers counted."""
+"""A bundle at work: one `Service` per model, and `Current`, which says which of them answers the next request."""
 
 from __future__ import annotations
 
 import asyncio
+import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 
-from keepfit.core.errors import DataError
+from keepfit.core.errors import DataError, KeepfitError
+from keepfit.serve import openapi, page
 from keepfit.serve.body import read_body, unpack
 from keepfit.serve.meters import Meters
+from keepfit.serve.replies import to_json
 from keepfit.serve.settings import ServeSettings
+from keepfit.store.recorder import Answered
 
 if TYPE_CHECKING:
     from keepfit.runtime.answers import Answers
     from keepfit.runtime.bundle import Bundle
     from keepfit.runtime.opening import Predictor
     from keepfit.runtime.table import Table
+    from keepfit.store.recorder import Recorder
+    from keepfit.store.sketches import Sketcher
 
 
 @dataclass(frozen=True)
 class Service:
-    """What every route needs."""
+    """What every route needs of one model. A request takes it once, so that version and answer are of the same model."""
 
     bundle: Bundle
     predictor: Predictor
     settings: ServeSettings
     meters: Meters
     pool: ThreadPoolExecutor
+    recorder: Recorder | None = None
+    sketcher: Sketcher | None = None
+
+    @cached_property
+    def model(self) -> dict[str, str]:
+        """Name, version and hash, as every answer carries them."""
+        return {"name": self.bundle.name, "version": self.bundle.version, "sha256": self.bundle.sha256}
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """The OpenAPI document."""
+        return openapi.document(self.bundle, self.predictor.ignored, self.settings.token is not None)
+
+    @cached_property
+    def document_bytes(self) -> bytes:
+        """The OpenAPI document as JSON."""
+        return to_json(self.document)
+
+    @cached_property
+    def html(self) -> str:
+        """The page of /docs."""
+        return page.page(self.bundle, self.document)
 
     async def work(self, request: Request, answer: Callable[[bytes], Any]) -> Any:
         """Read the body on the event loop; parse, predict and write in a thread, however large it is."""
@@ -52,8 +82,11 @@ class Service:
                 hint="send them in several requests",
             )
 
-    def predict(self, table: Table) -> Answers:
-        """Answers for every row, or DataError naming the first row that cannot be answered."""
+    def answer(self, table: Table, size_bytes: int) -> tuple[str, Answers]:
+        """A request id and the answers to every row, recorded; DataError names the first row that cannot be answered.
+
+        `size_bytes` is the size of the request, which bounds what may wait to be recorded.
+        """
         answers = self.predictor.predict(table)
         for row, error in enumerate(answers.errors):
             if error:
@@ -64,4 +97,49 @@ class Service:
                     hint="mend this row or leave it out; null where a value is not known",
                 )
         self.meters.predicted(answers)
-        return answers
+        at = time.time()
+        request_id = self.new_id(len(answers), at)
+        if self.recorder is not None and self.sketcher is not None:
+            name, version, sha256 = self.model.values()
+            self.recorder.put(
+                Answered(request_id, at, name, version, self.sketcher, sha256, table, answers, size_bytes)
+            )
+        return request_id, answers
+
+    def new_id(self, rows: int, at: float | None = None) -> str:
+        """The id of an answer; one that /feedback knows again where answers are recorded."""
+        return uuid.uuid4().hex if self.recorder is None else self.recorder.ids.new(rows, at)
+
+
+class Current:
+    """The model that answers. `swap` replaces it between two requests; those in flight keep the one that they took."""
+
+    def __init__(
+        self, bundle: Bundle, predictor: Predictor, settings: ServeSettings, recorder: Recorder | None = None
+    ) -> None:
+        self.settings, self.recorder = settings, recorder
+        self.meters = Meters(bundle)
+        if recorder is not None:
+            recorder.listen(lambda what, rows: self.meters.records.labels(what).inc(rows))
+        self.pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="keepfit-model")
+        self.service = self._service(bundle, predictor)
+        self.refusal: dict[str, Any] | None = None
+
+    def swap(self, bundle: Bundle, predictor: Predictor) -> Service:
+        """Answer with another model from the next request on; gives the one before, to be freed where nobody waits."""
+        made, before = self._service(bundle, predictor), self.service
+        _ = made.document_bytes, made.html  # made here, not by the first who asks
+        self.meters.model(bundle)
+        self.service, self.refusal = made, None
+        self.meters.swaps.labels("done").inc()
+        return before
+
+    def refused(self, reference: str, error: KeepfitError) -> None:
+        """The model that was to come is not fit to answer: the one before goes on."""
+        self.meters.swaps.labels("refused").inc()
+        self.refusal = {"model": reference, "error": error.as_json()}
+
+    def _service(self, bundle: Bundle, predictor: Predictor) -> Service:
+        recorder = self.recorder
+        sketcher = recorder.describe(bundle, bundle.name, bundle.version) if recorder is not None else None
+        return Service(bundle, predictor, self.settings, self.meters, self.pool, recorder, sketcher)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 MIB = 1 << 20
 
@@ -13,6 +14,9 @@ class ServeSettings:
 
     `token` None means that anyone who reaches the port may ask. `concurrency` bounds the questions being read or
     answered at once; the next one gets 503 with Retry-After. `threads` run the model beside the event loop.
+    `workers` are processes on the same port. `poll_s` is how often the registry's pointer is looked at. `record` says what is kept
+    of an answer, `record_store` in which database (files in the workspace when None), for at most `record_age_s` and
+    `record_size_bytes`.
     """
 
     host: str = "127.0.0.1"
@@ -25,3 +29,9 @@ class ServeSettings:
     threads: int = 2
     body_timeout_s: float = 30.0
     drain_timeout_s: int = 30
+    workers: int = 1
+    poll_s: float = 0.25
+    record: Literal["full", "sketch", "off"] = "full"
+    record_store: str | None = field(default=None, repr=False)
+    record_age_s: float = 30 * 86_400.0
+    record_size_bytes: int = 1 << 30

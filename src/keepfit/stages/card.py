@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from keepfit.stages import data_page
 from keepfit.tasks.task import class_name
 from keepfit.tasks.wording import count, headline, interval_text, metric_text, number, percent, points, size, title
 
@@ -94,6 +95,7 @@ def _data(facts: ReportFacts) -> str:
         f"{entry['rule']} ({entry['stage']}): {count(entry['count'])} samples. {entry['sentence']}"
         for entry in facts.ledger
     ]
+    done += data_page.card_lines(facts)
     return f"{whole}\n\n{_bullets(done)}" if done else whole
 
 

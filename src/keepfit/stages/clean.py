@@ -6,62 +6,128 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from keepfit.cleaning import line
+from keepfit.cleaning.findings import Finding
+from keepfit.cleaning.line import Cleaned
+from keepfit.cleaning.near_pictures import near_pictures
+from keepfit.cleaning.near_rows import near_rows
+from keepfit.cleaning.near_texts import near_texts
+from keepfit.cleaning.view import View
 from keepfit.core.catalog import load
 from keepfit.core.errors import DataError
 from keepfit.recipe.clean import CleanOptions
 from keepfit.recipe.data import DataOptions
-from keepfit.runtime.coerce import ColumnRule, is_missing
+from keepfit.runtime.coerce import ColumnRule
+from keepfit.runtime.picture_predictor import COLUMN as PICTURE
 from keepfit.runtime.preparation import coerced
 from keepfit.runtime.table import Table
 from keepfit.runtime.text_predictor import COLUMN
-from keepfit.stages import pictures, texts
-from keepfit.stages.ingest import row_of
-from keepfit.stages.results import as_json, json_of, room_of, table_of
+from keepfit.stages import data_page, guard, labelling, pictures, texts
+from keepfit.stages.results import as_json, changed, json_of, ledger_of, room_of, table_of, task_of
 from keepfit.store.artifacts import Files
-from keepfit.store.ledger import Entry
+from keepfit.store.ledger import Entry, conserve_ids, place_of, without
 
-VERSION = 3
+VERSION = 6
 _GOLDEN = 12
 
 
 def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, parted: Files) -> Files:
-    """`part.json` after dropping, `rules.json`, `findings.json`, `profile.json`, `golden.json`, `ledger.json`."""
+    """`part.json` after dropping, `rules.json`, `columns.json`, `findings.json`, `changes.json`, `profile.json`, `golden.json`,
+    `ledger.json`.
+
+    `changes.json` has the cells of training rows that are not as they came (column -> sample id -> text), and those that
+    the repairs of the rules leave alone.
+    """
     table = table_of(ingested)
     part = np.array(json_of(parted, "part.json"), object)
-    room = room_of(ingested)
-    if room == "image":
-        rules, findings, _ = pictures.look(table.take(part == "train"))
-    elif room == "text":
-        rules, findings, _ = texts.look(table.take(part == "train"), data.target)
-    else:
-        found = load("keepfit.modalities.tabular.schema:infer")(
-            table.take(part == "train"), data.target, data.columns, data.read.missing
-        )
-        rules, findings = [finding.rule for finding in found], [finding.as_json() for finding in found]
-    repeated = _duplicates(section, table, part, data.target)
-    already = {entry.id for entry in repeated if entry.action == "dropped"}
-    empty = [] if room == "image" else _blank(table, part) if room == "text" else _sparse(section, table, part, rules)
-    entries = repeated + [entry for entry in empty if entry.id not in already]
-    dropped = {entry.id for entry in entries if entry.action == "dropped"}
+    train, room = table.take(part == "train"), room_of(ingested)
+    rules, columns = _columns(room, train, data)
+    done = _cleaned(section, data, seed, room, View(train, tuple(rules), data.target, _spellings(data)))
+    left = np.where(np.isin(table.ids.astype(str), sorted(done.dropped)), "", part).astype(object)
+    task = task_of(json_of(parted, "task.json"))
+    labelled = labelling.labelling(section.labels, table, left, rules, room, task, seed).less(section.undo)
+    done.entries += labelled.entries
+    done.findings += labelled.findings
+    dropped = done.dropped
     part = np.array(["" if sample in dropped else p for sample, p in zip(table.ids, part, strict=True)], object)
     if (part == "train").sum() < 5:
         raise DataError(
             "too_few_rows",
             "cleaning leaves too few training rows",
             seen=f"{int((part == 'train').sum())} rows",
-            hint="loosen clean.drop_rows_missing_over or clean.duplicates",
+            hint="loosen clean.drop_rows_missing_over, clean.duplicates or clean.outliers",
         )
-    train = table.take(part == "train")
-    profile, golden = _described(room, train, rules, data.target, seed)
+    earlier = ledger_of(ingested) + ledger_of(parted)
+    unread = [entry.id for entry in ledger_of(ingested) if entry.action == "dropped"]
+    came = [*unread, *(str(sample) for sample in table.ids)]
+    conserve_ids(came, [str(sample) for sample in table.ids[part != ""]], earlier + done.entries)
+    patches = {**done.patches, **({task.target: labelled.mended} if labelled.mended else {})}
+    changes = {"cells": patches, "spared": done.spared}
+    cleaned = {"rules.json": as_json([rule.as_json() for rule in done.rules]), "changes.json": as_json(changes)}
+    profile, golden = _described(
+        room, changed(table.take(part == "train"), cleaned), list(done.rules), data.target, seed
+    )
     return {
+        **_guarded(section, data, guard.case_of(seed, ingested, parted, rules), ingested, parted, labelled.findings),
+        **cleaned,
         "part.json": as_json(part.tolist()),
-        "rules.json": as_json([rule.as_json() for rule in rules]),
-        "findings.json": as_json(findings),
+        "columns.json": as_json(columns),
+        "findings.json": as_json([finding.as_json() for finding in done.findings]),
         "profile.json": as_json(profile),
         "golden.json": as_json(golden),
-        "ledger.json": as_json([e.as_json() for e in entries]),
+        "ledger.json": as_json([e.as_json() for e in done.entries]),
     }
+
+
+def _guarded(
+    section: CleanOptions, data: DataOptions, case: Any, ingested: Files, parted: Files, doubted: list[Finding]
+) -> Files:
+    """What the leak guard found, what the columns are like, and pictures of suspects."""
+    leaks, crossing = guard.guard(section.leaks, data, case, ingested, parted)
+    sheets = data_page.sheets(table_of(ingested), doubted, leaks) if room_of(ingested) == "image" else {}
+    return {**guard.as_files(leaks, crossing), **guard.looked_at(case, ingested), **sheets}
+
+
+def _spellings(data: DataOptions) -> frozenset[str]:
+    return frozenset(text.strip().lower() for text in data.read.missing)
+
+
+def _columns(room: str, train: Table, data: DataOptions) -> tuple[list[ColumnRule], list[dict[str, Any]]]:
+    """What each column is, and its row of the report."""
+    if room == "image":
+        return pictures.look(train)[:2]
+    if room == "text":
+        return texts.look(train, data.target)[:2]
+    found = load("keepfit.modalities.tabular.schema:infer")(train, data.target, data.columns, data.read.missing)
+    return [column.rule for column in found], [column.as_json() for column in found]
+
+
+def _cleaned(section: CleanOptions, data: DataOptions, seed: int, room: str, view: View) -> Cleaned:
+    """Entries, findings and repairs of the training rows; texts and pictures know duplicates only."""
+    first = None
+    if section.near_duplicates != "off":
+        first = _near(room, view)
+    if room == "tabular":
+        return line.clean(view, section, section.undo, seed, first)
+    done = line.clean_rows(view, section, section.undo, first)
+    if room == "text":
+        rows = [row for row, text in enumerate(view.table.columns[COLUMN]) if texts.is_blank(text)]
+        ids = [str(view.table.ids[row]) for row in rows]
+        dropped = done.dropped
+        blank = [Entry(i, *place_of(i), "", "no text", "", "", "clean") for i in ids if i not in dropped]
+        done.entries += without(blank, section.undo)
+    return done
+
+
+def _near(room: str, view: View) -> NDArray[np.int64]:
+    """The first row of each row's near-duplicates [n]."""
+    if room == "image":
+        return near_pictures(list(view.table.columns[PICTURE]))
+    if room == "text":
+        return near_texts(list(view.table.columns[COLUMN]))
+    return near_rows(view.table, view.rules)
 
 
 def _described(
@@ -76,50 +142,6 @@ def _described(
         return profile, texts.synthetic(profile, seed)
     profile = _profile(train, rules)
     return profile, _synthetic(profile, seed)
-
-
-def _blank(table: Table, part: Any) -> list[Entry]:
-    """Training rows without a text, which teach nothing; elsewhere they are answered."""
-    rows = [row for row in np.flatnonzero(part == "train") if texts.is_blank(table.columns[COLUMN][row])]
-    return [_entry(table, int(row), "no text", "dropped") for row in rows]
-
-
-def _entry(table: Table, row: int, rule: str, action: str, before: str = "") -> Entry:
-    sample = str(table.ids[row])
-    return Entry(sample, *row_of(sample), "", rule, before, "", "clean", action)
-
-
-def _duplicates(section: CleanOptions, table: Table, part: Any, target: str) -> list[Entry]:
-    """Rows of the training split that repeat an earlier one in every cell; a picture under another label is noted."""
-    if section.duplicates == "off":
-        return []
-    seen: dict[str, str] = {}
-    labels: dict[str, str] = {}
-    found = []
-    for row in np.flatnonzero(part == "train"):
-        content, label = str(table.ids[row]).rpartition(":")[2], str(table.columns[target][row])
-        if content in seen and labels[content] != label:
-            rule = f"repeats an earlier one, which is labelled {labels[content]}"
-            found.append(_entry(table, int(row), rule, "noted", seen[content]))
-        elif content in seen:
-            action = "dropped" if section.duplicates == "drop" else "noted"
-            found.append(_entry(table, int(row), "repeats an earlier row", action, seen[content]))
-        else:
-            seen[content], labels[content] = str(table.ids[row]), label
-    return found
-
-
-def _sparse(section: CleanOptions, table: Table, part: Any, rules: list[ColumnRule]) -> list[Entry]:
-    most = section.drop_rows_missing_over
-    if most is None:
-        return []
-    used = [rule for rule in rules if rule.kind != "ignore"]
-    gaps = np.mean([[is_missing(text, rule.missing) for text in table.columns[rule.name]] for rule in used], axis=0)
-    rows = np.flatnonzero((part == "train") & (gaps > most))
-    return [
-        _entry(table, int(row), f"more than {most:g} of its cells are missing", "dropped", f"{gaps[row]:.3f}")
-        for row in rows
-    ]
 
 
 def _profile(train: Table, rules: list[ColumnRule]) -> dict[str, Any]:

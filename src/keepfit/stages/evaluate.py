@@ -20,12 +20,13 @@ from keepfit.store.artifacts import Files
 from keepfit.tasks.metrics import METRICS, default_primary, score
 from keepfit.tasks.task import Task
 
-VERSION = 3
+VERSION = 4
 
 
 def predictor_of(trained: Files, task: Task) -> Predictor:
     """The runtime's predictor of a trained model."""
-    return predictor_from(trained["preparation.json"], trained["model.onnx"], task.kind, list(task.classes), threads=2)
+    files = trained["preparation.json"], trained["model.onnx"]
+    return predictor_from(*files, task.kind, list(task.classes), threads=2, tokenizer=trained.get("tokenizer.json"))
 
 
 def wanted(section: EvaluateOptions, task: Task) -> tuple[str, list[str]]:
@@ -69,6 +70,9 @@ def evaluate(
         "label_matches": dict(task.aliases),
         "validation": validation,
         "test": found["metrics"],
+        "test_without_crossings": _without(
+            json_of(cleaned, "crossings.json"), test.ids[good], task, truth[good], flat[good], metrics
+        ),
         "unseen": unseen,
         "unanswered": int((~good).sum()),
     }
@@ -80,6 +84,21 @@ def evaluate(
         "leaderboard.json": as_json(_plain(board)),
         "predictions.parquet": _predictions(test, task, scores, errors),
     }
+
+
+def _without(
+    crossing: list[str],
+    ids: NDArray[np.object_],
+    task: Task,
+    truth: NDArray[Any],
+    scores: NDArray[Any],
+    metrics: list[str],
+) -> dict[str, Any] | None:
+    """Rows and metrics without test rows that have a copy or a fellow outside the split; None where there are none."""
+    clear = ~np.isin(ids.astype(str), crossing)
+    if clear.all() or clear.sum() < 2 or (task.kind == "classification" and len(np.unique(truth[clear])) < 2):
+        return None
+    return {"rows": int(clear.sum()), "metrics": score(task, truth[clear], scores[clear], metrics)}
 
 
 def refuse_early(section: EvaluateOptions, balance: str, ingested: Files, parted: Files) -> None:

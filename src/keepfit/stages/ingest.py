@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,19 @@ from keepfit.runtime.table import Column, Table, concat, text_column
 from keepfit.stages.results import as_json, pack_table
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
+from keepfit.store.record_tables import is_records, read_table
 
-VERSION = 2
+VERSION = 3
+# One file of several that cannot be read at all is kept apart like a line that cannot; a single one ends the run.
+WHOLE_FILE = (
+    "empty_file",
+    "binary_file",
+    "damaged_gzip",
+    "damaged_workbook",
+    "bad_encoding",
+    "unreadable",
+    "line_too_long",
+)
 
 
 def ingest(section: DataOptions, folder: Path, frame: Table | None) -> Files:
@@ -59,12 +71,32 @@ def ingest(section: DataOptions, folder: Path, frame: Table | None) -> Files:
             seen=f"{len(entries)} of {len(entries) + len(table)} lines; line {entries[0].row}: {entries[0].rule}",
             hint="say data.read.delimiter, quote or encoding",
         )
+    entries += _mended(rejects, table)
     _check_features(table, section.target)
     return {
         "table": pack_table(table),
         "given.json": as_json(given),
         "ledger.json": as_json([e.as_json() for e in entries]),
     }
+
+
+def _mended(rejects: sources.Rejects, table: Table) -> list[Entry]:
+    """What was mended while reading, under the id of its sample; a mended line of no one row is noted."""
+    ids = {sample.rpartition(":")[0]: sample for sample in table.ids} if rejects.repairs else {}
+    return [
+        Entry(
+            ids.get(f"{one.file}#{one.row}", f"{one.file}#line{one.line}"),
+            one.file,
+            one.row if one.row >= 0 else one.line,
+            one.column,
+            one.rule,
+            one.before,
+            one.after,
+            "ingest",
+            "changed" if one.row >= 0 else "noted",
+        )
+        for one in rejects.repairs
+    ]
 
 
 def sources_of(section: DataOptions) -> list[tuple[str, str]]:
@@ -87,21 +119,31 @@ def _tables(
         yield "frame", frame
     elif source.startswith("sklearn:"):
         yield source, from_sklearn(source.removeprefix("sklearn:"), section.target)
+    elif is_records(source):
+        yield source.rpartition("/")[2], read_table(source, folder, section.target)
     else:
         read = reading(section.read)
-        for path in sources.files_of(source, folder):
+        paths = sources.files_of(source, folder)
+        for path in paths:
             used[path.name] += 1
             name = path.name if used[path.name] == 1 else f"{path.name}~{used[path.name]}"  # the same name elsewhere
             bad = sources.Rejects()
-            parts = list(sources.chunks(path, read, bad))
+            try:
+                parts = list(sources.chunks(path, read, bad))
+            except DataError as error:
+                if len(paths) == 1 or error.code not in WHOLE_FILE:
+                    raise
+                rejects.lines.append((name, 0, f"the whole file: {error.what}", error.seen or ""))
+                continue
             rejects.lines += [(name, line, reason, raw) for _, line, reason, raw in bad.lines]
+            rejects.repairs += [replace(one, file=name) for one in bad.repairs]
             yield name, concat(parts)
 
 
 def reading(said: ReadOptions, spare: str | None = None) -> sources.Read:
     """How the sources read text files; `spare` is a named column that a file may leave out."""
     names = tuple(said.names) if said.names else None
-    return sources.Read(said.delimiter, said.header, names, said.quote, said.encoding, spare)
+    return sources.Read(said.delimiter, said.header, names, said.quote, said.encoding, spare, said.sheet)
 
 
 def _named(table: Table, source: str, section: DataOptions) -> Table:
@@ -169,9 +211,3 @@ def from_sklearn(name: str, target: str) -> Table:
     answers = [str(names[code]) for code in found.target] if names is not None and len(names) else list(found.target)
     columns[target] = text_column(answers)
     return Table(columns)
-
-
-def row_of(sample: str) -> tuple[str, int]:
-    """Source and row number of a sample id."""
-    source, _, rest = sample.rpartition("#")
-    return source, int(rest.partition(":")[0]) if rest.partition(":")[0].isdigit() else -1

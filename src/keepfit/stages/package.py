@@ -19,12 +19,13 @@ from keepfit.runtime.bundle import FORMAT
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table
 from keepfit.stages.evaluate import predictor_of
-from keepfit.stages.results import json_of, room_of, table_of, task_json, task_of, truth_of
+from keepfit.stages.reference import reference_of
+from keepfit.stages.results import as_json, json_of, room_of, table_of, task_json, task_of, truth_of
 from keepfit.stages.train import probe_of
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import Task
 
-VERSION = 3
+VERSION = 4
 LIBRARIES = ("numpy", "onnxruntime", "onnx", "duckdb")
 OF_TABLES = ("scikit-learn", "lightgbm")
 OF_NETWORKS = ("torch",)
@@ -44,6 +45,7 @@ def package(
     *,
     read: ReadOptions | None = None,
     image: str | None = None,
+    monitor: dict[str, Any] | None = None,
 ) -> Files:
     """The files of the bundle, SHA256SUMS included. Raises GateError when parity fails."""
     table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
@@ -68,10 +70,11 @@ def package(
         "modality": room_of(ingested),
         "scale": scale,
         "golden": section.golden,
+        "monitor": monitor or {},
         "metrics": metrics,
         "parity": parity,
         "lineage": _lineage(ingested, recipe, trained),
-        "libraries": _versions(room_of(ingested), json_of(trained, "trained.json")["tried"]),
+        "libraries": _versions(room_of(ingested), json_of(trained, "trained.json")),
         "keepfit": version("keepfit"),
         "model": {key: json_of(trained, "trained.json")[key] for key in ("chosen", "weights", "rounds", "features")},
     }
@@ -79,14 +82,21 @@ def package(
         "bundle.json": json.dumps(manifest, sort_keys=True, ensure_ascii=False, indent=1).encode(),
         "model.onnx": trained["model.onnx"],
         "preparation.json": trained["preparation.json"],
-        "profile.json": cleaned["profile.json"],
+        "profile.json": as_json(
+            {**json_of(cleaned, "profile.json"), "monitor": reference_of(ingested, parted, cleaned, trained)}
+        ),
         "recipe.yaml": recipe.encode(),
         "card.md": card.encode(),
     }
-    if section.golden != "off":
-        files["golden.jsonl"] = golden
+    files |= _where_there_are(section.golden, golden, trained)
     sums = "".join(f"{digest.of_bytes(data)}  {file}\n" for file, data in sorted(files.items()))
     return {**files, "SHA256SUMS": sums.encode()}
+
+
+def _where_there_are(kind: str, golden: bytes, trained: Files) -> Files:
+    """The files that not every bundle has: recorded answers, and the tokenizer of a network for texts."""
+    found = {"golden.jsonl": golden} if kind != "off" else {}
+    return found | {name: trained[name] for name in ("tokenizer.json",) if name in trained}
 
 
 def _lineage(ingested: Files, recipe: str, trained: Files) -> dict[str, str]:
@@ -103,10 +113,14 @@ def _text_column(ingested: Files) -> dict[str, str]:
     return {"text_column": column} if column is not None else {}
 
 
-def _versions(room: str, tried: list[str]) -> dict[str, str]:
+def _versions(room: str, facts: dict[str, Any]) -> dict[str, str]:
     """Of the libraries that had a part in this model."""
-    tables = OF_TABLES + (OF_NETWORKS if "mlp" in tried else ())
-    more = {"image": ("pillow", *OF_NETWORKS), "text": OF_TEXTS}.get(room, tables)
+    if "libraries" in facts:
+        return {library: version(library) for library in dict.fromkeys((*LIBRARIES, *facts["libraries"]))}
+    tried = facts["tried"]
+    tables = OF_TABLES + (OF_NETWORKS if {"mlp", "custom"} & set(tried) else ())
+    texts = OF_TEXTS if {"tfidf", "auto"} & set(tried) else (*OF_NETWORKS, "tokenizers")
+    more = {"image": ("pillow", *OF_NETWORKS), "text": texts}.get(room, tables)
     return {library: version(library) for library in (*LIBRARIES, *more)}
 
 

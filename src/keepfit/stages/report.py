@@ -42,6 +42,8 @@ class ReportFacts:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     sheets: dict[str, bytes] = field(default_factory=dict)
     mistakes: list[dict[str, str]] = field(default_factory=list)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    described: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def report_html(facts: ReportFacts) -> str:

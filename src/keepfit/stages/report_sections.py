@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from keepfit.stages import picture_report, plots, text_report
+from keepfit.stages import data_page, picture_report, plots, text_report
 from keepfit.stages.card import limits, rate
 from keepfit.stages.plots import Picture
 from keepfit.tasks import wording
@@ -327,7 +327,7 @@ def _data(facts: ReportFacts, figures: dict[str, str]) -> str:
         text += "<p>Every single one is in <code>ledger.parquet</code>.</p>"
     else:
         text += _words("Nothing was dropped or changed.")
-    text += _side_by_side(figures, "splits", "target", "missing") + _augmented(facts)
+    text += _side_by_side(figures, "splits", "target", "missing") + _augmented(facts) + data_page.of(facts, table)
     rows = [
         [
             column["name"],

@@ -47,6 +47,25 @@ def table_of(ingested: Files) -> Table:
     return Table({**table.columns, COLUMN: _objects(cells)}, table.ids)
 
 
+def found_in(cleaned: Files) -> list[dict[str, Any]]:
+    """Every finding of the clean stage as JSON, those that end a run first."""
+    found = [one for name in ("leaks.json", "findings.json", "seen.json") for one in json.loads(cleaned[name])]
+    return sorted(found, key=lambda one: ("stop", "warning", "note").index(one["level"]))
+
+
+def changed(train: Table, cleaned: Files) -> Table:
+    """Training rows with the cells that cleaning changed."""
+    cells = json.loads(cleaned["changes.json"])["cells"]
+    columns = dict(train.columns)
+    rows = {str(sample): row for row, sample in enumerate(train.ids)} if cells else {}
+    for name, found in cells.items():
+        columns[name] = columns[name].copy()
+        for sample, text in found.items():
+            if sample in rows:
+                columns[name][rows[sample]] = text
+    return Table(columns, train.ids)
+
+
 def room_of(ingested: Files) -> str:
     """tabular, image or text."""
     return "image" if "pictures.json" in ingested else "text" if "texts.json" in ingested else "tabular"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,34 +15,48 @@ from keepfit.core.errors import DataError, nearest
 from keepfit.recipe.data import DataOptions, SplitOptions
 from keepfit.runtime.coerce import is_missing, is_month_first, parse_date, parse_number
 from keepfit.runtime.table import Column, Table
-from keepfit.stages.ingest import row_of
+from keepfit.stages import together
 from keepfit.stages.results import (
     as_json,
     json_of,
     label_text,
     match_labels,
     missing_target,
+    room_of,
+    table_of,
     task_json,
     unpack_table,
 )
 from keepfit.store.artifacts import Files
-from keepfit.store.ledger import Entry
+from keepfit.store.ledger import Entry, place_of
 from keepfit.tasks.task import Task, class_name
 
-VERSION = 3
+VERSION = 4
 _FEW = 20
 _RANKED_BELOW = 200
 _EPOCH = dt.datetime(1970, 1, 1)
 
 
-def split(section: DataOptions, asked: str, seed: int, ingested: Files) -> Files:
-    """`part.json` (one of train, validation, test or empty per row), `task.json`, `ledger.json`."""
+def split(
+    section: DataOptions,
+    asked: str,
+    seed: int,
+    ingested: Files,
+    known: Sequence[str | int | bool | float] | None = None,
+    leaks: str = "stop",
+) -> Files:
+    """`part.json` (one of train, validation, test or empty per row), `task.json`, `together.json`, `ledger.json`.
+
+    Near-copies stay on one side, and so do rows of one patient, customer and the like where `data.split.by` is auto; with
+    `leaks` off exact copies only.
+    `known` are the classes of a model that exists already, which the rows need not all have.
+    """
     table, given = unpack_table(ingested["table"]), np.array(json_of(ingested, "given.json"), object)
     column = table.columns[section.target]
     extra = frozenset(text.strip().lower() for text in section.read.missing)
     none = np.array([text is None for text in column], bool)
     gone = none if is_named(section, ingested) else missing_target(column, extra)
-    task = _task_of(column, given, gone, section.target, asked)
+    task = _task_of(column, given, gone, section.target, asked, [class_name(one) for one in known or ()])
     if task.kind == "regression":
         gone = gone | np.array([not g and parse_number(t) is None for t, g in zip(column, gone, strict=True)], bool)
     kept = np.flatnonzero(~gone)
@@ -53,15 +68,28 @@ def split(section: DataOptions, asked: str, seed: int, ingested: Files) -> Files
             hint="ten is the least, hundreds are useful",
         )
     part = np.full(len(table), "", object)
-    part[kept] = _parts(table.take(kept), given[kept], section.split, task, seed)
+    bound = _bound(ingested, kept, section, task, leaks, given)
+    part[kept] = _parts(table.take(kept), given[kept], section.split, task, seed, bound.keys)
     if {"pictures.json", "texts.json"} & set(ingested) and given[0] == "":
         part[kept] = _together(table.ids[kept], part[kept])
-    _check(part, column, task)
+    _check(part, column, task, bool(known))
     return {
         "part.json": as_json(part.tolist()),
         "task.json": as_json(task_json(task)),
+        "together.json": as_json({"column": bound.column, "near": bound.near, "groups": bound.groups}),
         "ledger.json": as_json([entry.as_json() for entry in _entries(table, gone, extra, task)]),
     }
+
+
+def _bound(
+    ingested: Files, kept: NDArray[np.int64], section: DataOptions, task: Task, leaks: str, given: Column
+) -> together.Bound:
+    """The key by which each kept row is placed. Where the user gave all splits, or named a group or a time, its own."""
+    rows = table_of(ingested).take(kept)
+    cut = given[0] == "" or len({"validation", "test"} & set(given)) < 2
+    if leaks == "off" or section.split.by in ("group", "time") or not cut:
+        return together.alone(rows)
+    return together.bound(rows, room_of(ingested), section, task, alone_too=section.split.by == "random")
 
 
 def is_named(section: DataOptions, ingested: Files) -> bool:
@@ -79,7 +107,7 @@ def _together(ids: Column, part: NDArray[np.object_]) -> NDArray[np.object_]:
     )
 
 
-def _check(part: NDArray[np.object_], column: Column, task: Task) -> None:
+def _check(part: NDArray[np.object_], column: Column, task: Task, learned: bool) -> None:
     """Raises DataError for an empty split, and for classes that cannot be learned."""
     present = Counter(str(p) for p in part if p)
     for name in ("train", "validation", "test"):
@@ -90,7 +118,7 @@ def _check(part: NDArray[np.object_], column: Column, task: Task) -> None:
                 seen=f"{sum(present.values())} rows",
                 hint="change data.split, or give more rows; equal rows stay in one split",
             )
-    if task.kind != "classification":
+    if task.kind != "classification" or learned:
         return
     found = {name: set(_labels(column[part == name], task)) for name in present}
     if len(found["train"]) < 2:
@@ -116,10 +144,10 @@ def _entries(table: Table, gone: NDArray[np.bool_], extra: frozenset[str], task:
         sample = str(table.ids[row])
         if gone[row]:
             why = "missing target" if is_missing(text, extra) else "target is not a number"
-            found.append(Entry(sample, *row_of(sample), task.target, why, str(text or ""), "", "split"))
+            found.append(Entry(sample, *place_of(sample), task.target, why, str(text or ""), "", "split"))
         elif aliases and (label := label_text(text, task)) in aliases:
             why = "label in another spelling"
-            found.append(Entry(sample, *row_of(sample), task.target, why, label, aliases[label], "split", "changed"))
+            found.append(Entry(sample, *place_of(sample), task.target, why, label, aliases[label], "split", "changed"))
     return found
 
 
@@ -131,11 +159,18 @@ def _labels(column: Column, task: Task) -> NDArray[np.object_]:
     return out
 
 
-def _task_of(column: Column, given: NDArray[np.object_], gone: NDArray[np.bool_], target: str, asked: str) -> Task:
+def _task_of(
+    column: Column, given: NDArray[np.object_], gone: NDArray[np.bool_], target: str, asked: str, known: list[str]
+) -> Task:
     """The task of the rows that are not test rows; labels of given files are matched with the classes."""
     held = {name: column[~gone & (given == name)] for name in ("validation", "test")}
     values = [text.strip() for text in column[~gone & (given != "validation") & (given != "test")]]
-    task = _task(values, target, asked)
+    if known:
+        distinct = Counter([*values, *known])
+        numeric = all(parse_number(text) is not None for text in distinct)
+        task = Task("classification", target, _classes(distinct, numeric))
+    else:
+        task = _task(values, target, asked)
     if task.kind == "regression" or not any(map(len, held.values())):
         return task
     classes = [class_name(label) for label in task.classes]
@@ -200,7 +235,7 @@ def _classes(distinct: Counter[str], numeric: bool) -> tuple[bool | int | float 
 
 
 def _parts(
-    table: Table, given: NDArray[np.object_], section: SplitOptions, task: Task, seed: int
+    table: Table, given: NDArray[np.object_], section: SplitOptions, task: Task, seed: int, keys: Column
 ) -> NDArray[np.object_]:
     shares = {"test": section.test, "validation": section.validation}
     if given[0] == "":
@@ -208,27 +243,29 @@ def _parts(
             raise DataError(
                 "nothing_given", "data.split.by is given, but the source is one", hint="use train:, validation:, test:"
             )
-        return _cut(table, section, task, (shares["test"], shares["validation"]), seed)
+        return _cut(table, section, task, (shares["test"], shares["validation"]), seed, keys)
     out, rows = given.copy(), np.flatnonzero(given == "train")
     test, validation = (0.0 if (given == name).any() else shares[name] for name in ("test", "validation"))
     if test or validation:
-        out[rows] = _cut(table.take(rows), section, task, (test, validation), seed)
+        out[rows] = _cut(table.take(rows), section, task, (test, validation), seed, keys[rows])
     return out
 
 
 def _cut(
-    table: Table, section: SplitOptions, task: Task, shares: tuple[float, float], seed: int
+    table: Table, section: SplitOptions, task: Task, shares: tuple[float, float], seed: int, keys: Column
 ) -> NDArray[np.object_]:
-    """Test and validation cut from these rows in the asked way."""
+    """Test and validation cut from these rows in the asked way; rows of one key stay together."""
     if section.by == "time":
         return _by_time(table, section, shares)
     if section.by == "group":
         return _by_threshold(np.array([_place(f"group:{key}", seed) for key in _known(table, section.column)]), shares)
-    places = np.array([_place(str(sample).rpartition(":")[2], seed) for sample in table.ids])
+    places = np.array([_place(str(key), seed) for key in keys])
     alike = np.full(len(table), "", object)
     if task.kind == "regression":
         return _by_class(places, alike, shares)
-    labels = _labels(table.columns[task.target], task)
+    first: dict[object, object] = {}
+    own = _labels(table.columns[task.target], task)
+    labels = np.array([first.setdefault(key, label) for key, label in zip(keys, own, strict=True)], object)
     out = _by_class(places, alike if section.by == "random" else labels, shares)
     for label in set(labels):  # a class with no training row could not be learned
         rows = np.flatnonzero(labels == label)

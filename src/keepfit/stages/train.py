@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,11 @@ from keepfit.core.options import Options
 from keepfit.runtime.arrays import pack
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table, concat
-from keepfit.stages.results import PARTS, as_json, json_of, room_of, rows_of, table_of, task_of, truth_of
+from keepfit.stages.results import PARTS, as_json, changed, json_of, room_of, rows_of, table_of, task_of, truth_of
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import Task
 
-VERSION = 5
+VERSION = 6
 PROBES, PICTURES = 5000, 500
 _LOSSES = {"classification": ("cross_entropy", "focal"), "regression": ("mse", "mae", "huber")}
 
@@ -35,17 +36,21 @@ def train(
 ) -> Files:
     """`preparation.json`, `model.onnx`, `weights/*`, `native.json` (the learner's own answers), `trained.json`."""
     if way.get("train") is not None:
-        _need_the_extra()
+        need_the_extra()
     sample, ways = load("keepfit.modalities.room:Sample"), load("keepfit.modalities.room:Way")
     table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
     _refuse_early(way, task)
     part = np.array(json_of(cleaned, "part.json"), object)
     rules = [ColumnRule.from_json(rule) for rule in json_of(cleaned, "rules.json")]
-    room = load(f"keepfit.modalities.{room_of(ingested)}.learn:fit")
+    room = load(
+        learner.impl if hasattr(learner, "fits_itself") else f"keepfit.modalities.{room_of(ingested)}.learn:fit"
+    )
     data = {}
     for name in PARTS[:2]:
         rows = table.take(part == name)
+        rows = changed(rows, cleaned) if name == "train" else rows
         data[name] = sample(rows, truth_of(rows.columns[task.target], task))
+    notes = _even_out(data, way["balance"], room_of(ingested), way["seed"], len(task.classes))
     probe = probe_of(table.take(part == "test"), json_of(cleaned, "golden.json"), rules)
     made = room(
         learner,
@@ -54,7 +59,7 @@ def train(
         data["validation"],
         probe,
         len(task.classes),
-        ways(**way, names=task.names, stopped=stopped),
+        ways(**way, names=task.names, stopped=stopped, spared=json_of(cleaned, "changes.json")["spared"]),
         say,
     )
     held = {"ids": made.held, "scores": pack(made.held_scores, "f8")}
@@ -62,15 +67,53 @@ def train(
     files |= {f"pictures/{name}": data for name, data in made.pictures.items()}
     return {
         **files,
+        **made.files,
         "preparation.json": made.preparation,
         "model.onnx": made.onnx,
-        "trained.json": as_json(made.facts),
+        "trained.json": as_json({**made.facts, "notes": [*made.facts.get("notes", []), *notes]}),
         "native.json": as_json(pack(made.native, "f8")),
         "held.json": json.dumps(held).encode(),
     }
 
 
-def _need_the_extra() -> None:
+def rehearse(
+    learner: Options, way: dict[str, Any], ingested: Files, parted: Files, cleaned: Files
+) -> dict[str, Any] | None:
+    """What a learner that can be tried would train, after one batch went through it; None for other learners."""
+    part_of = getattr(learner, "rehearsal", None)
+    if part_of is None:
+        return None
+    need_the_extra()
+    sample, ways = load("keepfit.modalities.room:Sample"), load("keepfit.modalities.room:Way")
+    table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
+    _refuse_early(way, task)
+    rules = [ColumnRule.from_json(rule) for rule in json_of(cleaned, "rules.json")]
+    rows = changed(table.take(np.array(json_of(cleaned, "part.json"), object) == "train"), cleaned)
+    train = sample(rows, truth_of(rows.columns[task.target], task))
+    found: dict[str, Any] = load(part_of)(learner, rules, train, len(task.classes), ways(**way, names=task.names))
+    return found
+
+
+def _even_out(data: dict[str, Any], balance: str, room: str, seed: int, classes: int) -> list[str]:
+    """Repeat or leave out pictures or texts of the training split; tables are evened out fold by fold, in their room."""
+    if room == "tabular" or not classes or balance in ("none", "class_weight"):
+        return []
+    if balance == "smote":
+        raise RecipeError(
+            "bad_value",
+            f"data.balance: smote makes rows of tables, and this is {room}",
+            where="data.balance",
+            seen="smote",
+            hint="oversample, undersample or class_weight",
+        )
+    train = data["train"]
+    found: list[str] = load("keepfit.modalities.room:evened")(balance, train.truth, classes)
+    rows = load("keepfit.modalities.room:resampled")(balance, train.truth, seed)
+    data["train"] = replace(train, table=train.table.take(rows), truth=train.truth[rows])
+    return found
+
+
+def need_the_extra() -> None:
     """Said before hours of training, what export and report need too."""
     for module in ("torch", "safetensors", "onnx", "onnxscript", "matplotlib"):
         try:

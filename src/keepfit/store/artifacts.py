@@ -26,7 +26,7 @@ class Store:
         self.folder = workspace / ".keepfit"
         self._swept = False
         try:
-            (self.folder / "objects").mkdir(parents=True, exist_ok=True)
+            atomic.make_folder(self.folder / "objects")
             with self._journal() as journal:
                 journal.execute(
                     "create table if not exists steps (key text primary key, artifact text not null,"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from torch import Tensor
 from keepfit.core import atomic, digest
 from keepfit.core.errors import RecipeError, from_os_error
 
-FORMAT = 2
+FORMAT = 3
 _PREFIX = "step-"
+Spread = Callable[[Mapping[str, Tensor], Mapping[str, Tensor]], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -158,14 +159,38 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     }
 
 
-def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Inverse of `optimizer_tensors`; the groups stay as they were made."""
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], spread: Spread) -> None:
+    """Inverse of `optimizer_tensors`; the groups stay as they were made. `spread` gives each value the shape of its parameter."""
     whole = optimizer.state_dict()
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    split = spread(tensors, {key: parameters[int(key.partition(".")[0])] for key in tensors})
     whole["state"] = {}
-    for key, value in tensors.items():
+    for key, value in split.items():
         number, _, name = key.partition(".")
         whole["state"].setdefault(int(number), {})[name] = value
     optimizer.load_state_dict(whole)
+
+
+def packed(saved: Saved | None) -> bytes:
+    """A checkpoint as bytes that one process can send to another; one byte for none."""
+    if saved is None:
+        return b"-"
+    state = json.dumps(saved.state).encode()
+    named = {f"{group}/{name}": value for group, found in saved.tensors.items() for name, value in found.items()}
+    found: bytes = len(state).to_bytes(8, "little") + state + save_tensors(named)
+    return found
+
+
+def unpacked(data: bytes) -> Saved | None:
+    """Inverse of `packed`."""
+    if data == b"-":
+        return None
+    end = 8 + int.from_bytes(data[:8], "little")
+    tensors: dict[str, dict[str, Tensor]] = {}
+    for key, value in load_tensors(data[end:]).items():
+        group, _, name = key.partition("/")
+        tensors.setdefault(group, {})[name] = value
+    return Saved(tensors, json.loads(data[8:end]))
 
 
 def rng_tensors() -> dict[str, Tensor]:

@@ -27,9 +27,22 @@ class Answering(nn.Module):
         return scores.softmax(1) if self.classes else scores * self.scale + self.mean
 
 
-def to_onnx(network: nn.Module, example: torch.Tensor, *, name: str = "keepfit") -> Any:
-    """An ONNX model (opset 18) with one input `x` [n, ...] and one output; `example` has two rows. torch's exporter (dynamo)."""
-    network = network.eval()
+def to_onnx(
+    network: nn.Module | torch.export.ExportedProgram,
+    example: torch.Tensor,
+    *,
+    name: str = "keepfit",
+    longest: int = 0,
+) -> Any:
+    """An ONNX model (opset 18) with one input `x` [n, ...] and one output; `example` has two rows. torch's exporter (dynamo).
+
+    With `longest` the second axis may have any length from 2 up to it; the example's is between.
+    """
+    whole = isinstance(network, torch.export.ExportedProgram)
+    network = network if whole else network.eval()
+    axes = {0: torch.export.Dim("n", min=1)}
+    if longest:
+        axes[1] = torch.export.Dim("m", min=2, max=longest)
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -48,7 +61,7 @@ def to_onnx(network: nn.Module, example: torch.Tensor, *, name: str = "keepfit")
                 opset_version=18,
                 input_names=["x"],
                 output_names=["out"],
-                dynamic_shapes=({0: torch.export.Dim("n", min=1)},),
+                dynamic_shapes=None if whole else (axes,),
                 external_data=False,
                 verbose=False,
             )
@@ -57,14 +70,14 @@ def to_onnx(network: nn.Module, example: torch.Tensor, *, name: str = "keepfit")
     if program is None:  # only without dynamo
         raise InternalFault("no_program", "torch exported nothing", seen=type(network).__name__)
     model = program.model_proto
-    _bare(model.graph)
+    bare(model.graph)
     del model.metadata_props[:]
     model.producer_name, model.producer_version, model.doc_string = "keepfit", "", ""
     model.graph.name = name
     return model
 
 
-def _bare(graph: Any) -> None:
+def bare(graph: Any) -> None:
     """Take away stack traces, source paths and other notes."""
     graph.doc_string = ""
     del graph.metadata_props[:]
@@ -79,4 +92,4 @@ def _bare(graph: Any) -> None:
         del node.metadata_props[:]
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                _bare(attribute.g)
+                bare(attribute.g)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from keepfit.recipe.train import TrainFields
+from keepfit.recipe.train import TrainFields, processes_of
 from keepfit.training.loading import Examples
 
 Say = Callable[[str, dict[str, Any]], None]
@@ -54,8 +54,9 @@ class Fitted:
 
 
 def for_rows(options: TrainFields, rows: int) -> TrainFields:
-    """The options with a batch of at most a quarter of the rows, but eight: few rows would otherwise make few steps."""
-    return options.model_copy(update={"batch_size": min(options.batch_size, max(8, rows // 4))})
+    """The options with steps of at most a quarter of the rows, but eight: few rows would otherwise make few steps."""
+    most = max(8, rows // 4) // processes_of(options)
+    return options.model_copy(update={"batch_size": min(options.batch_size, max(2, most))})
 
 
 def curve(fitted: Fitted) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
@@ -50,9 +52,22 @@ class _Batches:
 
 
 def stream(
-    examples: Examples, rows: list[NDArray[np.int64]], epoch: int, *, start: int = 0, workers: int = 0
+    examples: Examples,
+    rows: list[NDArray[np.int64]],
+    epoch: int,
+    *,
+    start: int = 0,
+    workers: int = 0,
+    threads: bool = False,
 ) -> Iterator[Batch]:
-    """The batches of an epoch from number `start` on. Workers prefetch; torch's own random state is not touched."""
+    """The batches of an epoch from number `start` on. Workers prefetch; torch's own random state is not touched.
+
+    `threads`: workers are threads. A process that talks to others has threads of its own, and a fork of it may find a lock
+    held by one of them for ever.
+    """
+    if workers and threads:
+        yield from _by_threads(examples, rows[start:], epoch, workers)
+        return
     if not workers:
         for place in range(start, len(rows)):
             yield examples.batch(rows[place], epoch)
@@ -69,7 +84,27 @@ def stream(
     yield from loader
 
 
+def _by_threads(examples: Examples, rows: list[NDArray[np.int64]], epoch: int, workers: int) -> Iterator[Batch]:
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[Future[Batch]] = deque()
+        try:
+            for some in rows:
+                waiting.append(pool.submit(examples.batch, some, epoch))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def blocks(rows: int, size: int) -> Iterator[NDArray[np.int64]]:
+    """Row numbers in order, `size` at a time."""
+    for start in range(0, rows, size):
+        yield np.arange(start, min(start + size, rows), dtype=np.int64)
+
+
 def plain(examples: Examples, size: int) -> Iterator[Batch]:
     """All rows in order, without augmentation."""
-    for start in range(0, len(examples), size):
-        yield examples.batch(np.arange(start, min(start + size, len(examples)), dtype=np.int64), None)
+    for some in blocks(len(examples), size):
+        yield examples.batch(some, None)

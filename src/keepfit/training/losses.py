@@ -31,6 +31,15 @@ def make(name: str, *, classes: int, weights: Tensor | None = None, smoothing: f
     return lambda scores, answers: _focal(scores, answers, _on(weights, scores), smoothing)
 
 
+def mass(name: str, answers: Tensor, weights: Tensor | None) -> float:
+    """What the mean of `make` divides by: rows, or their weights; means of parts add up to that of the whole by it."""
+    if weights is None:
+        return float(len(answers))
+    if answers.ndim == 1:
+        return float(weights[answers].sum())
+    return float((answers * weights).sum()) if name == "focal" else float(len(answers))
+
+
 def _on(weights: Tensor | None, scores: Tensor) -> Tensor | None:
     return None if weights is None else weights.to(scores.device, torch.float32)
 

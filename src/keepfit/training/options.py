@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, BeforeValidator, Field, field_serializer, model_validator
 
+from keepfit.core import catalog
+from keepfit.core.errors import nearest
 from keepfit.core.options import Options
 
 Rate = Annotated[float, Field(gt=0, le=100)] | Literal["auto"]
@@ -90,3 +92,69 @@ class ConstantOptions(Options):
     impl: ClassVar[str] = "keepfit.training.schedules:constant"
     use: Literal["constant"] = "constant"
     warmup: float = Field(0.0, ge=0, description="epochs of linear warm-up")
+
+
+class TorchrunOptions(Options):
+    """torch's own launcher, `python -m torch.distributed.run`: one process per share on this host."""
+
+    impl: ClassVar[str] = "keepfit.training.launching:torchrun"
+    use: Literal["torchrun"] = "torchrun"
+    timeout_s: int = Field(300, ge=1, description="seconds that the hosts wait for each other at the start")
+
+
+def _launcher(value: object) -> object:
+    """A name, or a mapping with `use`, by the catalog: launchers may be added there."""
+    if isinstance(value, Options):
+        return value
+    said = {"use": value} if isinstance(value, str) else value
+    if not isinstance(said, dict):
+        raise ValueError("say a launcher's name, such as torchrun")
+    name = str(said.get("use", "torchrun"))
+    if name not in catalog.TABLE["launcher"]:
+        raise ValueError(f"there is no launcher {name!r}; {nearest(name, catalog.TABLE['launcher'])}")
+    return catalog.options_of("launcher", name).model_validate(said)
+
+
+class DistributedFields(BaseModel):
+    """How many processes train together, and where they meet."""
+
+    processes: int = Field(2, ge=1, le=1024, description="processes on each host")
+    nodes: int = Field(1, ge=1, le=4096, description="hosts; `keepfit run` is started on each of them")
+    node_rank: int = Field(0, ge=0, description="which host this is; host 0 writes")
+    rendezvous: str | None = Field(
+        None, pattern=r"^[^\s:]+:[0-9]{1,5}$", description="host:port of host 0, where several hosts meet"
+    )
+    launcher: Annotated[Any, BeforeValidator(_launcher, json_schema_input_type=str | dict[str, Any])] = Field(
+        default_factory=lambda: TorchrunOptions.model_validate({}), description="what starts the processes of a host"
+    )
+
+    @field_serializer("launcher")
+    def _plain(self, value: Options) -> dict[str, Any]:
+        return value.model_dump(mode="json")
+
+    @model_validator(mode="after")
+    def _fits(self) -> DistributedFields:
+        if self.node_rank >= self.nodes:
+            raise ValueError(f"node_rank counts from 0 and there are {self.nodes} nodes")
+        if self.nodes > 1 and self.rendezvous is None:
+            raise ValueError("several nodes need rendezvous: host:port, an address of host 0 with a free port")
+        return self
+
+    @property
+    def world(self) -> int:
+        """Processes on all hosts."""
+        return self.processes * self.nodes
+
+
+class DdpOptions(DistributedFields, Options):
+    """Every process holds the whole network; gradients are averaged (torch DistributedDataParallel)."""
+
+    impl: ClassVar[str] = "keepfit.training.strategies:Ddp"
+    use: Literal["ddp"] = "ddp"
+
+
+class FsdpOptions(DistributedFields, Options):
+    """Weights, gradients and optimizer state are split over the processes (torch FSDP2, `fully_shard`)."""
+
+    impl: ClassVar[str] = "keepfit.training.strategies:Fsdp"
+    use: Literal["fsdp"] = "fsdp"

@@ -30,19 +30,7 @@ from keepfit.modalities.image.options import (
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-_WORD = 2**64
-_KEY = 0x6B656570666974  # tells these streams from others that are made from the same seed
 _BILINEAR, _BOX, _AFFINE, _MIRROR, _UPSIDE_DOWN = 2, 4, 0, 0, 1  # Pillow's numbers, so that it is imported late
-
-
-def generator(seed: int, epoch: int, index: int, stream: int = 0) -> np.random.Generator:
-    """The randomness of one picture in one epoch; `stream` tells apart what else is drawn at that place, such as a batch's mix.
-
-    Philox is made from its key and counter: nothing is hashed, so no two places share numbers, and it takes 8 microseconds.
-    """
-    key = np.array([seed % _WORD, _KEY], np.uint64)
-    counter = np.array([0, stream % _WORD, epoch % _WORD, index % _WORD], np.uint64)
-    return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
 def augmented(picture: Pixels, parts: Sequence[Augmentation], rng: np.random.Generator) -> Pixels:

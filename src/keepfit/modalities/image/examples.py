@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from keepfit.modalities.image.augment import augmented, generator, mixed
+from keepfit.modalities.image.augment import augmented, mixed
+from keepfit.modalities.randomness import generator
 from keepfit.runtime.pictures import PicturePreparation, decode
 from keepfit.training.loading import Batch
 

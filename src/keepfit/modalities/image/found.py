@@ -31,10 +31,11 @@ class Found:
 
 @dataclass(frozen=True)
 class Refused:
-    """Something in the source that gives no picture, and why."""
+    """Something in the source that gives no picture, and why; `rule` is the family of the entry in the ledger."""
 
     name: str
     reason: str
+    rule: str = "unreadable picture"
 
 
 def has_picture_ending(name: str) -> bool:
@@ -58,11 +59,6 @@ def _is_signed(head: bytes) -> bool:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return True
     return head[:2] == b"BM" and head[6:10] == bytes(4)  # two letters alone begin many a text
-
-
-def is_hidden(parts: tuple[str, ...]) -> bool:
-    """Whether some part of a path is of the kind that systems strew about: dot files and `__MACOSX`."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
 def printable(name: str) -> str:

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors.torch import save
-from torch import nn
 
 from keepfit.core import digest
 from keepfit.core.catalog import load
 from keepfit.core.options import Options
+from keepfit.modalities.fitting import Built, fit_network, scale_of
 from keepfit.modalities.image.augment import contact_sheet
 from keepfit.modalities.image.examples import PictureExamples
-from keepfit.modalities.room import Sample, Say, Trained, Way, class_weights
+from keepfit.modalities.room import Sample, Say, Trained, Way
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.pictures import PicturePreparation, decode
 from keepfit.runtime.table import Table
-from keepfit.training.checkpoint import apart
-from keepfit.training.exporting import Answering, to_onnx
-from keepfit.training.job import Fitted, Job, curve, for_rows
-from keepfit.training.judging import scores_of
-from keepfit.training.trainer import train as train_network
 
 _LOOKED_AT = 500  # pictures that decide size, colour, mean and deviation
 _SHEET = 24
@@ -45,41 +39,39 @@ def fit(
     with torch.random.fork_rng():
         torch.manual_seed(way.seed)
         start = load(options.impl)(options, Looked(list(train.table.columns[column])), max(classes, 1), way)
-    mean, scale = (0.0, 1.0) if classes else (float(train.truth.mean()), float(train.truth.std() or 1.0))
-    parts = [
-        PictureExamples(
-            list(sample.table.columns[column]),
-            sample.truth if classes else (sample.truth - mean) / scale,
-            start.preparation,
-            classes=classes,
-            augment=way.augment,
-            seed=way.seed,
-        )
-        for sample in (train, valid)
-    ]
-    weigh = class_weights(train.truth, classes, way)
-    fitted = train_network(
-        Job(
-            start.network,
-            parts[0],
-            parts[1],
-            for_rows(way.train, len(train.truth)),
-            classes,
-            way.seed,
-            threads=way.threads,
-            identity={
-                "model": options.model_dump(mode="json"),
-                "augment": [part.model_dump(mode="json") for part in way.augment],
-                "data": digest.of_json([[str(i) for i in s.table.ids] for s in (train, valid)]),
-            },
-            class_weights=None if weigh is None else torch.tensor(weigh, dtype=torch.float32),
-            folder=way.scratch,
-            budget_s=way.budget_s,
-            stopped=way.stopped,
-            say=say,
-        )
+    mean, scale = scale_of(train, classes)
+
+    def examples(sample: Sample, augment: Sequence[Any] = ()) -> PictureExamples:
+        truth = sample.truth if classes else (sample.truth - mean) / scale
+        pictures = list(sample.table.columns[column])
+        return PictureExamples(pictures, truth, start.preparation, classes=classes, augment=augment, seed=way.seed)
+
+    prepared = start.preparation
+    built = Built(
+        start.network,
+        start.name,
+        digest.canonical(prepared.to_json()),
+        prepared.height * prepared.width * prepared.channels,
     )
-    return _kept(fitted, start, parts, list(probe.columns[column]), valid, options, mean, scale, weigh)
+    parts = examples(train, way.augment), examples(valid)
+    probed = examples(Sample(probe, np.zeros(len(probe))))
+    made = fit_network(built, parts, (train, valid), probed, classes, options, way, say)
+    return replace(made, pictures={"augmented.png": _sheet(parts[0])} if parts[0].single else {})
+
+
+def rehearse(options: Any, rules: Sequence[ColumnRule], train: Sample, classes: int, way: Way) -> dict[str, Any]:
+    """What would be trained: the network is made and fed once. Raises as training would."""
+    column = next(rule.name for rule in rules if rule.kind == "image")
+    with torch.random.fork_rng():
+        torch.manual_seed(way.seed)
+        start = load(options.impl)(options, Looked(list(train.table.columns[column])), max(classes, 1), way)
+    prepared = start.preparation
+    return {
+        "name": start.name,
+        "input": [prepared.channels, prepared.height, prepared.width],
+        "outputs": max(classes, 1),
+        "parameters": sum(p.numel() for p in start.network.parameters() if p.requires_grad),
+    }
 
 
 class Looked:
@@ -100,69 +92,6 @@ class Looked:
         mean, deviation = pixels.mean((0, 1, 2)), np.maximum(pixels.std((0, 1, 2)), 1e-3)
         rounded = [tuple(float(f"{value:.6g}") for value in values) for values in (mean, deviation)]
         return PicturePreparation(size, size, channels, "squash", rounded[0], rounded[1])
-
-
-def _kept(
-    fitted: Fitted,
-    start: Any,
-    parts: list[PictureExamples],
-    probe: Sequence[bytes],
-    valid: Sample,
-    options: Any,
-    mean: float,
-    scale: float,
-    weigh: NDArray[np.float64] | None,
-) -> Trained:
-    classes = parts[0].classes
-    probed = PictureExamples(probe, np.zeros(len(probe)), start.preparation, classes=classes)
-    answering = Answering(fitted.network, classes, mean, scale).eval()
-    example = parts[0].batch(np.array([0, len(parts[0]) - 1]), None)[0]
-    onnx = to_onnx(answering, example).SerializeToString(deterministic=True)
-    native, held = (_answers(fitted.network, rows, mean, scale) for rows in (probed, parts[1]))
-    weights = save(apart(fitted.network.state_dict()))
-    facts = {
-        "weights": {options.use: 1.0},
-        "rounds": {options.use: fitted.best_epoch},
-        "copies": {options.use: 1},
-        "scored_by": "the validation rows",
-        "tried": [options.use],
-        "chosen": options.use,
-        "members": [{"name": options.use, "weight": 1.0}],
-        "trials": [
-            {
-                "name": options.use,
-                "params": {"network": start.name, "lr": fitted.lr, "precision": fitted.precision},
-                "rounds": fitted.best_epoch,
-                "size_bytes": len(weights),
-                "scores_at": 0,
-            }
-        ],
-        "ended": [],
-        "curve": curve(fitted),
-        "features": start.preparation.height * start.preparation.width * start.preparation.channels,
-        "onnx_bytes": len(onnx),
-        "class_weights": None if weigh is None else [round(float(w), 6) for w in weigh],
-        "epochs": fitted.history,
-        "stopped_by": fitted.stopped_by,
-        "precision": fitted.precision,
-    }
-    sheet = {"augmented.png": _sheet(parts[0])} if parts[0].single else {}
-    ids = [str(i) for i in valid.table.ids]
-    return Trained(
-        digest.canonical(start.preparation.to_json()),
-        onnx,
-        {"network.safetensors": weights},
-        native,
-        facts,
-        ids,
-        np.stack([held, held]),
-        sheet,
-    )
-
-
-def _answers(network: nn.Module, rows: PictureExamples, mean: float, scale: float) -> NDArray[np.float64]:
-    found = scores_of(network, rows, rows.classes, 64)
-    return found if rows.classes else found * scale + mean
 
 
 def _sheet(examples: PictureExamples) -> bytes:

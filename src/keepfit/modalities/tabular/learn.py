@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.core.errors import missing_extra
 from keepfit.core.options import Options
-from keepfit.modalities.room import Sample, Trained, Way, class_weights
+from keepfit.modalities.room import Sample, Trained, Way, class_weights, evened
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.preparation import coerced
 from keepfit.runtime.table import Table
+
+if TYPE_CHECKING:
+    from keepfit.modalities.tabular import prepare
 
 
 def fit(
@@ -29,32 +32,28 @@ def fit(
 ) -> Trained:
     """Everything fitted here sees `train` only, but for choosing (`valid`) and, with `refit`, the last fit (both)."""
     _need_the_extra()
-    from keepfit.modalities.tabular import prepare
-    from keepfit.modalities.tabular.encode import answers
     from keepfit.modalities.tabular.learners import auto
-    from keepfit.modalities.tabular.learners.data import Fold, NetworkWay, Settings
+    from keepfit.modalities.tabular.learners.data import Fold, Settings
     from keepfit.modalities.tabular.learners.graph import joined
 
     limits = _limits(options, way, say)
     weigh = class_weights(train.truth, classes, way)
     pool = np.concatenate([train.truth, valid.truth]) if getattr(options, "refit", True) else train.truth
     folds = auto.folds_of(pool, classes, way.seed)[: len(train.truth)]  # the folds that auto scores on
-    fitted = prepare.fit(
-        train.table,
-        rules,
-        answers(train.truth, classes),
-        folds,
-        numeric=way.numeric,
-        categorical=way.categorical,
-        seed=way.seed,
-        classes=classes,
-    )
+    fitted = _prepared(train, rules, folds, classes, way)
     choosing = coerced(valid.table, rules)
     seen = fitted.preparation.apply(choosing)
-    network = NetworkWay(way.train, way.threads, way.scratch, way.budget_s, way.stopped, say) if way.train else None
+    network = _network_way(way, say) if way.train else None
     blocks = (fitted.plain, fitted.linear, fitted.pairs)
     settings = Settings(
-        classes, way.seed, way.threads, *blocks, dense=fitted.dense, codes=fitted.codes, network=network
+        classes,
+        way.seed,
+        way.threads,
+        *blocks,
+        dense=fitted.dense,
+        codes=fitted.codes,
+        network=network,
+        balance=way.balance,
     )
     parts = (
         Fold(fitted.matrix, train.truth, _weights(train.truth, weigh), fitted.encoded),
@@ -71,6 +70,7 @@ def fit(
     files = {f"{n:02d}-{name}": data for n, member in enumerate(found.members) for name, data in member.files.items()}
     facts = {
         **_said(found),
+        "notes": evened(way.balance, train.truth, classes),
         "features": int(fitted.matrix.shape[1]),
         "onnx_bytes": len(onnx),
         "class_weights": None if weigh is None else [round(float(w), 6) for w in weigh],
@@ -79,19 +79,68 @@ def fit(
     return Trained(fitted.preparation.to_bytes(), onnx, files, native, facts, [str(i) for i in ids[found.held]], scored)
 
 
+def _prepared(
+    train: Sample, rules: Sequence[ColumnRule], folds: NDArray[np.int64], classes: int, way: Way
+) -> prepare.Fitted:
+    from keepfit.modalities.tabular import prepare
+    from keepfit.modalities.tabular.encode import answers
+
+    return prepare.fit(
+        train.table,
+        rules,
+        answers(train.truth, classes),
+        folds,
+        missing=prepare.Missing(way.numeric, way.categorical, way.constant, way.indicator),
+        spared=prepare.masks(train.table, way.spared),
+        seed=way.seed,
+        classes=classes,
+    )
+
+
+def rehearse(options: Any, rules: Sequence[ColumnRule], train: Sample, classes: int, way: Way) -> dict[str, Any]:
+    """What would be trained: the columns are encoded, the network is made and fed once. Raises as training would."""
+    _need_the_extra()
+    from keepfit.core.catalog import load
+    from keepfit.modalities.tabular.learners.data import Settings
+
+    folds = np.arange(len(train.truth)) % 2  # of target means, which no network here reads
+    fitted = _prepared(train, rules, folds, classes, way)
+    blocks = (fitted.plain, fitted.linear, fitted.pairs)
+    settings = Settings(classes, way.seed, way.threads, *blocks, network=_network_way(way, lambda what, data: None))
+    features = len(fitted.linear or [0])
+    network = load(options.impl.replace(":fit", ":opened"))(options, features, settings)
+    return {
+        "name": options.class_.rpartition(":")[2],
+        "input": [features],
+        "outputs": max(classes, 1),
+        "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
+    }
+
+
+def _network_way(way: Way, say: Callable[[str, dict[str, Any]], None]) -> Any:
+    from keepfit.modalities.tabular.learners.data import NetworkWay
+
+    return NetworkWay(way.train, way.threads, way.scratch, way.budget_s, way.stopped, say, way.folder)
+
+
 def _network(options: Any, train: Any, valid: Any, settings: Any) -> Any:
     """The outcome of one network, judged on the validation rows and not fitted again."""
     from keepfit.core.catalog import load
     from keepfit.modalities.tabular.learners.auto import Candidate, Outcome, Trial
+    from keepfit.modalities.tabular.learners.balance import balanced
 
     use, fit_one = options.use, load(options.impl)
-    member = fit_one(options.params, train, valid, settings)
+    params = getattr(options, "params", options)
+    count = len(train.truth)
+    if settings.classes:
+        train = balanced(train, settings.balance, settings.seed)
+    member = fit_one(params, train, valid, settings)
     scores = member.predict(valid.features)
     size = sum(map(len, member.files.values()))
     best = member.curve["best"]
-    trial = Trial(Candidate(use, fit_one, options.params), scores, 0.0, best, member.curve, size)
+    trial = Trial(Candidate(use, fit_one, params), scores, 0.0, best, member.curve, size)
     said = {"weights": {use: 1.0}, "rounds": {use: best}, "copies": {use: 1}, "tried": [use]}
-    held = np.arange(len(train.truth), len(train.truth) + len(valid.truth))
+    held = np.arange(count, count + len(valid.truth))
     return Outcome([member], [1.0], [trial], use, held, scores, {**said, "scored_by": "the validation rows"})
 
 
@@ -127,7 +176,7 @@ def _said(found: Any) -> dict[str, Any]:
         "trials": [
             {
                 "name": t.candidate.name,
-                "params": t.candidate.params.model_dump(),
+                "params": t.candidate.params.model_dump(by_alias=True),
                 "rounds": t.rounds,
                 "size_bytes": t.size_bytes,
                 "scores_at": n,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -116,3 +117,56 @@ class MlpOptions(Options):
             "schedule": {"use": "cosine", "warmup": 1.0},
             "early_stop": {"patience": 8},
         }
+
+
+class CustomOptions(Options):
+    """Your own network, torch or Keras, on the encoded columns: `class: my_model.py:Net`."""
+
+    impl: ClassVar[str] = f"{_LEARNERS}.custom:fit"
+    rehearsal: ClassVar[str] = "keepfit.modalities.tabular.learn:rehearse"
+    use: Literal["custom"] = "custom"
+    refit: ClassVar[bool] = False
+    class_: str = Field(
+        alias="class", pattern=r"^.+\.py:[A-Za-z_]\w*$", description="file and class or function, file.py:Class"
+    )
+    args: dict[str, Any] = Field(default_factory=dict, description="what the constructor is called with")
+
+    @classmethod
+    def train_defaults(cls, preset: str) -> dict[str, Any]:
+        """What this learner prefers in the `train` section."""
+        return {"epochs": {"fast": 10, "balanced": 30, "best": 100}[preset], "early_stop": {"patience": 8}}
+
+    def files(self, folder: Path) -> list[Path]:
+        """The file with the class, for the step key."""
+        return [folder / self.class_.rpartition(":")[0]]
+
+
+class ExistingOptions(Options):
+    """A model that is trained already: ONNX, a torch state dict with its class, torch.export, Keras."""
+
+    impl: ClassVar[str] = "keepfit.modalities.tabular.existing:fit"
+    fits_itself: ClassVar[bool] = True
+    use: Literal["existing"] = "existing"
+    refit: ClassVar[bool] = False
+    source: str = Field(description="the model: a file, or a folder")
+    columns: list[str] | None = Field(None, description="the columns that it reads, in its order; all when absent")
+    class_: str | None = Field(
+        None,
+        alias="class",
+        pattern=r"^.+\.py:[A-Za-z_]\w*$",
+        description="for a state dict: file and class, file.py:Class",
+    )
+    args: dict[str, Any] = Field(default_factory=dict, description="what the constructor is called with")
+    classes: list[str | int | bool | float] | None = Field(
+        None, description="the classes in the order of the model's scores; its own names where it has some"
+    )
+    gives: Literal["auto", "probabilities", "scores"] = Field(
+        "auto", description="what comes out: probabilities, or scores that a softmax follows"
+    )
+    output: str = Field("auto", description="the output of an ONNX file that holds the scores")
+
+    def files(self, folder: Path) -> list[Path]:
+        """The model's files and its class, for the step key."""
+        path = (folder / self.source).expanduser()
+        inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        return [*inside, *([folder / self.class_.rpartition(":")[0]] if self.class_ is not None else [])]

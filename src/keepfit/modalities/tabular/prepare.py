@@ -6,13 +6,14 @@ The matrix has two blocks: one for trees (missing stays NaN) and one for linear 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfit.cleaning.missing import fills_of
 from keepfit.modalities.tabular import derive
 from keepfit.modalities.tabular.encode import Encoded, means, out_of_fold
 from keepfit.runtime.arrays import pack
@@ -54,6 +55,22 @@ class Fitted:
         )
 
 
+@dataclass(frozen=True)
+class Missing:
+    """The recipe's `clean.missing`."""
+
+    numeric: str = "auto"
+    categorical: str = "missing"
+    constant: float = 0.0
+    indicator: str | bool = "auto"
+
+
+def masks(table: Table, spared: Mapping[str, Sequence[str]]) -> dict[str, NDArray[np.bool_]]:
+    """Column -> mask [n] of the rows with these sample ids."""
+    ids = [str(sample) for sample in table.ids]
+    return {name: np.isin(ids, list(samples)) for name, samples in spared.items()}
+
+
 @dataclass
 class _Context:
     data: Coerced
@@ -61,8 +78,7 @@ class _Context:
     folds: NDArray[np.int64]
     features: list[dict[str, Any]]
     replaced: dict[int, NDArray[np.float64]]
-    numeric: str
-    categorical: str
+    missing: Missing
     codes: dict[int, NDArray[np.int64]] = field(default_factory=dict)
 
     def add(self, block: str, **feature: Any) -> None:
@@ -76,16 +92,16 @@ def fit(
     truth: NDArray[np.float64],
     folds: NDArray[np.int64],
     *,
-    numeric: str,
-    categorical: str,
+    missing: Missing = Missing(),
+    spared: Mapping[str, NDArray[np.bool_]] | None = None,
     seed: int,
     classes: int,
 ) -> Fitted:
     """`truth` is [n, k] (one-hot for many classes, else one column), `folds` [n] for out-of-fold encodings.
 
-    `numeric` and `categorical` are the recipe's `clean.missing`.
+    `spared` (masks [n] by column) are cells that repairs and fills leave as they are.
     """
-    context = _Context(coerced(table, rules), truth, folds, [], {}, numeric, categorical)
+    context = _Context(coerced(table, rules, spared), truth, folds, [], {}, missing)
     for rule in rules:
         if rule.kind == "numeric":
             _numeric(context, rule)
@@ -100,6 +116,7 @@ def fit(
     widths = [len(feature["names"]) for feature in context.features]
     starts = np.concatenate([[0], np.cumsum(widths)])
     matrix = preparation.apply(context.data)
+    _leave_missing(matrix, context, starts, spared or {})
     for place, values in context.replaced.items():
         matrix[:, starts[place] : starts[place] + widths[place]] = values
     blocks: dict[str, list[int]] = {"trees": [], "linear": [], "pairs": []}
@@ -112,6 +129,22 @@ def fit(
     keys = tuple(context.features[n] for n in context.codes)
     dense, codes = _for_networks(context.features, starts)
     return Fitted(preparation, matrix, blocks["trees"], blocks["pairs"], blocks["linear"], dense, codes, encoded, keys)
+
+
+def _leave_missing(
+    matrix: Matrix, context: _Context, starts: NDArray[np.int64], spared: Mapping[str, NDArray[np.bool_]]
+) -> None:
+    """Spared cells that are missing stay so for trees; the linear block cannot do without a number."""
+    for feature, start in zip(context.features, starts, strict=False):
+        name = feature.get("column")
+        if name not in spared or feature["block"] != "trees" or feature["op"] not in ("number", "lookup"):
+            continue
+        data = context.data
+        if name in data.numbers:
+            matrix[spared[name] & np.isnan(data.numbers[name]), start] = np.nan
+        elif name in data.categories:
+            gaps = np.array([value is None for value in data.categories[name]], bool)
+            matrix[spared[name] & gaps, start] = np.nan
 
 
 def _keys(data: Coerced, feature: dict[str, Any]) -> Column:
@@ -141,8 +174,8 @@ def _numeric(context: _Context, rule: ColumnRule) -> None:
     known = values[~np.isnan(values)]
     if not len(known):
         return
-    fills = {"mean": float(known.mean()), "median": float(np.median(known)), "constant": 0.0}
-    fill = fills.get(context.numeric)
+    fills = fills_of(known, context.missing.constant)
+    fill = fills.get(context.missing.numeric)
     context.add("trees", op="number", column=rule.name, names=[rule.name], fill=fill)
     filled = fills["median"] if fill is None else fill
     log = bool(known.min() >= 0 and abs(_skew(known)) > 2)
@@ -163,7 +196,8 @@ def _numeric(context: _Context, rule: ColumnRule) -> None:
     ]
     if len(np.unique(known)) > 2 and steps:
         context.add("linear", op="steps", column=rule.name, names=[f"{rule.name} > {q:g}" for q in steps], steps=steps)
-    if len(values) - len(known) >= 5:
+    said, gaps = context.missing.indicator, len(values) - len(known)
+    if gaps >= 5 if said == "auto" else said and gaps:
         context.add("linear", op="indicator", column=rule.name, names=[f"{rule.name} missing"])
         if fill is not None:
             context.add("trees", op="indicator", column=rule.name, names=[f"{rule.name} missing"])
@@ -212,7 +246,7 @@ def _categorical(context: _Context, rule: ColumnRule) -> None:
     if not categories:
         return
     count = len(categories)
-    frequent = context.categorical == "most_frequent"
+    frequent = context.missing.categorical == "most_frequent"
     missing = 0.0 if frequent else np.nan
     _lookup(context, "trees", rule, categories, np.array([*range(count), missing, count], float)[:, None], "code")
     if count >= _ENCODE_FROM:

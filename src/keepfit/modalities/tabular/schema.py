@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from keepfit.core.errors import DataError, nearest
 from keepfit.runtime.coerce import ColumnRule, is_missing, is_month_first, parse_date, parse_number
+from keepfit.runtime.figures import Form, damaged_by_spreadsheet, form_of, number_as, spelled_missing
 from keepfit.runtime.table import Column, Table
 
 
@@ -56,8 +58,7 @@ def infer(table: Table, target: str, kinds: Mapping[str, str], missing: list[str
                 where=name,
                 hint=nearest(name, table.names),
             )
-    extra = frozenset(text.strip().lower() for text in missing)
-    found = [_column(name, column, kinds.get(name), extra) for name, column in table.columns.items() if name != target]
+    found = looked(table, target, kinds, missing)
     if not any(finding.rule.kind != "ignore" for finding in found):
         raise DataError(
             "no_features",
@@ -68,14 +69,25 @@ def infer(table: Table, target: str, kinds: Mapping[str, str], missing: list[str
     return found
 
 
+def looked(table: Table, target: str, kinds: Mapping[str, str], missing: list[str]) -> list[Finding]:
+    """What `infer` gives, also where no column is left to learn from."""
+    extra = frozenset(text.strip().lower() for text in missing)
+    return [_column(name, column, kinds.get(name), extra) for name, column in table.columns.items() if name != target]
+
+
 def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) -> Finding:
     values = [text.strip() for text in column if text is not None and not is_missing(text, extra)]
+    form, spelled = _written(values) if said in (None, "numeric") else (None, frozenset[str]())
+    extra |= spelled
+    values = [text for text in values if text.lower() not in spelled]
     distinct = set(values)
     share = 1 - len(values) / max(len(column), 1)
     sample = list(dict.fromkeys(values))
-    numeric, odd = _numeric_share(values, sample)
+    numeric, odd = _numeric_share(values, sample, form)
     boolean = bool(distinct) and {v.lower() for v in distinct} <= {"true", "false"}
-    kind, why = _kind(values, distinct, sample, numeric, len(column)) if said is None else (said, "said in the recipe")
+    kind, why = (
+        _kind(values, distinct, sample, numeric, len(column), form) if said is None else (said, "said in the recipe")
+    )
     if not distinct and kind != "ignore":
         kind, why = "ignore", "every cell is missing"
     rule = ColumnRule(
@@ -83,24 +95,58 @@ def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) 
         kind,
         why,
         extra | (frozenset(v.lower() for v in odd) if kind == "numeric" and said is None else frozenset()),
-        number_like=numeric == 1.0,
+        number_like=numeric == 1.0 and form is None,
         boolean=boolean,
         month_first=kind == "datetime" and is_month_first(sample),
+        form=form if kind == "numeric" else None,
     )
     action = _ACTIONS[kind]
-    if kind == "numeric" and odd:
-        action += f"; {', '.join(repr(v) for v in sorted(odd)[:4])} taken as missing"
+    gone = sorted({*(odd if kind == "numeric" else ()), *spelled})
+    if gone:
+        action += f"; {', '.join(repr(v) for v in gone[:4])} taken as missing"
+    action += _said(form if kind == "numeric" else None, values, kind)
     return Finding(rule, share, len(distinct), sample[0][:40] if sample else "", action)
 
 
-def _numeric_share(values: list[str], sample: list[str]) -> tuple[float, set[str]]:
+def _written(values: list[str]) -> tuple[Form | None, frozenset[str]]:
+    """How a column writes numbers where that is not the plain way, and its spellings of a missing one."""
+    counts = Counter(values)
+    readable = {text: any(c.isdigit() for c in text) for text in counts}
+    spelled = spelled_missing(counts, readable)
+    rest = {text: n for text, n in counts.items() if text.lower() not in spelled}
+    plain = sum(n for text, n in rest.items() if parse_number(text) is not None)
+    if not rest or plain >= 0.98 * sum(rest.values()):
+        return None, spelled if rest else frozenset()
+    form = (
+        form_of([text for text, n in rest.items() for _ in range(min(n, 50))]) if any(map(readable.get, rest)) else None
+    )
+    return form, spelled if form is not None else frozenset()
+
+
+def _said(form: Form | None, values: list[str], kind: str) -> str:
+    """What the report says about how the column is written."""
+    if form is not None:
+        return (f"; {form.unit!r} beside the number is read away" if form.unit else "") + (
+            "; the comma is its decimal mark" if form.comma else ""
+        )
+    count, one = damaged_by_spreadsheet(Counter(values)) if kind in ("categorical", "ignore", "text") else (0, "")
+    return f"; {count} cells such as {one!r} look damaged by a spreadsheet: export the column as text" if count else ""
+
+
+def _numeric_share(values: list[str], sample: list[str], form: Form | None) -> tuple[float, set[str]]:
     """Share of cells that are numbers, and the few spellings that are not."""
-    readable = {text: parse_number(text) is not None for text in sample}
+    readable = {text: _number(text, form) is not None for text in sample}
     odd = {text for text, good in readable.items() if not good}
     return (sum(readable[v] for v in values) / len(values) if values else 0.0), odd
 
 
-def _kind(values: list[str], distinct: set[str], sample: list[str], numeric: float, rows: int) -> tuple[str, str]:
+def _number(text: str, form: Form | None) -> float | None:
+    return parse_number(text) if form is None else number_as(text, form)
+
+
+def _kind(
+    values: list[str], distinct: set[str], sample: list[str], numeric: float, rows: int, form: Form | None
+) -> tuple[str, str]:
     if not distinct:
         return "ignore", "every cell is missing"
     if len(distinct) == 1:
@@ -108,7 +154,7 @@ def _kind(values: list[str], distinct: set[str], sample: list[str], numeric: flo
     if {v.lower() for v in distinct} <= {"true", "false"}:
         return "categorical", "true and false"
     if numeric >= 0.98:
-        return _number_kind(values, distinct, rows)
+        return _number_kind(values, distinct, rows, form)
     dated = sum(parse_date(v) is not None for v in sample[:500]) / len(sample[:500])
     if dated >= 0.95:
         return "datetime", f"{dated:.0%} of its values are dates"
@@ -121,8 +167,8 @@ def _kind(values: list[str], distinct: set[str], sample: list[str], numeric: flo
     return "categorical", f"{len(distinct)} different values"
 
 
-def _number_kind(values: list[str], distinct: set[str], rows: int) -> tuple[str, str]:
-    numbers = np.array([number for v in values if (number := parse_number(v)) is not None])
+def _number_kind(values: list[str], distinct: set[str], rows: int, form: Form | None) -> tuple[str, str]:
+    numbers = np.array([number for v in values if (number := _number(v, form)) is not None])
     whole = bool(np.all(numbers == np.floor(numbers)))
     if whole and len(distinct) == len(values) == rows and rows >= 30 and np.ptp(numbers) < 4 * rows:
         return "ignore", "an identifier: a different running number in every row"

@@ -22,5 +22,9 @@ def fit(
     say: Say,
 ) -> Trained:
     """The learner that the options name. There is one column, so that no rule is needed."""
-    made: Trained = load(options.impl)(options, train, valid, probe, classes, way)
+    made: Trained
+    if hasattr(options, "train_defaults"):
+        made = load("keepfit.modalities.text.networks:fit")(options, train, valid, probe, classes, way, say)
+    else:
+        made = load(options.impl)(options, train, valid, probe, classes, way)
     return made

@@ -8,13 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keepfit.core.errors import DataError
+from keepfit.modalities.archives import Kind, from_zip, zip_has
 from keepfit.modalities.layout import MOST_DEPTH, Member, placed
 from keepfit.runtime import sources
 from keepfit.runtime.decoding import text_of
 
-ENDING = ".txt"
+ENDING, ZIP = ".txt", ".zip"
 MOST_BYTES = 16 << 20
 _GLANCE = 20_000
+NO_TEXT = "not a .txt file"
+
+
+def _is_text(name: str) -> bool:
+    return name.lower().endswith(ENDING)
+
+
+TEXTS = Kind("texts", MOST_BYTES, 0, _is_text, lambda name, head: "" if _is_text(name) else NO_TEXT)
 
 
 @dataclass(frozen=True)
@@ -37,17 +46,21 @@ class Refused:
 
 
 def are_files(source: str, folder: Path) -> bool:
-    """Whether a source is a folder, or names files that end in .txt: each of them is one text."""
+    """Whether a source is a folder or a zip, or names files that end in .txt: each of them is one text."""
     if ":" in source.partition("/")[0]:
         return False
     place = folder / sources.expand(source)
-    return os.path.isdir(place) or place.name.lower().endswith(ENDING)
+    return os.path.isdir(place) or place.name.lower().endswith((ENDING, ZIP))
 
 
 def looks_like_texts(source: str, folder: Path) -> bool:
-    """Whether a source is a folder with files that end in .txt below its own folders, by names alone."""
+    """Whether a source is a folder or a zip with files that end in .txt below its own folders, by names alone."""
     place = folder / sources.expand(source)
-    if ":" in source.partition("/")[0] or not os.path.isdir(place):
+    if ":" in source.partition("/")[0]:
+        return False
+    if place.name.lower().endswith(ZIP) and place.is_file():
+        return zip_has(place, TEXTS)
+    if not os.path.isdir(place):
         return False
     seen = 0
     for here, folders, files in os.walk(place):
@@ -75,6 +88,13 @@ def texts(source: str, folder: Path, encoding: str | None = None, *, loose: bool
             else _read(place / one.name, one.name, one.label or None, one.part, encoding)
             for one in found
         )
+    if place.name.lower().endswith(ZIP):
+        return (
+            Refused(one.name, one.reason)
+            if one.reason
+            else _decoded(one.name, data, one.label or None, one.part, encoding)
+            for one, data in from_zip(place, TEXTS, loose=loose)
+        )
     if not loose:
         raise DataError(
             "not_a_folder",
@@ -95,7 +115,7 @@ def _members(root: Path) -> dict[str, str]:
             if name.startswith("."):
                 continue
             path = Path(here, name)
-            reason = "a link" if path.is_symlink() else "" if name.lower().endswith(ENDING) else "not a .txt file"
+            reason = "a link" if path.is_symlink() else "" if name.lower().endswith(ENDING) else NO_TEXT
             out[path.relative_to(root).as_posix()] = reason
     return out
 
@@ -106,9 +126,15 @@ def _read(path: Path, name: str, label: str | None, part: str, encoding: str | N
             return Refused(name, "not a regular file")
         if path.stat().st_size > MOST_BYTES:
             return Refused(name, f"larger than {MOST_BYTES >> 20} MiB")
-        text, note = text_of(path.read_bytes(), encoding)
+        data = path.read_bytes()
     except OSError as error:
         return Refused(name, f"cannot be read: {error.strerror or error}")
+    return _decoded(name, data, label, part, encoding)
+
+
+def _decoded(name: str, data: bytes, label: str | None, part: str, encoding: str | None) -> Found | Refused:
+    try:
+        text, note = text_of(data, encoding)
     except (UnicodeError, LookupError) as error:
         return Refused(name, f"not text: {error}"[:200])
     return Found(name, label, part, text, note)

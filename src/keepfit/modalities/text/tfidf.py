@@ -14,8 +14,8 @@ from keepfit.core import digest
 from keepfit.core.errors import DataError, missing_extra
 from keepfit.modalities.room import Sample, Trained, Way, class_weights
 from keepfit.modalities.text.options import AutoOptions, TfidfOptions
-from keepfit.runtime.text_predictor import COLUMN, INDICES, WEIGHTS
-from keepfit.runtime.texts import Analyzer, Block, TextPreparation, cjk_share, grams
+from keepfit.runtime.text_predictor import COLUMN
+from keepfit.runtime.texts import INDICES, WEIGHTS, Analyzer, Block, TextPreparation, cjk_share, grams
 
 _ABSENT = -50.0  # the raw score of a class that the fitted rows do not have: exp(-50) is about 0
 _MOSTLY = 0.3  # above this share of Chinese, Japanese and Korean letters, words have no blanks between them

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from keepfit.modalities.image.backbones import Classifier, load_backbone
+from keepfit.modalities.backbone import Classifier
+from keepfit.modalities.image.backbones import load_backbone
 from keepfit.modalities.image.learners.start import Start
 from keepfit.modalities.room import Way
 from keepfit.runtime.pictures import PicturePreparation

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.modalities.tabular.learners import forest, gbdt, linear
+from keepfit.modalities.tabular.learners.balance import balanced
 from keepfit.modalities.tabular.learners.data import Fold, Settings
 from keepfit.modalities.tabular.learners.graph import Member, Scores, constant
 from keepfit.modalities.tabular.options import ForestParams, GbdtParams, LinearParams
@@ -47,6 +48,8 @@ class Candidate:
         """The member that the learner makes of these rows; rows of one class only make a constant."""
         if settings.classes and len(np.unique(train.truth)) == 1:
             return constant(int(train.truth[0]), settings.classes)
+        if settings.classes:
+            train = balanced(train, settings.balance, settings.seed)
         return self.fit(params, train, valid, settings)
 
 

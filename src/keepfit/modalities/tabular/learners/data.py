@@ -56,7 +56,8 @@ class Fold:
 
 @dataclass(frozen=True)
 class NetworkWay:
-    """What a network needs besides: the train section, a folder for checkpoints, a budget, and whom to tell."""
+    """What a network needs besides: the train section, a folder for checkpoints, a budget, whom to tell, and what paths of
+    the recipe are relative to (`home`)."""
 
     options: Any
     threads: int
@@ -64,6 +65,7 @@ class NetworkWay:
     budget_s: float | None
     stopped: Callable[[], bool]
     say: Callable[[str, dict[str, Any]], None]
+    home: Path = field(default_factory=Path.cwd)
 
 
 @dataclass(frozen=True)
@@ -81,3 +83,4 @@ class Settings:
     dense: list[int] = field(default_factory=list)
     codes: list[tuple[int, int]] = field(default_factory=list)
     network: NetworkWay | None = None
+    balance: str = "none"

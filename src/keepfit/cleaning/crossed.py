@@ -1,0 +1,112 @@
+"""Out-of-fold answers of a forest and a linear model on plain features: the second opinion of the checks on labels and leaks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.core.errors import missing_extra
+from keepfit.runtime.preparation import Coerced
+
+_COMMON = 20
+_FOLDS = 5
+_TREES = 100
+_HASHED = 256
+
+
+def features_of(data: Coerced, rows: NDArray[np.int64], without: frozenset[str] = frozenset()) -> NDArray[np.float32]:
+    """Plain features [len(rows), d]: numbers with medians where missing and a column that says so, dates as days, the
+    commonest categories as 0 and 1, words of texts counted into a few columns."""
+    found: list[NDArray[Any]] = []
+    for name, values in data.numbers.items():
+        if name not in without:
+            found += _filled(values[rows])
+    for name, dates in data.dates.items():
+        if name not in without:
+            found += _filled(dates[rows, 0])
+    for name, cells in data.categories.items():
+        if name not in without:
+            common = [cell for cell, _ in Counter(cells[rows]).most_common(_COMMON)]
+            found += [(cells[rows] == cell).astype(np.float32) for cell in common]
+    for name, texts in data.texts.items():
+        if name not in without:
+            found += list(_counted(texts[rows]).T)
+    return np.stack(found, 1).astype(np.float32) if found else np.zeros((len(rows), 1), np.float32)
+
+
+def _filled(values: NDArray[np.float64]) -> list[NDArray[Any]]:
+    gone = np.isnan(values)
+    if not gone.any():
+        return [values]
+    return [np.where(gone, np.median(values[~gone]) if not gone.all() else 0.0, values), gone.astype(np.float32)]
+
+
+def _counted(texts: NDArray[np.object_]) -> NDArray[np.float32]:
+    _need_the_extra()
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    return np.asarray(HashingVectorizer(n_features=_HASHED).transform([text or "" for text in texts]).toarray())
+
+
+def folds_for(truth: NDArray[Any], classes: int, seed: int, count: int = _FOLDS) -> NDArray[np.int64]:
+    """A fold per row [n], even within each class."""
+    order = np.random.default_rng(seed).permutation(len(truth))
+    if classes:
+        order = order[np.argsort(truth[order], kind="stable")]
+    folds = np.empty(len(truth), np.int64)
+    folds[order] = np.arange(len(truth)) % count
+    return folds
+
+
+def crossed(features: Any, truth: NDArray[Any], classes: int, seed: int, trees: int = _TREES) -> NDArray[np.float64]:
+    """Answers [n, k] of models that have not seen the row: probabilities, or a value where `classes` is 0.
+
+    `features` is dense [n, d], or sparse for texts, which a linear model alone judges. Deterministic. Needs scikit-learn.
+    """
+    folds = folds_for(truth, classes, seed)
+    out = np.zeros((len(truth), max(classes, 1)))
+    for fold in range(_FOLDS):
+        inside = folds == fold
+        if inside.any():
+            out[inside] = fitted(features[~inside], truth[~inside], features[inside], classes, seed, trees)
+    return out
+
+
+def fitted(
+    features: Any, truth: NDArray[Any], asked: Any, classes: int, seed: int, trees: int = _TREES
+) -> NDArray[np.float64]:
+    """Answers [m, k] to `asked` of models fitted on `features` [n, d]: half a forest's, half a linear model's."""
+    out = np.zeros((asked.shape[0], max(classes, 1)))
+    models = _models(classes, seed, trees, hasattr(features, "tocsr"), features.shape[1])
+    for model in models:
+        model.fit(features, truth)
+        if classes:
+            out[:, model.classes_.astype(int)] += model.predict_proba(asked) / len(models)
+        else:
+            out[:, 0] += model.predict(asked) / len(models)
+    return out
+
+
+def _models(classes: int, seed: int, trees: int, sparse: bool, width: int) -> list[Any]:
+    _need_the_extra()
+    from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
+    from sklearn.linear_model import LogisticRegression
+
+    if sparse:
+        return [LogisticRegression(C=10.0, max_iter=300)]
+    if not classes:
+        return [ExtraTreesRegressor(trees, min_samples_leaf=3, random_state=seed, n_jobs=1)]
+    features = "sqrt" if width > 4 else None
+    return [
+        ExtraTreesClassifier(trees, min_samples_leaf=2, max_features=features, random_state=seed, n_jobs=1),
+    ]
+
+
+def _need_the_extra() -> None:
+    try:
+        import sklearn  # noqa: F401
+    except ModuleNotFoundError:
+        raise missing_extra("tables", "sklearn") from None

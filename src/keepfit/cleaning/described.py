@@ -1,0 +1,199 @@
+"""What each column is like: range, distribution, outliers, near-constancy, link with the target, drift between splits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.cleaning.findings import Finding
+from keepfit.cleaning.guarded import Guarded
+from keepfit.cleaning.single import skill, told
+from keepfit.runtime.pictures import decode
+
+_BINS = 12
+_BARS = " ▁▂▃▄▅▆▇█"
+_CONSTANT = 0.99
+_LINKED = 0.5
+_DRIFT = 0.1
+_SURE = 1e-4
+_PICTURES = 300
+_BLURRED = 0.0005
+_SCRIPTS = (("Chinese", 0x4E00, 0x9FFF), ("Japanese", 0x3040, 0x30FF), ("Korean", 0xAC00, 0xD7AF),
+            ("Cyrillic", 0x0400, 0x04FF), ("Arabic", 0x0600, 0x06FF), ("Greek", 0x0370, 0x03FF),
+            ("Latin", 0x0041, 0x024F))  # fmt: skip
+
+
+def described(case: Guarded) -> tuple[dict[str, dict[str, Any]], list[Finding]]:
+    """Facts per column for people, and findings; distributions and ranges are of the training rows."""
+    train = case.part == "train"
+    facts: dict[str, dict[str, Any]] = {}
+    for name, values in case.numeric().items():
+        facts[name] = _of_numbers(values[train], name in case.data.dates)
+    for name, cells in case.data.categories.items():
+        facts[name] = _of_categories(cells[train])
+    for name, texts in case.data.texts.items():
+        facts[name] = of_texts(texts[train])
+    found = [*_constant(facts), *_linked(case, facts), *_drifted(case), *_balance(case, train)]
+    return facts, found
+
+
+def bars(counts: Sequence[int] | NDArray[Any]) -> str:
+    """Counts as a row of bars, the highest full."""
+    top = max([*counts, 1])
+    return "".join(_BARS[int(np.ceil(8 * count / top))] for count in counts)
+
+
+def _of_numbers(values: NDArray[np.float64], dates: bool) -> dict[str, Any]:
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return {"range": "", "picture": "", "outliers": 0, "commonest": 0.0}
+    low, high = float(known.min()), float(known.max())
+    q1, q3 = np.quantile(known, [0.25, 0.75])
+    far = 3 * float(q3 - q1)
+    outliers = int(((known < q1 - far) | (known > q3 + far)).sum()) if far > 0 else 0
+    shown = [str(np.datetime64("1970-01-01") + int(v)) if dates else f"{v:.10g}" for v in (low, high)]
+    common = int(np.unique(known, return_counts=True)[1].max())
+    picture = bars(np.histogram(known, _BINS, (low, high if high > low else low + 1))[0])
+    return {
+        "range": f"{shown[0]} to {shown[1]}",
+        "picture": picture,
+        "outliers": 0 if dates else outliers,
+        "commonest": common / len(values),
+    }
+
+
+def _of_categories(cells: NDArray[np.object_]) -> dict[str, Any]:
+    counts = Counter(cell for cell in cells if cell is not None)
+    first = counts.most_common(_BINS)
+    said = ", ".join(f"{name[:16]} {times / len(cells):.1%}" for name, times in first[:3])
+    top = first[0][1] / len(cells) if first else 0.0
+    return {"range": said, "picture": bars([times for _, times in first]), "outliers": 0, "commonest": top}
+
+
+def of_texts(texts: Sequence[str | None] | NDArray[np.object_]) -> dict[str, Any]:
+    """Facts of a column of texts: lengths in characters, and the script of its letters."""
+    known = [text for text in texts if text]
+    lengths = np.array([len(text) for text in known] or [0])
+    letters = Counter(script_of("".join(known[:: max(1, len(known) // 500)])))
+    total = sum(letters.values())
+    script = ", ".join(f"{name} {times / total:.0%}" for name, times in letters.most_common(2) if times >= 0.02 * total)
+    said = f"{lengths.min()} to {lengths.max()} characters, half below {np.median(lengths):.0f}; letters: {script or 'none'}"
+    picture = bars(np.histogram(lengths, _BINS)[0])
+    return {"range": said, "picture": picture, "outliers": 0, "commonest": 0.0}
+
+
+def script_of(text: str) -> dict[str, int]:
+    """How many letters of the text belong to each script that is known."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    found = {name: int(((codes >= low) & (codes <= high)).sum()) for name, low, high in _SCRIPTS}
+    return {name: times for name, times in found.items() if times}
+
+
+def of_pictures(pictures: Sequence[bytes]) -> tuple[dict[str, Any], list[Finding]]:
+    """Facts of pictures: sizes, brightness, sharpness, from at most 300; and findings of dark, bright and blurred ones."""
+    rows = np.linspace(0, len(pictures) - 1, min(len(pictures), _PICTURES), dtype=int)
+    seen = [decode(pictures[row])[0] for row in rows]
+    sides = [f"{p.shape[1]} x {p.shape[0]}" for p in seen]
+    light = np.array([p.mean() / 255 for p in seen])
+    sharp = np.array([_sharpness(p) for p in seen])
+    sizes = ", ".join(f"{side} {times / len(seen):.0%}" for side, times in Counter(sides).most_common(3))
+    facts = {
+        "range": f"sizes {sizes}; brightness {light.min():.2f} to {light.max():.2f}; sharpness {np.median(sharp):.3g}",
+        "picture": bars(np.histogram(light, _BINS, (0, 1))[0]),
+        "outliers": 0,
+        "commonest": 0.0,
+    }
+    found = []
+    for rule, words, mask in (
+        ("dark_pictures", "nearly black (mean below 0.04)", light < 0.04),
+        ("bright_pictures", "nearly white (mean above 0.97)", light > 0.97),
+        ("blurred_pictures", "without any sharp edge", sharp < _BLURRED),
+    ):
+        if mask.any():
+            message = f"{int(mask.sum())} of {len(seen)} pictures looked at are {words}"
+            found.append(Finding(rule, ("image",), (), message, "kept", share=float(mask.mean())))
+    return facts, found
+
+
+def _sharpness(pixels: NDArray[Any]) -> float:
+    """Variance of the Laplacian of the grey picture, over its own variance (Pech-Pacheco et al. 2000)."""
+    grey = pixels.mean(2) if pixels.ndim == 3 else pixels.astype(float)
+    if min(grey.shape) < 3:
+        return 1.0
+    inner = 4 * grey[1:-1, 1:-1] - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
+    return float(inner.var() / max(grey.var(), 1.0))
+
+
+def _constant(facts: dict[str, dict[str, Any]]) -> list[Finding]:
+    return [
+        Finding(
+            "near_constant", (name,), (), f"column {name!r}: {one['commonest']:.1%} of its cells are the same", "used"
+        )
+        for name, one in facts.items()
+        if one["commonest"] >= _CONSTANT
+    ]
+
+
+def _linked(case: Guarded, facts: dict[str, dict[str, Any]]) -> list[Finding]:
+    """Columns that alone tell half or more of what there is to tell of the target."""
+    rows = case.learned[:1500]
+    truth, found = case.truth[rows], []
+    columns: dict[str, NDArray[Any]] = {**case.numeric(), **case.data.categories}
+    for name, column in columns.items():
+        good = skill(told(column[rows], truth, case.classes, case.seed), truth, case.classes)
+        facts[name]["alone"] = round(good, 4)
+        if good >= _LINKED:
+            what = "balanced accuracy above chance" if case.classes else "R squared"
+            message = f"column {name!r} alone tells {case.target!r} with {what} {good:.2f}"
+            found.append(Finding("linked_with_target", (name,), (), message, "used as it is"))
+    return found
+
+
+def _drifted(case: Guarded) -> list[Finding]:
+    """Columns whose training and test rows are unlike: beyond chance over all columns, and by more than a tenth."""
+    found, train, test = [], case.part == "train", case.part == "test"
+    columns: dict[str, NDArray[Any]] = {**case.numeric(), **case.data.categories}
+    for name, column in columns.items():
+        apart, chance = _apart(column[train], column[test])
+        if apart >= _DRIFT and chance < _SURE / max(len(columns), 1):
+            message = (
+                f"column {name!r} is distributed otherwise in test rows than in training rows (distance {apart:.2f})"
+            )
+            found.append(Finding("drift_between_splits", (name,), (), message, "kept; test figures tell of other rows"))
+    return found
+
+
+def _apart(one: NDArray[Any], two: NDArray[Any]) -> tuple[float, float]:
+    """Kolmogorov-Smirnov distance of numbers, or half the sum of differences of shares, and how likely by chance."""
+    if one.dtype != object:
+        from scipy.stats import ks_2samp
+
+        one, two = one[~np.isnan(one)], two[~np.isnan(two)]
+        if min(len(one), len(two)) < 20:
+            return 0.0, 1.0
+        known = ks_2samp(one, two, method="asymp")
+        return float(known.statistic), float(known.pvalue)
+    names = [name for name, times in Counter([*one, *two]).items() if times >= 10]
+    counts = np.array([[(part == name).sum() for name in names] for part in (one, two)], float)
+    if len(names) < 2 or counts.sum(1).min() < 20:
+        return 0.0, 1.0
+    from scipy.stats import chi2_contingency
+
+    shares = counts / counts.sum(1, keepdims=True)
+    return float(np.abs(shares[0] - shares[1]).sum() / 2), float(chi2_contingency(counts)[1])
+
+
+def _balance(case: Guarded, train: NDArray[np.bool_]) -> list[Finding]:
+    if not case.classes:
+        return []
+    counts = np.bincount(case.truth[train].astype(int), minlength=case.classes)
+    rarest = int(counts.argmin())
+    if counts[rarest] * case.classes >= 0.2 * counts.sum():
+        return []
+    message = f"the rarest class, {case.names[rarest]!r}, has {counts[rarest]} of {counts.sum()} training rows"
+    proposal = "learned as it is; data.balance evens classes out"
+    return [Finding("class_balance", (case.target,), (), message, proposal, "data.balance=class_weight")]

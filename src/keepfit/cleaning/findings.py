@@ -1,0 +1,69 @@
+"""What a look at the data found: the one shape in which every check and every cleaning method says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Level = Literal["note", "warning", "stop"]
+SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell that a finding is about: sample id, column, its text, and the text that is proposed (None: none is)."""
+
+    id: str
+    column: str
+    before: str | None
+    after: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The cell as JSON."""
+        return {"id": self.id, "column": self.column, "before": self.before, "after": self.after}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found.
+
+    `rule` is its name, the same in ledger, report and check; `columns` and `ids` are what it is about (ids of samples,
+    in the order of the table; empty where it is about whole columns). `message` says what was seen, `proposal` what
+    keepfit does about it or would do, `override` is one line of recipe to paste that decides otherwise, or empty.
+    `level` stop is for what ends a run. `cells` hold what would change, cell by cell. `groups` hold ids that belong
+    together, such as a row and its copies. `share` is the share of the rows looked at.
+    """
+
+    rule: str
+    columns: tuple[str, ...]
+    ids: tuple[str, ...]
+    message: str
+    proposal: str
+    override: str = ""
+    level: Level = "note"
+    cells: tuple[Cell, ...] = ()
+    groups: tuple[tuple[str, ...], ...] = ()
+    share: float = 0.0
+
+    def as_json(self, shown: int = SHOWN) -> dict[str, Any]:
+        """The finding as JSON: counts whole, at most `shown` ids, cells and groups."""
+        return {
+            "rule": self.rule,
+            "columns": list(self.columns),
+            "count": len(self.ids),
+            "share": round(self.share, 6),
+            "message": self.message,
+            "proposal": self.proposal,
+            "override": self.override,
+            "level": self.level,
+            "ids": list(self.ids[:shown]),
+            "changes": len(self.cells),
+            "cells": [cell.as_json() for cell in self.cells[:shown]],
+            "groups": [list(group) for group in self.groups[:shown]],
+        }
+
+
+def ids_of(findings: Iterable[Finding]) -> set[str]:
+    """Every sample that some finding is about."""
+    return {sample for finding in findings for sample in finding.ids}

@@ -1,0 +1,66 @@
+"""What the leak guard looks at: rows with their split, coerced columns and answers; the same for every check."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.runtime.coerce import ColumnRule
+from keepfit.runtime.preparation import Coerced, coerced
+from keepfit.runtime.table import Table
+
+LOOKED_AT = 4000
+_FEW = 50
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """Rows that some split keeps. `part` [n] is train, validation or test; `truth` [n] class codes, or values where
+    `classes` is 0; `given`: the user made the splits. `rules` are of every column but the target."""
+
+    table: Table
+    part: NDArray[np.object_]
+    truth: NDArray[Any]
+    classes: int
+    names: Sequence[str]
+    target: str
+    rules: Sequence[ColumnRule]
+    given: bool
+    seed: int = 0
+    kinds: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def data(self) -> Coerced:
+        """Every column that the model reads, coerced [n]."""
+        return coerced(self.table, self.rules)
+
+    @cached_property
+    def learned(self) -> NDArray[np.int64]:
+        """Rows to look for giveaways in: train and validation, at most LOOKED_AT, drawn with the seed, ascending."""
+        rows = np.flatnonzero(self.part != "test")
+        if len(rows) <= LOOKED_AT:
+            return rows
+        return np.sort(np.random.default_rng(self.seed).choice(rows, LOOKED_AT, replace=False))
+
+    def numeric(self) -> dict[str, NDArray[np.float64]]:
+        """Numbers, and dates as days since 1970, NaN where missing, by column."""
+        return {**self.data.numbers, **{name: dates[:, 0] for name, dates in self.data.dates.items()}}
+
+
+def codes_of(column: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
+    """A code per distinct cell [n] and how many there are; a missing cell has a code of its own."""
+    if column.dtype == object:
+        seen: dict[Any, int] = {}
+        return np.array([seen.setdefault(cell, len(seen)) for cell in column], np.int64), len(seen)
+    distinct, found = np.unique(column, return_inverse=True, equal_nan=True)
+    return found.astype(np.int64).ravel(), len(distinct)
+
+
+def are_categories(column: NDArray[Any]) -> bool:
+    """Whether a column is looked at value by value: categories, and numbers of few values."""
+    return column.dtype == object or len(np.unique(column[~np.isnan(column)])) <= _FEW

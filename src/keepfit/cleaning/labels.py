@@ -1,0 +1,157 @@
+"""Suspected wrong labels: confident learning in two passes, with a count that easy rows alone decide.
+
+Northcutt, Jiang, Chuang, "Confident Learning" (2021): out-of-fold probabilities, per-class thresholds. The second pass learns
+without the suspects of the first. How many labels are wrong is read from the rows that the models are surest of: there
+overlap of classes is rare, so that disagreement is mostly error. In plain confident learning, a hard set looks dirty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.cleaning.crossed import crossed, fitted, folds_for
+
+_SURE = 0.6  # the share of rows, by confidence, from which the share of wrong labels is read
+_MORE = 1.2
+_MARGIN = 0.3
+_BLIND = 0.4  # where labels disagree this often among the surest rows, models cannot judge labels
+_FAR = 6.0
+_BINS = 10
+_FEWEST = 40
+_NESTED = 3
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """`rows` are positions, the surest first; `proposed` class codes (values for numbers) and `sure` how far the
+    proposal is more probable than the label (for numbers: deviations). `agreement` is the share of all labels that the
+    models agree with; `blind`: they know too little to judge."""
+
+    rows: NDArray[np.int64]
+    proposed: NDArray[Any]
+    sure: NDArray[np.float64]
+    agreement: float
+    blind: bool = False
+    overlapping: bool = False
+
+
+def wrong_labels(features: Any, truth: NDArray[Any], classes: int, seed: int, trees: int = 60) -> Suspects:
+    """Rows of [n, d] features (dense, or sparse for texts) whose class code is probably wrong."""
+    first = crossed(features, truth, classes, seed, trees)
+    suspected = _disagree(first, truth, classes)
+    agreement = float((first.argmax(1) == truth).mean())
+    if suspected.mean() < 0.002 and agreement > 0.5:
+        again = first
+    else:
+        again = _without(features, truth, classes, seed + 1, suspected, trees)
+    best = again.argmax(1)
+    margin = again.max(1) - again[np.arange(len(truth)), truth]
+    found: list[int] = []
+    sure_off = sure_rows = 0
+    for label in range(classes):
+        rows = np.flatnonzero(best == label)
+        rows = rows[np.argsort(-again[rows, label], kind="stable")]
+        top = rows[: int(np.ceil(_SURE * len(rows)))]
+        off = int((truth[top] != label).sum())
+        sure_off, sure_rows = sure_off + off, sure_rows + len(top)
+        most = int(np.ceil(_MORE * len(rows) * off / max(len(top), 1)))
+        wrong = rows[(truth[rows] != label) & (margin[rows] > _MARGIN)]
+        found += wrong[np.argsort(-margin[wrong], kind="stable")][:most].tolist()
+    if len(truth) < _FEWEST or sure_off > _BLIND * sure_rows:
+        return _nothing(agreement, classes, blind=True)
+    order = np.array(sorted(found, key=lambda row: (-margin[row], row)), np.int64)
+    easy, whole = sure_off / max(sure_rows, 1), float((best != truth).mean())
+    return Suspects(order, best[order], margin[order], agreement, overlapping=whole > max(0.1, 1.5 * easy))
+
+
+def _nothing(agreement: float, classes: int, blind: bool) -> Suspects:
+    return Suspects(np.zeros(0, np.int64), np.zeros(0, np.int64 if classes else float), np.zeros(0), agreement, blind)
+
+
+def _disagree(scores: NDArray[np.float64], truth: NDArray[Any], classes: int) -> NDArray[np.bool_]:
+    """Rows off the diagonal of the confident joint: another class reaches the mean confidence of its own rows."""
+    means = [scores[truth == label, label].mean() if (truth == label).any() else 1.0 for label in range(classes)]
+    reached = np.where(scores >= np.array(means), scores, -1.0)
+    return np.asarray((reached.max(1) >= 0) & (reached.argmax(1) != truth))
+
+
+def _without(
+    features: Any, truth: NDArray[Any], classes: int, seed: int, left_out: NDArray[np.bool_], trees: int
+) -> NDArray[np.float64]:
+    """Out-of-fold answers [n, k] for all rows, of models that learned from other folds less some rows."""
+    folds = folds_for(truth, classes, seed)
+    out = np.zeros((len(truth), max(classes, 1)))
+    for fold in np.unique(folds):
+        inside = folds == fold
+        around = ~inside & ~left_out
+        out[inside] = fitted(features[around], truth[around], features[inside], classes, seed, trees)
+    return out
+
+
+def wrong_values(features: Any, truth: NDArray[np.float64], seed: int, trees: int = 60) -> Suspects:
+    """Rows whose number is far from what other rows tell, in deviations of rows with like answers (median and MAD)."""
+    answers = crossed(features, truth, 0, seed, trees)[:, 0]
+    apart = truth - answers
+    spread = float(np.var(truth)) or 1.0
+    agreement = max(0.0, 1 - float(np.mean(apart**2)) / spread)
+    order = np.argsort(answers, kind="stable")
+    scaled = np.zeros(len(truth))
+    overall = 1.4826 * float(np.median(np.abs(apart - np.median(apart))))
+    for some in np.array_split(order, max(1, min(_BINS, len(order) // 30))):
+        own = apart[some] - np.median(apart[some])
+        scaled[some] = own / max(1.4826 * float(np.median(np.abs(own))), overall, 1e-12)
+    rows = np.flatnonzero(np.abs(scaled) > _FAR)
+    rows = rows[np.argsort(-np.abs(scaled[rows]), kind="stable")]
+    if len(truth) < _FEWEST or agreement < 0.2:
+        return _nothing(agreement, 0, blind=True)
+    return Suspects(rows, answers[rows], np.abs(scaled[rows]), agreement)
+
+
+def compared(
+    way: str, features: Any, truth: NDArray[Any], held: Any, held_truth: NDArray[Any], classes: int, seed: int
+) -> dict[str, float]:
+    """Errors `before` and `after` the labels are mended, on `rows` whose labels nobody mended; `deviation` is that of the
+    paired difference.
+
+    Three folds, in each of which suspects are looked for and mended outside, and the rows inside are answered by models of
+    both kinds; then the `held` rows likewise. A mean error for classes is the share of wrong answers, else the mean
+    absolute error.
+    """
+    folds = folds_for(truth, classes, seed + 7, _NESTED)
+    before, after = [], []
+    parts = [(features[folds != n], truth[folds != n], features[folds == n], truth[folds == n]) for n in range(_NESTED)]
+    if len(held_truth):
+        parts.append((features, truth, held, held_truth))
+    for known, labels, asked, right in parts:
+        mended_features, mended = mend(way, known, labels, suspects_of(known, labels, classes, seed))
+        before.append(_errors(fitted(known, labels, asked, classes, seed), right, classes))
+        after.append(_errors(fitted(mended_features, mended, asked, classes, seed), right, classes))
+    one, two = np.concatenate(before), np.concatenate(after)
+    found = {"before": float(one.mean()), "after": float(two.mean()), "rows": float(len(one))}
+    return {**found, "deviation": float((two - one).std())}
+
+
+def suspects_of(features: Any, truth: NDArray[Any], classes: int, seed: int, trees: int = 60) -> Suspects:
+    """Wrong labels, or far numbers where `classes` is 0."""
+    if classes:
+        return wrong_labels(features, truth, classes, seed, trees)
+    return wrong_values(features, truth, seed, trees)
+
+
+def mend(way: str, features: Any, truth: NDArray[Any], found: Suspects) -> tuple[Any, NDArray[Any]]:
+    """Features and labels with the suspects dropped, or relabelled as proposed."""
+    if way == "relabel":
+        mended = truth.copy()
+        mended[found.rows] = found.proposed
+        return features, mended
+    kept = np.ones(len(truth), bool)
+    kept[found.rows] = False
+    return features[kept], truth[kept]
+
+
+def _errors(scores: NDArray[np.float64], truth: NDArray[Any], classes: int) -> NDArray[np.float64]:
+    return np.asarray((scores.argmax(1) != truth).astype(float) if classes else np.abs(scores[:, 0] - truth))

@@ -1,0 +1,202 @@
+"""The order of cleaning: rows that go, cells that are mended, then what is fitted and repeated by the served model.
+
+Each decision is made as if none were taken back, so that taking one back changes no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.cleaning import dependencies, duplicates, formats, missing, outliers, rare, spellings, unreadable
+from keepfit.cleaning.findings import Finding
+from keepfit.cleaning.view import View
+from keepfit.runtime.coerce import ColumnRule
+from keepfit.runtime.table import Table
+from keepfit.store.ledger import BACK, Entry, place_of, without
+
+_MOST_NOTED = 10_000
+
+
+@dataclass
+class Cleaned:
+    """What cleaning says and does: entries of the ledger, findings, rules with their repairs, texts that take the place
+    of cells (column -> sample id -> text, None is missing), and cells that repairs of the rules spare."""
+
+    entries: list[Entry] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    rules: tuple[ColumnRule, ...] = ()
+    patches: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    spared: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def dropped(self) -> set[str]:
+        """The ids of rows that go."""
+        return {entry.id for entry in self.entries if entry.action == "dropped"}
+
+
+def clean(view: View, section: Any, undo: Collection[str], seed: int, first: NDArray[np.int64] | None) -> Cleaned:
+    """The whole order for the training rows of a table. `first` is the first row of each row's near-duplicates [n]."""
+    out = clean_rows(
+        view, section, undo, first, outliers.look(view, section.outliers, seed) if section.outliers.do == "drop" else []
+    )
+    out.rules = view.rules
+    decided = {e.id for e in out.entries if e.action == "dropped" or e.rule.endswith(BACK)}
+    kept = np.array([str(sample) not in decided for sample in view.table.ids], bool)
+    view = replace(view, table=view.table.take(kept))
+    _take(out, unreadable.look(view), "apply", undo)
+    view = _mended(out, view, section, undo)
+    _fitted(out, view, section, undo, seed)
+    unknown = set(undo) - {entry.key for entry in out.entries}
+    if unknown:
+        out.findings.append(
+            Finding(
+                "undo", (), (), f"{len(unknown)} entries of clean.undo are no entry here", "nothing", "clean.undo: []"
+            )
+        )
+    return out
+
+
+def clean_rows(
+    view: View,
+    section: Any,
+    undo: Collection[str],
+    first: NDArray[np.int64] | None,
+    far: Sequence[Finding] = (),
+) -> Cleaned:
+    """Duplicates, near-duplicates, rows with too little in them and, where asked, outliers; a row goes once."""
+    out = Cleaned(rules=view.rules)
+    exact = duplicates.exact(view, section.duplicates) if section.duplicates != "off" else []
+    _take(out, exact, section.duplicates, undo)
+    _take(out, duplicates.sparse(view, section.drop_rows_missing_over), "drop", undo)
+    if first is not None and section.near_duplicates != "off":
+        again = frozenset(sample for finding in exact for sample in finding.ids)
+        _take(out, duplicates.near(view, first, section.near_duplicates, again), section.near_duplicates, undo)
+    if section.outliers.do == "drop":
+        _take(out, far, "drop", undo)
+    return out
+
+
+def _mended(out: Cleaned, view: View, section: Any, undo: Collection[str]) -> View:
+    """The view after blanked formats and repaired contradictions."""
+    if section.formats.do != "off":
+        view = _patched(out, view, _take(out, formats.look(view, section.formats), section.formats.do, undo))
+    if section.dependencies.do != "off":
+        view = _patched(
+            out, view, _take(out, dependencies.look(view, section.dependencies), section.dependencies.do, undo)
+        )
+    return view
+
+
+def _fitted(out: Cleaned, view: View, section: Any, undo: Collection[str], seed: int) -> None:
+    """Spellings, rare categories, fences and fills, each fitted on what the one before left."""
+    for method, said, key in (
+        (spellings.look, section.spellings, "spellings"),
+        (rare.look, section.rare, "common"),
+        (outliers.look, section.outliers, "clip"),
+    ):
+        if said.do in ("off", "drop"):
+            continue
+        found = method(view, said)
+        entries = _take(out, found, said.do, undo)
+        if said.do == "report":
+            continue
+        _spare(out, entries)
+        rules = {rule.name: _repaired(rule, key, view, found, said) for rule in view.rules}
+        view = replace(view, rules=tuple(rules.values()))
+    entries = _take(out, missing.look(view, section.missing), "apply", undo)
+    if section.missing.numeric in ("knn", "iterative"):
+        _patched(out, view, [entry for entry in entries if entry.rule.partition(": ")[2] in ("knn", "iterative")])
+    _spare(out, entries)
+    out.rules = tuple(_served(rule, out.entries) for rule in view.rules)
+
+
+def _repaired(rule: ColumnRule, key: str, view: View, found: list[Finding], said: Any) -> ColumnRule:
+    mine = [finding for finding in found if finding.columns == (rule.name,)]
+    if not mine:
+        return rule
+    if key == "clip":
+        return replace(rule, clip=outliers.fences(view.data.numbers[rule.name], said.fold))
+    if key == "common":
+        gone = {cell.before for finding in mine for cell in finding.cells}
+        return replace(rule, common=tuple(sorted({v for v in view.data.categories[rule.name] if v is not None} - gone)))
+    usual = {str(cell.before): str(cell.after) for finding in mine for cell in finding.cells}
+    return replace(rule, spellings=tuple(sorted(usual.items())))
+
+
+def _served(rule: ColumnRule, entries: Sequence[Entry]) -> ColumnRule:
+    """The rule as it is served: without spellings all of whose cells were taken back."""
+    mine = [entry for entry in entries if entry.column == rule.name and entry.rule.startswith("spelling")]
+    done = {entry.before for entry in mine if entry.action == "changed"}
+    back = {entry.before for entry in mine if entry.rule.endswith(BACK)} - done
+    return replace(rule, spellings=tuple(pair for pair in rule.spellings if pair[0] not in back)) if back else rule
+
+
+def _take(out: Cleaned, findings: Sequence[Finding], do: str, undo: Collection[str]) -> list[Entry]:
+    """Findings as entries of the ledger: what is done about them, or that they were seen."""
+    made: list[Entry] = []
+    gone = {entry.id for entry in out.entries if entry.action == "dropped"} | {
+        entry.id for entry in out.entries if entry.rule.endswith(BACK) and not entry.column
+    }
+    for finding in findings:
+        decided = do == "drop" and finding.level == "note"
+        noted = 0
+        for cell in finding.cells:
+            if cell.id in gone:
+                continue
+            action = (
+                "dropped"
+                if decided
+                else "noted"
+                if do in ("report", "drop") or finding.rule.startswith(missing.LEFT)
+                else "changed"
+            )
+            noted += action == "noted"
+            if action == "noted" and noted > _MOST_NOTED:
+                continue
+            if decided:
+                gone.add(cell.id)
+            column = "" if decided else cell.column
+            made.append(
+                Entry(
+                    cell.id,
+                    *place_of(cell.id),
+                    column,
+                    finding.rule,
+                    cell.before or "",
+                    cell.after or "",
+                    "clean",
+                    action,
+                )
+            )
+    out.findings += findings
+    done = without(made, undo)
+    out.entries += done
+    return done
+
+
+def _patched(out: Cleaned, view: View, entries: Sequence[Entry]) -> View:
+    """The view with the changed cells; those taken back are changed here too, so that what follows is the same."""
+    columns = dict(view.table.columns)
+    rows = {str(sample): row for row, sample in enumerate(view.table.ids)}
+    for entry in entries:
+        back = entry.rule.endswith(BACK)
+        if entry.action != "changed" and not back:
+            continue
+        if columns[entry.column] is view.table.columns[entry.column]:
+            columns[entry.column] = columns[entry.column].copy()
+        after = entry.after or None
+        columns[entry.column][rows[entry.id]] = after
+        if not back:
+            out.patches.setdefault(entry.column, {})[entry.id] = after
+    return replace(view, table=Table(columns, view.table.ids))
+
+
+def _spare(out: Cleaned, entries: Sequence[Entry]) -> None:
+    for entry in entries:
+        if entry.rule.endswith(BACK):
+            out.spared.setdefault(entry.column, []).append(entry.id)

@@ -1,0 +1,150 @@
+"""Missing cells: what takes their place, fitted on the training rows.
+
+Constants travel with the preparation. Neighbours and regressions fill training rows only, since to repeat them the bundle
+would have to hold training rows; the served model then fills with the median.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.cleaning.findings import Cell, Finding
+from keepfit.cleaning.view import View
+from keepfit.recipe.clean import MissingOptions
+
+Values = NDArray[np.float64]
+LEFT = "missing cell"
+FILLED = "imputed"
+_NEIGHBOURS, _ROUNDS, _RIDGE = 5, 10, 1e-3
+_AT_ONCE = 2_000_000
+
+
+def look(view: View, options: MissingOptions) -> list[Finding]:
+    """One finding per column with missing cells, with what each becomes; None where it is left to the learner."""
+    found = []
+    fills = _numeric(view, options)
+    for rule in view.named("numeric", "categorical", "datetime", "text"):
+        rows = np.flatnonzero(_gaps(view, rule.name, rule.kind))
+        if not len(rows) or len(rows) == len(view.table):
+            continue
+        how, after = _after(view, rule.name, rule.kind, rows, options, fills)
+        text = view.table.columns[rule.name]
+        found.append(
+            Finding(
+                f"{FILLED}: {how}" if after is not None else f"{LEFT}: {how}",
+                (rule.name,),
+                view.ids(rows),
+                f"{rule.name} is missing in {len(rows)} rows ({len(rows) / len(view.table):.1%})",
+                _SAID.get(how, f"filled: {how}"),
+                "clean.missing: {numeric: median, categorical: most_frequent}" if after is None else "",
+                cells=tuple(
+                    Cell(str(view.table.ids[row]), rule.name, text[row], None if after is None else after[n])
+                    for n, row in enumerate(rows)
+                ),
+                share=len(rows) / len(view.table),
+            )
+        )
+    return found
+
+
+_SAID = {
+    "left to the learner": "learners that take missing values get them, others the median",
+    "a category of its own": "a category of its own",
+    "knn": "filled from the nearest training rows; the served model fills with the median",
+    "iterative": "filled by regression on the other numbers; the served model fills with the median",
+}
+
+
+def _gaps(view: View, name: str, kind: str) -> NDArray[np.bool_]:
+    if kind == "numeric":
+        return np.isnan(view.data.numbers[name])
+    if kind == "datetime":
+        return np.isnan(view.data.dates[name][:, 0])
+    column = view.data.categories[name] if kind == "categorical" else view.data.texts[name]
+    return np.array([value is None for value in column], bool)
+
+
+def _after(
+    view: View, name: str, kind: str, rows: NDArray[np.int64], options: MissingOptions, fills: dict[str, Values]
+) -> tuple[str, list[str] | None]:
+    if name in fills:
+        return options.numeric, [_text(value) for value in fills[name][rows]]
+    if kind == "categorical" and options.categorical == "most_frequent":
+        counts = Counter(value for value in view.data.categories[name] if value is not None)
+        common = min(counts, key=lambda value: (-counts[value], value))
+        return "most_frequent", [common] * len(rows)
+    return ("a category of its own" if kind == "categorical" else "left to the learner"), None
+
+
+def _text(value: float) -> str:
+    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(float(value))
+
+
+def _numeric(view: View, options: MissingOptions) -> dict[str, Values]:
+    """Every numeric column whose cells are filled, filled [n]; empty for `auto` and `none`."""
+    numbers = {name: v for name, v in view.data.numbers.items() if np.isnan(v).any() and not np.isnan(v).all()}
+    if options.numeric in ("auto", "none") or not numbers:
+        return {}
+    if options.numeric in ("knn", "iterative"):
+        usable = {name: v for name, v in view.data.numbers.items() if not np.isnan(v).all()}
+        matrix = np.stack(list(usable.values()), axis=1)
+        filled = neighbours(matrix) if options.numeric == "knn" else regressed(matrix)
+        return {name: filled[:, place] for place, name in enumerate(usable) if name in numbers}
+    return {
+        name: np.where(np.isnan(v), fills_of(v[~np.isnan(v)], options.constant)[options.numeric], v)
+        for name, v in numbers.items()
+    }
+
+
+def fills_of(known: Values, constant: float = 0.0) -> dict[str, float]:
+    """The number that stands for a missing one, from those that are known, by what the recipe says; not `auto`, `none`."""
+    median = float(np.median(known))
+    return {"mean": float(known.mean()), "median": median, "constant": constant, "knn": median, "iterative": median}
+
+
+def neighbours(matrix: Values) -> Values:
+    """A copy of [n, d] whose NaN are the mean of the 5 nearest rows that know the column.
+
+    The distance is Euclidean over the columns that both rows know, scaled up to all of them (Troyanskaya 2001).
+    """
+    mean, scale = np.nanmean(matrix, axis=0), np.nanstd(matrix, axis=0)
+    scaled = (matrix - mean) / np.where(scale > 0, scale, 1.0)
+    known = ~np.isnan(scaled)
+    zero = np.where(known, scaled, 0.0)
+    out = matrix.copy()
+    lacking = np.flatnonzero(~known.all(axis=1))
+    step = max(1, _AT_ONCE // max(len(matrix), 1))
+    for begin in range(0, len(lacking), step):
+        rows = lacking[begin : begin + step]
+        shared = known[rows].astype(float) @ known.T.astype(float)
+        apart = (zero[rows] ** 2) @ known.T + known[rows] @ (zero**2).T - 2 * zero[rows] @ zero.T
+        apart = np.where(shared > 0, np.maximum(apart, 0) * matrix.shape[1] / np.maximum(shared, 1), np.inf)
+        for place, row in enumerate(rows):
+            for column in np.flatnonzero(~known[row]):
+                there = np.flatnonzero(known[:, column] & np.isfinite(apart[place]))
+                near = there[np.argsort(apart[place][there], kind="stable")[:_NEIGHBOURS]]
+                out[row, column] = matrix[near, column].mean() if len(near) else mean[column]
+    return out
+
+
+def regressed(matrix: Values) -> Values:
+    """A copy of [n, d] whose NaN are predicted by ridge regression on the other columns, 10 rounds (MICE without draws)."""
+    gaps = np.isnan(matrix)
+    mean, scale = np.nanmean(matrix, axis=0), np.nanstd(matrix, axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
+    filled = np.where(gaps, 0.0, (matrix - mean) / scale)
+    bound = np.abs(filled).max(axis=0)
+    order = [int(column) for column in np.argsort(gaps.sum(axis=0), kind="stable") if gaps[:, column].any()]
+    for _ in range(_ROUNDS if matrix.shape[1] > 1 else 0):
+        for column in order:
+            others = np.column_stack([np.ones(len(matrix)), np.delete(filled, column, axis=1)])
+            known = ~gaps[:, column]
+            gram = others[known].T @ others[known]
+            weights = np.linalg.solve(
+                gram + _RIDGE * known.sum() * np.eye(len(gram)), others[known].T @ filled[known, column]
+            )
+            filled[~known, column] = np.clip(others[~known] @ weights, -bound[column], bound[column])
+    return np.where(gaps, filled * scale + mean, matrix)

@@ -1,0 +1,94 @@
+"""Near-duplicate rows of a table: equal in every folded category and text, numbers within a tolerance of their spread."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.cleaning.groups import joined
+from keepfit.cleaning.near_texts import folded
+from keepfit.runtime.coerce import ColumnRule
+from keepfit.runtime.preparation import coerced
+from keepfit.runtime.table import Table
+
+_CHANCE = 0.05
+_GAP = -1e3  # where a missing number stands on the scale of spreads: far from all others, equal to itself
+
+
+def near_rows(table: Table, rules: Sequence[ColumnRule], tolerance: float = 0.001) -> NDArray[np.int64]:
+    """The first row of each row's group [n]. Columns that the model does not read, such as identifiers, are not compared.
+
+    `tolerance` is the largest difference of two numbers, as a share of the column's spread (5 % to 95 % quantile, the
+    range where that is none). Missing is near to missing only. Where columns are so few or so coarse that unrelated rows
+    would agree by chance, no row is near to another.
+    """
+    data = coerced(table, rules)
+    keys = list(_keys(data.categories, data.texts, len(table)))
+    numbers = [*data.numbers.values(), *(dates[:, 0] for dates in data.dates.values())]
+    matrix = np.stack([_scaled(values) for values in numbers], axis=1) if numbers else np.zeros((len(table), 0))
+    if _by_chance(keys, matrix, tolerance) > _CHANCE:
+        return np.arange(len(table))
+    buckets: dict[tuple[str | None, ...], list[int]] = {}
+    for row, key in enumerate(keys):
+        buckets.setdefault(key, []).append(row)
+    pairs: list[tuple[int, int]] = []
+    for bucket in buckets.values():
+        if len(bucket) > 1:
+            pairs += _close(np.array(bucket), matrix, tolerance)
+    return joined(len(table), pairs)
+
+
+def _keys(
+    categories: dict[str, NDArray[np.object_]], texts: dict[str, NDArray[np.object_]], rows: int
+) -> list[tuple[str | None, ...]]:
+    columns = []
+    for column in (*categories.values(), *texts.values()):
+        seen = {text: None if text is None else folded(text) for text in set(column)}
+        columns.append([seen[text] for text in column])
+    return list(zip(*columns, strict=True)) if columns else [()] * rows
+
+
+def _by_chance(keys: list[tuple[str | None, ...]], matrix: NDArray[np.float64], tolerance: float) -> float:
+    """Pairs of rows that would be near if the columns had nothing to do with each other."""
+    rows = len(keys)
+    if rows < 2:
+        return 0.0
+    left, right = np.random.default_rng(0).integers(0, rows, (2, 20_000))
+    left, right = left[left != right], right[left != right]
+    pairs = rows * (rows - 1) / 2
+    for column in zip(*keys, strict=True):
+        pairs *= sum((count / rows) ** 2 for count in Counter(column).values())
+    for values in matrix.T:
+        pairs *= max(float((np.abs(values[left] - values[right]) <= tolerance).mean()), 1e-4)
+    return pairs
+
+
+def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return np.full(len(values), _GAP)
+    spread = float(np.quantile(known, 0.95) - np.quantile(known, 0.05)) or float(np.ptp(known)) or 1.0
+    return np.where(np.isnan(values), _GAP, (values - known.min()) / spread)
+
+
+def _close(rows: NDArray[np.int64], matrix: NDArray[np.float64], tolerance: float) -> list[tuple[int, int]]:
+    """Pairs that make groups of the rows of a bucket within the tolerance in every number."""
+    if not matrix.shape[1]:
+        return [(int(rows[0]), int(row)) for row in rows[1:]]
+    distinct, inverse = np.unique(matrix[rows], axis=0, return_inverse=True)
+    heads = np.full(len(distinct), -1)
+    pairs = []
+    for row, place in zip(rows, inverse.ravel(), strict=True):
+        if heads[place] < 0:
+            heads[place] = row
+        else:
+            pairs.append((int(heads[place]), int(row)))
+    if tolerance > 0 and len(distinct) > 1:
+        from scipy.spatial import cKDTree
+
+        close = cKDTree(distinct).query_pairs(tolerance, p=np.inf, output_type="ndarray")
+        pairs += [(int(heads[left]), int(heads[right])) for left, right in close]
+    return pairs

@@ -1,0 +1,76 @@
+"""Cells that cannot be read as what their column is, and columns that are numbers but for a few cells."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from keepfit.cleaning.findings import Cell, Finding
+from keepfit.cleaning.view import View, some
+from keepfit.runtime import coerce
+from keepfit.runtime.coerce import ALWAYS_MISSING, parse_number
+
+RULE = "unreadable cell"
+_MOSTLY = 0.5
+
+
+def look(view: View) -> list[Finding]:
+    """One finding per column of numbers or dates with cells that are neither; they count as missing.
+
+    And one per column that would be numbers but for a few cells and is read as something else.
+    """
+    found = []
+    for rule in view.named("numeric", "datetime"):
+        column = view.table.columns[rule.name]
+        noun = "a number" if rule.kind == "numeric" else "a date"
+        read = coerce.numbers if rule.kind == "numeric" else coerce.dates
+        _, bad = read(column, rule)
+        odd = rule.missing - ALWAYS_MISSING - view.missing
+        rows = [
+            r for r, text in enumerate(column) if bad[r] or (odd and text is not None and text.strip().lower() in odd)
+        ]
+        if not rows:
+            continue
+        texts = [str(column[row]) for row in rows]
+        found.append(
+            Finding(
+                f"{RULE}: not {noun}",
+                (rule.name,),
+                view.ids(rows),
+                f"{rule.name} has {len(rows)} cells that are not {noun}: {some(list(dict.fromkeys(texts)))}",
+                "read as missing in training rows",
+                f"data.columns: {{{rule.name}: categorical}}",
+                "warning",
+                tuple(Cell(str(view.table.ids[row]), rule.name, text) for row, text in zip(rows, texts, strict=True)),
+                share=len(rows) / len(column),
+            )
+        )
+    return [*found, *_nearly_numbers(view)]
+
+
+def _nearly_numbers(view: View) -> list[Finding]:
+    found = []
+    for rule in view.named("categorical", "text", "ignore"):
+        cells = [value for value in view.cells(rule) if value is not None]
+        readable = {value: parse_number(value) is not None for value in set(cells)}
+        good = sum(readable[value] for value in cells)
+        if rule.why == "said in the recipe" or not cells or good == len(cells) or good < _MOSTLY * len(cells):
+            continue
+        if sum(readable.values()) < 10:
+            continue
+        odd = [value for value, _ in Counter(value for value in cells if not readable[value]).most_common()]
+        rows = np.flatnonzero([value is not None and not readable[value] for value in view.cells(rule)])
+        found.append(
+            Finding(
+                "numbers read as words",
+                (rule.name,),
+                view.ids(rows),
+                f"{rule.name} is a number in {good / len(cells):.0%} of its cells; for {some(odd)} it is read as {rule.kind}",
+                f"read as {rule.kind}",
+                f"data.columns: {{{rule.name}: numeric}}",
+                "warning",
+                share=len(rows) / max(len(view.table), 1),
+            )
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Closes the circle: watch, decide, run again, compare, promote or roll back."""

@@ -1,0 +1,75 @@
+"""Watches the champion's errors as labels come, and dates the change when they rise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from keepfit.loop.changes import change_point
+from keepfit.loop.rows import Labelled
+from keepfit.monitor.streams import Watch, step, watch_of
+from keepfit.runtime.bundle import Bundle
+
+_REMEMBERED = 5000
+_UNKNOWN_ROWS = 200  # how far figures are trusted that came with the bundle
+_ENOUGH = 20
+
+
+@dataclass
+class Errors:
+    """The errors of one version. For numbers an error is a gap beyond `limit`, which one held-out row in ten passed."""
+
+    watch: Watch
+    mean_labels: float
+    limit: float | None = None
+    rows: list[tuple[float, bool]] = field(default_factory=list)
+
+    def take(self, rows: Sequence[Labelled]) -> dict[str, Any] | None:
+        """Takes labels in; where errors have risen, when that began and what was seen, as JSON."""
+        return self.see([(row.at, self.wrong(row)) for row in rows])
+
+    def see(self, answered: Sequence[tuple[float, bool]]) -> dict[str, Any] | None:
+        """`take` for rows whose answers are known to be wrong or not: when they were given, and whether they were."""
+        self.rows = [*self.rows, *answered][-_REMEMBERED:]
+        self.watch, rang = step(self.watch, [wrong for _, wrong in answered], self.mean_labels)
+        if not rang:
+            return None
+        errors = [one for _, one in self.rows]
+        place = change_point(errors, self.watch.rate)
+        return {
+            "changed_at": self.rows[place][0],
+            "error_before": round(self.watch.rate, 4),
+            "error_after": round(float(np.mean(errors[place:])), 4),
+            "labels": len(errors) - place,
+        }
+
+    def harm(self, rows: Sequence[Labelled]) -> dict[str, Any] | None:
+        """The error rate on rows of a shifted world beside the one before; None where too few are labelled to say."""
+        if len(rows) < _ENOUGH:
+            return None
+        share = float(np.mean([self.wrong(row) for row in rows]))
+        return {"error_before": round(self.watch.rate, 4), "error_after": round(share, 4), "labels": len(rows)}
+
+    def wrong(self, row: Labelled) -> bool:
+        """Whether the answer counts as an error."""
+        if self.limit is None:
+            return not row.right
+        return row.prediction is None or abs(float(row.prediction) - float(row.label)) > self.limit
+
+
+def errors_of(bundle: Bundle, mean_labels: float, shown: tuple[float, int] = (0.0, 0)) -> Errors:
+    """A watch for a bundle: from its errors on labels that it has been `shown` to make (errors, labels); else from the
+    figures of its test rows, or of its validation rows where there were none."""
+    metrics = bundle.manifest.get("metrics", {})
+    found = metrics.get("test") or metrics.get("validation") or {}
+    if bundle.task == "classification":
+        accuracy = found.get("accuracy")
+        errors = (1 - float(0.5 if accuracy is None else accuracy)) * _UNKNOWN_ROWS
+        wrong, labels = shown if shown[1] >= _ENOUGH else (errors, _UNKNOWN_ROWS)
+        return Errors(watch_of(wrong, labels), mean_labels)
+    rmse = found.get("rmse")
+    limit = 1.645 * float(rmse) if rmse is not None else float("inf")
+    return Errors(watch_of(0.1 * _UNKNOWN_ROWS, _UNKNOWN_ROWS), mean_labels, limit)

@@ -1,0 +1,82 @@
+"""Watches what is asked, labels or none: windows of recorded inputs against the champion's reference."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from keepfit.loop.rows import PICTURE, picture
+from keepfit.monitor import MonitorOptions, Profile, Records, Report, check
+from keepfit.runtime.bundle import Bundle
+from keepfit.runtime.table import Table
+from keepfit.store.records import Records as Store
+from keepfit.store.records import Row
+
+_BEHIND_S = 3.0
+"""Records of answers reach the disk within this time; what is younger is left for the next look."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One window: from the first to just after the last answer (Unix seconds), and what it showed."""
+
+    since: float
+    until: float
+    report: Report
+
+    def as_json(self) -> dict[str, Any]:
+        """Evidence for the journal."""
+        said = self.report.as_json()
+        keys = ("kind", "features", "why", "estimated_accuracy", "quarantined")
+        return {"rows": len(self.report.tallies) and said["to"] - said["from"], **{key: said[key] for key in keys}}
+
+
+@dataclass
+class Feed:
+    """The windows of one champion; `reference` is None for bundles that carry none, of which nothing can be said."""
+
+    bundle: Bundle
+    sha256: str
+    section: MonitorOptions
+    since: float
+    rows: list[Row] = field(default_factory=list)
+    looked: int = 0
+    _known: set[tuple[str, int]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        raw = json.loads(self.bundle.files["profile.json"]).get("monitor")
+        self.reference = Profile.from_json(raw) if raw is not None else None
+
+    def look(self, store: Store, now: float) -> list[Seen]:
+        """The windows that have become full."""
+        if self.reference is None:
+            return []
+        for row in store.rows(self.since, now - _BEHIND_S):
+            key = (row.request_id, row.row)
+            if row.sha256 == self.sha256 and row.inputs is not None and key not in self._known:
+                self._known.add(key)
+                self.rows.append(row)
+        self.since = max(self.since, now - _BEHIND_S - 1.0)
+        seen, size = [], self.section.window
+        while len(self.rows) >= size:
+            part, self.rows = self.rows[:size], self.rows[size:]
+            self._known = {(row.request_id, row.row) for row in [*part, *self.rows]}
+            report = check(self.reference, self._window(part), self.section)
+            self.looked += size
+            seen.append(Seen(part[0].at, part[-1].at + 1e-3, report))
+        return seen
+
+    def _window(self, rows: Sequence[Row]) -> Records:
+        columns = {}
+        for one in self.bundle.inputs:
+            column = np.empty(len(rows), object)
+            cells = [(row.inputs or {}).get(one.name) for row in rows]
+            column[:] = [picture(cell) for cell in cells] if one.name == PICTURE else cells
+            columns[one.name] = column
+        shares = [row.probabilities for row in rows]
+        scores = np.array(shares, float) if all(share is not None for share in shares) else None
+        return Records(Table(columns), scores, start=self.looked)

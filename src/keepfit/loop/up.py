@@ -1,0 +1,156 @@
+"""`keepfit up`: the line if there is no champion, the service, and the loop, until somebody stops it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from keepfit import recipe as recipes
+from keepfit.core import atomic
+from keepfit.core.errors import EnvironmentFault, KeepfitError, RecipeError
+from keepfit.core.events import Emit, Event
+from keepfit.engine.plan import plan
+from keepfit.engine.run import run as walk
+from keepfit.loop.journal import Entry
+from keepfit.loop.service import Service
+from keepfit.loop.strategies import kinds_of
+from keepfit.loop.turn import Loop
+from keepfit.recipe.model import Recipe
+from keepfit.store.artifacts import Store
+from keepfit.store.registry import CHAMPION, Registry
+
+LOOK_S = 0.5
+
+
+def up(
+    path: Path,
+    overrides: tuple[str, ...] = (),
+    *,
+    workspace: Path = Path("."),
+    emit: Emit,
+    stopped: Callable[[], bool],
+    announce: Callable[[str], None],
+    seconds: float | None = None,
+) -> dict[str, Any]:
+    """Runs until `stopped` says so (or for `seconds`); gives the champion, what was decided, and how often.
+
+    Raises RecipeError where the recipe forbids records, EnvironmentFault where another `up` of this name is at work.
+    """
+    recipe = recipes.load(path, overrides)
+    refuse_unfit(recipe)
+    with _alone(recipe.name, workspace):
+        _first(recipe, workspace, emit, stopped)
+        service = Service(recipe.name, workspace, recipe.serve.host, recipe.serve.port, _options(recipe))
+        loop = Loop(recipe, path, overrides, workspace, lambda entry: emit(_event(entry)), mean_labels(recipe))
+        until = None if seconds is None else time.monotonic() + seconds
+        told = ""
+        try:
+            while not stopped() and (until is None or time.monotonic() < until):
+                begun = time.monotonic()
+                service.ensure()
+                if told != service.url:
+                    told = service.url
+                    announce(told)
+                look(loop, emit)
+                time.sleep(max(0.02, LOOK_S - (time.monotonic() - begun)))
+        finally:
+            service.stop()
+        return summary(loop)
+
+
+def look(loop: Loop, emit: Emit) -> None:
+    """One turn; a fault of one look is told and tried again at the next, since the service must go on."""
+    request = loop.journal.folder / "retrain.request"
+    asked = request.exists()
+    try:
+        loop.turn(time.time(), asked)
+        if asked:
+            request.unlink(missing_ok=True)
+    except KeepfitError as error:
+        emit(Event("loop", "fault", {"code": error.code, "what": error.what, "where": error.where, "hint": error.hint}))
+        time.sleep(LOOK_S)
+
+
+def ask(name: str, workspace: Path) -> Path:
+    """Asks the loop that is at work for a challenger, by hand."""
+    folder = workspace / ".keepfit" / "loop" / name
+    atomic.make_folder(folder)
+    atomic.write_text(folder / "retrain.request", "")
+    return folder
+
+
+def refuse_unfit(recipe: Recipe) -> None:
+    """Raises RecipeError where the loop could never learn, or where the strategy does not fit the learner."""
+    if recipe.serve.record != "full":
+        raise RecipeError(
+            "record_needed",
+            "the loop learns from recorded inputs, and this recipe does not keep them",
+            where="serve.record",
+            seen=recipe.serve.record,
+            hint="serve.record=full, or keepfit serve NAME@champion without the loop",
+        )
+    kinds_of(recipe.retrain.strategy, recipe, True)
+
+
+def mean_labels(recipe: Recipe) -> float:
+    """Labels between two false alarms, from the budget that the monitor has for its windows."""
+    return float(recipe.monitor.window / recipe.monitor.rate)
+
+
+def summary(loop: Loop) -> dict[str, Any]:
+    """What the loop did, as JSON."""
+    kinds = ("changed", "retrain", "promoted", "refused", "failed", "rolled_back", "quarantined")
+    counts = {kind: sum(entry.what == kind for entry in loop.journal) for kind in kinds}
+    return {
+        "name": loop.name,
+        "champion": loop.state.champion,
+        "phase": loop.state.phase,
+        "decisions": counts,
+        "journal": str(loop.journal.path.resolve()),
+    }
+
+
+def _first(recipe: Recipe, workspace: Path, emit: Emit, stopped: Callable[[], bool]) -> None:
+    """The whole line where there is no champion; what was made before it was killed is kept."""
+    registry = Registry(workspace)
+    if recipe.name in registry.names() and CHAMPION in registry.pointer(recipe.name).aliases:
+        return
+    done = walk(plan(recipe), Store(workspace), workspace / "runs", emit, stopped=stopped)
+    if done.bundle is not None:
+        registry.register(done.bundle, recipe.name, run=str(done.bundle.parent.resolve()))
+
+
+def _options(recipe: Recipe) -> list[str]:
+    """What the service is told; the rest stands in the recipe of the champion's bundle."""
+    options = ["--record", "full", "--workers", str(recipe.serve.workers)]
+    return [*options, *(["--token-env", recipe.serve.token_env] if recipe.serve.token_env else [])]
+
+
+def _event(entry: Entry) -> Event:
+    return Event("loop", entry.what, dict(entry.data))
+
+
+@contextmanager
+def _alone(name: str, workspace: Path) -> Iterator[None]:
+    """One loop for a name in a workspace. Raises EnvironmentFault where there is another."""
+    folder = workspace / ".keepfit" / "loop" / name
+    atomic.make_folder(folder)
+    handle = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise EnvironmentFault(
+                "loop_running",
+                f"another loop of {name} is at work in this workspace",
+                where=str(folder),
+                hint="stop it, or give another --workspace",
+            ) from None
+        yield
+    finally:
+        os.close(handle)

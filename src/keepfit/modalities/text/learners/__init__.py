@@ -1,0 +1,1 @@
+"""One file per network for texts; the only place with heavy imports."""

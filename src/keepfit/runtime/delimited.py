@@ -1,0 +1,142 @@
+"""Reads CSV and its kin as text with DuckDB; lines that cannot be read are kept with their number and reason."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from keepfit.core.errors import DataError
+from keepfit.runtime.decoding import HEAD, Notes, as_utf8
+from keepfit.runtime.reading import LONGEST_LINE, Read, Rejects, Repair, connected, literal, names_of, pages, unreadable
+from keepfit.runtime.table import Table, text_column
+
+
+def csv_chunks(path: Path, read: Read, rejects: Rejects | None, size: int) -> Iterator[Table]:
+    """The rows of a text file in tables of at most `size` rows; what cannot be read goes into `rejects`."""
+    import duckdb
+
+    notes: Notes = []
+    with as_utf8(path, read.encoding, notes) as (plain, head):
+        delimiter = read.delimiter or ("\t" if ".tsv" in path.suffixes else _sniff(head, read))
+        first, blank = _top(plain, delimiter, read, path)
+        names = names_of(first, read, path)
+        # Blank lines are skipped; but where one column has no header, they are its missing cells.
+        skip = blank + 1 if read.header else blank if len(names) > 1 else 0
+        options = {
+            "delim": delimiter,
+            "header": "false",
+            "skip": str(skip),
+            "all_varchar": "true",
+            "store_rejects": "true",
+            "rejects_limit": "100000",
+            "null_padding": "false",
+            "strict_mode": "true",
+            "quote": "" if read.quote == "none" else (read.quote or '"'),
+            "escape": "" if read.quote == "none" else (read.quote or '"'),
+            "max_line_size": str(LONGEST_LINE),
+        }
+        said = ", ".join(f"{key}={literal(value)}" for key, value in options.items())
+        columns = "{" + ", ".join(f"{literal(f'c{n}')}: 'VARCHAR'" for n in range(len(names))) + "}"
+        with connected() as connection:
+            try:
+                cursor = connection.execute(
+                    f"select * from read_csv({literal(str(plain))}, auto_detect=false, columns={columns}, {said})"
+                )
+                done = 0
+                for page in pages(cursor, names, size, path):
+                    done += len(page)
+                    yield page
+                bad = connection.execute(
+                    "select line, error_message, csv_line from reject_errors order by line"
+                ).fetchall()
+            except duckdb.Error as error:
+                raise unreadable(path, error) from None
+        if rejects is None:
+            return
+        rejects.repairs += [Repair(path.name, -1, line, "", *said) for line, *said in notes]
+        mended = _mended(bad, names, delimiter, read)
+        _take_rejects([one for one in bad if int(one[0]) not in mended], path, rejects)
+        if mended:  # after the others: a page that is out cannot be opened again
+            for row, (line, (text, cells)) in enumerate(sorted(mended.items()), done):
+                after = delimiter.join(cell or "" for cell in cells)[:200]
+                rule = "empty cells right of the last column left out"
+                rejects.repairs.append(Repair(path.name, row, line, "", rule, text[:200], after))
+            rows = [cells for _, (_, cells) in sorted(mended.items())]
+            yield Table({name: text_column([row[place] for row in rows]) for place, name in enumerate(names)})
+
+
+def _mended(bad: list[Any], names: list[str], delimiter: str, read: Read) -> dict[int, tuple[str, list[str | None]]]:
+    """Lines with nothing but empty cells too many, by number: the text and the cells that belong to columns."""
+    import csv
+
+    if read.quote not in (None, '"'):
+        return {}
+    found: dict[int, tuple[str, list[str | None]]] = {}
+    for line, _, raw in bad:
+        text = str(raw).rstrip("\n")
+        if "\n" in text or text.count('"') % 2:
+            continue
+        cells = next(csv.reader([text], delimiter=delimiter), [])
+        if len(cells) > len(names) and not any(cell.strip() for cell in cells[len(names) :]):
+            found[int(line)] = (text, [cell or None for cell in cells[: len(names)]])
+    return found
+
+
+def _take_rejects(bad: list[Any], path: Path, rejects: Rejects | None) -> None:
+    seen: set[int] = set()
+    for first, reason, raw in bad:
+        for line, text in enumerate(str(raw).rstrip("\n").split("\n"), int(first)):  # an open quote swallows lines
+            if line not in seen and rejects is not None:
+                rejects.lines.append((path.name, line, str(reason).splitlines()[0][:200], text[:200]))
+            seen.add(line)
+
+
+def _sniff(head: str, read: Read) -> str:
+    """The delimiter that splits the first lines most evenly, outside quotes."""
+    lines = [re.sub(r'"[^"]*"', '""', line) for line in head.splitlines() if line.strip()][:50]
+    lines = lines[:-1] if len(lines) > 2 or (len(lines) == 2 and len(head) >= HEAD) else lines  # the last may be cut
+
+    def evenness(mark: str) -> tuple[float, float]:
+        counts = [line.count(mark) for line in lines]
+        common = max(set(counts), key=lambda c: (counts.count(c), c))
+        return (counts.count(common) / len(counts) if common else 0.0, float(common))
+
+    return max((",", "\t", ";", "|"), key=evenness)
+
+
+def _top(plain: Path, delimiter: str, read: Read, path: Path) -> tuple[list[str], int]:
+    """The cells of the first record (none where all names are said), and how many blank lines stand above it."""
+    import csv
+
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if read.quote == "none" else csv.QUOTE_MINIMAL
+    quote = read.quote if read.quote and read.quote != "none" else '"'
+    with plain.open(encoding="utf-8", newline="\n") as file:
+        lines = _bounded_lines(file, path)
+        blank, line = 0, next(lines, "")
+        while line and not line.strip():
+            blank, line = blank + 1, next(lines, "")
+        if read.names and read.spare is None:
+            return [], blank
+        try:
+            whole = itertools.chain([line], lines)
+            return next(csv.reader(whole, delimiter=delimiter, quoting=quoting, quotechar=quote), []), blank
+        except csv.Error as error:
+            raise unreadable(path, error) from None
+
+
+def _bounded_lines(file: IO[str], path: Path) -> Iterator[str]:
+    left = LONGEST_LINE
+    while line := file.readline(left):
+        left -= len(line)
+        if left <= 0:
+            raise DataError(
+                "line_too_long",
+                "the first line with cells is not complete after 16 MB",
+                where=str(path),
+                seen=repr(line[:40]),
+                hint="is a quote left open, or is this no table? say data.read.quote: none where quotes mean nothing",
+            )
+        yield line

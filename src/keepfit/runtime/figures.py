@@ -1,0 +1,149 @@
+"""Numbers as people write them: a unit, a currency or a percent sign beside them, a decimal comma, thousands apart.
+
+How a column writes them is fitted once, on training rows, and holds for every row after that.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_SHARE = 0.98
+_CODES = frozenset(
+    [
+        "usd",
+        "eur",
+        "gbp",
+        "chf",
+        "cny",
+        "rmb",
+        "jpy",
+        "inr",
+        "rs",
+        "kr",
+        "sek",
+        "nok",
+        "dkk",
+        "zł",
+        "pln",
+        "cad",
+        "aud",
+        "us$",
+    ]
+)
+_PARTS = re.compile(r"([^\d+\-.,]*)([+-]?[\d.,'\u00a0\u202f ]*\d)\s*([^\d]*)", re.DOTALL)
+_ENGLISH = re.compile(r"[+-]?(\d+|\d{1,3}(,\d{3})+)?(\.\d+)?")
+_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}([.' \u00a0\u202f]\d{3})+)?(,\d+)?")
+_SPELLED = frozenset(
+    [
+        "not available",
+        "not reported",
+        "no data",
+        "not applicable",
+        "无",
+        "未知",
+        "缺失",
+        "暂无",
+        "-",
+        "--",
+        "---",
+        "—",
+        "–",
+        ".",
+        "..",
+        "*",
+        "unknown",
+        "missing",
+        "nil",
+        "n.a.",
+        "n.a",
+        "tbd",
+        "empty",
+        "blank",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a column writes numbers: with `unit` (folded; empty for none) before or after them, and which decimal mark."""
+
+    unit: str = ""
+    comma: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON form, inside of a column's rule."""
+        return {"unit": self.unit, "comma": self.comma}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any] | None) -> Form | None:
+        """Inverse of `as_json`; None where a column has no form of its own."""
+        return None if raw is None else cls(str(raw["unit"]), bool(raw["comma"]))
+
+
+def number_as(text: str, form: Form) -> float | None:
+    """The number in a cell of this form; None for another unit or mark. A percentage keeps its figure: 12 % is 12."""
+    found = _PARTS.fullmatch(text.strip())
+    if found is None:
+        return None
+    unit = _unit(found[1], found[3])
+    bare = form.unit != "%" and unit == ""  # 0.5 among percentages might mean 50 %
+    if unit is None or not (unit == form.unit or bare):
+        return None
+    figure = found[2].strip()
+    if not (_COMMA if form.comma else _ENGLISH).fullmatch(figure):
+        return None
+    plain = re.sub(r"[.' \u00a0\u202f]", "", figure).replace(",", ".") if form.comma else figure.replace(",", "")
+    return float(plain)
+
+
+def _unit(before: str, after: str) -> str | None:
+    """The folded unit; None where what stands there is no unit: letters before a number are a code, unless a currency's."""
+    before, after = (re.sub(r"\s+", " ", part.strip().lower()).rstrip(".") for part in (before, after))
+    if (before and after) or len(before) > 4 or len(after) > 12:
+        return None
+    if before and before not in _CODES and any(unicodedata.category(mark) != "Sc" for mark in before):
+        return None
+    return before or after
+
+
+def form_of(values: Sequence[str]) -> Form | None:
+    """The form that nearly all of the cells share, or None where they do not agree on one. Cells hold no missing values."""
+    found = [match for text in values if (match := _PARTS.fullmatch(text))]
+    if len(found) < _SHARE * len(values) or len(values) < 3:
+        return None
+    units = Counter(unit for match in found if (unit := _unit(match[1], match[3])) is not None)
+    named = [unit for unit, _ in units.most_common() if unit]
+    for unit in named[:1] or [""]:
+        for comma in (False, True):
+            form = Form(unit, comma)
+            read = sum(number_as(text, form) is not None for text in values)
+            if read >= _SHARE * len(values) and (unit == "" or units[unit] >= 0.5 * len(values)):
+                return form
+    return None
+
+
+def spelled_missing(values: Mapping[str, int], readable: Mapping[str, bool]) -> frozenset[str]:
+    """Cells of a column of numbers that say that there is none: a dash, `unknown`; folded. `values` counts each spelling."""
+    odd = {text for text, good in readable.items() if not good}
+    said = {text for text in odd if text.lower() in _SPELLED}
+    cells = sum(values.values())
+    share = sum(values[text] for text in said)
+    return frozenset(text.lower() for text in said) if said and 2 * share <= cells else frozenset()
+
+
+_DAMAGED = re.compile(r"\d(\.\d+)?E\+\d{2,}|\d{1,2}-(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)", re.ASCII)
+
+
+def damaged_by_spreadsheet(values: Mapping[str, int]) -> tuple[int, str]:
+    """How many cells of a column of codes look like what a spreadsheet makes of them (1E+05, 2-Mar), and one of them.
+
+    What they were cannot be known. A column where most cells look so was written so.
+    """
+    found = [text for text in values if _DAMAGED.fullmatch(text)]
+    count = sum(values[text] for text in found)
+    return (count, found[0]) if found and 2 * count < sum(values.values()) else (0, "")

@@ -1,0 +1,88 @@
+"""Which rows must stay on one side of a split: copies, near-copies, and rows of one patient, customer and the like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.cleaning import groups
+from keepfit.cleaning.crossings import content_of, group_column, near_groups
+from keepfit.cleaning.near_pictures import near_pictures
+from keepfit.cleaning.near_texts import near_texts
+from keepfit.core.catalog import load
+from keepfit.recipe.data import DataOptions
+from keepfit.runtime.coerce import ColumnRule
+from keepfit.runtime.picture_predictor import COLUMN as PICTURE
+from keepfit.runtime.table import Column, Table
+from keepfit.runtime.text_predictor import COLUMN as TEXT
+from keepfit.tasks.task import Task
+
+MOST_PICTURES = 12_000  # a perceptual hash costs half a millisecond
+MOST_ROWS = 200_000
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A key per row [n]; rows of one key stay together. `column` names the group, `near` counts rows that repeat another
+    one exactly or nearly, `groups` those of the column with two rows or more."""
+
+    keys: Column
+    column: str | None = None
+    near: int = 0
+    groups: int = 0
+
+
+def alone(rows: Table) -> Bound:
+    """Each row by its own content, so that exact copies alone are together."""
+    return Bound(np.array([content_of(sample) for sample in rows.ids], object))
+
+
+def bound(rows: Table, room: str, section: DataOptions, task: Task, alone_too: bool) -> Bound:
+    """Rows bound to their near-copies, and to their group where there is one and rows are not asked to be `alone_too`.
+
+    The key is the smallest content hash of those bound, so that it does not depend on the order of rows.
+    """
+    target = task.target
+    rules: list[ColumnRule] = []
+    if room == "tabular":
+        looked = load("keepfit.modalities.tabular.schema:looked")
+        rules = [one.rule for one in looked(rows, target, section.columns, section.read.missing)]
+    first = alike(rows, room, target, rules)
+    near = int((np.bincount(first, minlength=len(first))[first] > 1).sum())
+    column = group_column(rows, target, rules) if room == "tabular" and not alone_too else None
+    count = 0
+    if column is not None:
+        seen: dict[str, int] = {}
+        pairs = [(seen.setdefault(key, row), row) for row, key in enumerate(rows.columns[column]) if key is not None]
+        count = len({one for one, other in pairs if one != other})
+        first = groups.joined(len(rows), [*enumerate(first.tolist()), *pairs])
+    smallest: dict[int, str] = {}
+    for head, sample in zip(first.tolist(), rows.ids, strict=True):
+        content = content_of(sample)
+        smallest[head] = min(smallest.get(head, content), content)
+    return Bound(np.array([smallest[head] for head in first.tolist()], object), column, near, count)
+
+
+def alike(table: Table, room: str, target: str, rules: list[ColumnRule]) -> NDArray[np.int64]:
+    """The first row of each row's group [n] of exact and near-duplicates, whatever their answers are.
+
+    Beyond MOST_PICTURES pictures or MOST_ROWS rows only exact copies are found, since the search would take minutes.
+    """
+    same = _same(table, target if room == "tabular" else None)
+    if len(table) > (MOST_PICTURES if room == "image" else MOST_ROWS):
+        return same
+    if room == "image":
+        near = near_pictures(list(table.columns[PICTURE]))
+    elif room == "text":
+        near = near_texts(list(table.columns[TEXT]))
+    else:
+        near = near_groups(table, target, rules)
+    return groups.joined(len(table), [*enumerate(same.tolist()), *enumerate(near.tolist())])
+
+
+def _same(table: Table, target: str | None) -> NDArray[np.int64]:
+    """The first row with the same content: of pictures and texts by their hash, of tables by every cell."""
+    first: dict[str, int] = {}
+    return np.array([first.setdefault(str(i).rpartition(":")[2], row) for row, i in enumerate(table.ids)], np.int64)

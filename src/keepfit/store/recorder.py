@@ -1,0 +1,236 @@
+"""Takes answers off the hot path and feedback to the disk: two threads, bounded queues, constant memory."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from keepfit.core.errors import EnvironmentFault, KeepfitError
+from keepfit.store.record_files import Backend
+from keepfit.store.request_ids import RequestIds
+from keepfit.store.segments import Entry
+from keepfit.store.sketches import Sketch, Sketcher
+
+if TYPE_CHECKING:
+    from keepfit.runtime.answers import Answers
+    from keepfit.runtime.bundle import Bundle
+    from keepfit.runtime.table import Table
+
+Mode = Literal["full", "sketch", "off"]
+DAY_S = 86_400.0
+log = logging.getLogger("keepfit.records")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much is kept, and how much may wait. `age_s` and `size_bytes` bound the store; `waiting` requests and
+    `waiting_bytes` of their bodies bound the queue, beyond which records are dropped and counted; `looked_per_s` rows a
+    second are looked into by sketches; a sketch is written every `sketch_s`; answers are synced every `sync_s`."""
+
+    age_s: float = 30 * DAY_S
+    size_bytes: int = 1 << 30
+    waiting: int = 10_000
+    waiting_bytes: int = 64 << 20
+    looked_per_s: int = 2000
+    sketch_s: float = 60.0
+    sync_s: float = 1.0
+    pause_s: float = 0.05
+    prune_s: float = 60.0
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One answer to be recorded: what was asked, what was said, and by which model."""
+
+    request_id: str
+    at: float
+    name: str
+    version: str
+    sketcher: Sketcher
+    sha256: str
+    table: Table
+    answers: Answers
+    size_bytes: int
+
+
+class Recorder:
+    """The recorder of one process; its ids are those that feedback is known by."""
+
+    def __init__(self, backend: Backend, mode: Mode = "full", limits: Limits | None = None) -> None:
+        self.backend, self.mode, self.limits = backend, mode, limits or Limits()
+        self._told: Callable[[str, int], None] = lambda what, rows: None
+        self.ids = RequestIds(backend.key())
+        self._queue: deque[Answered] = deque()
+        self._queued_bytes = 0
+        self._truths: deque[tuple[Entry, Future[None]]] = deque()
+        self._wake, self._ending = threading.Condition(), threading.Event()
+        self._lock, self._draining = threading.Lock(), threading.RLock()
+        self._sketches: dict[str, Sketch] = {}
+        self._threads = [
+            threading.Thread(target=work, name=name, daemon=True)
+            for work, name in ((self._answers, "keepfit-records"), (self._feedback, "keepfit-feedback"))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def listen(self, told: Callable[[str, int], None]) -> None:
+        """Tell `told(what, rows)` of rows that were `written` or `dropped`."""
+        self._told = told
+
+    def describe(self, bundle: Bundle, name: str, version: str) -> Sketcher:
+        """Keep what a model is, before its first answer; gives what sketches its rows."""
+        columns = [{"name": column.name, "kind": column.kind} for column in bundle.inputs]
+        facts = {
+            "name": name,
+            "version": version,
+            "sha256": bundle.sha256,
+            "task": bundle.task,
+            "modality": bundle.modality,
+        }
+        more = {"text": bundle.manifest.get("text_column"), "image": bundle.manifest.get("image_column")}
+        shown = {"target": bundle.target, "classes": bundle.classes, "columns": columns}
+        self.backend.describe({**facts, **shown, **{key: value for key, value in more.items() if value}})
+        return Sketcher(bundle)
+
+    def put(self, answered: Answered) -> bool:
+        """Queue an answer; never waits. False, and counted as dropped, when the queue is full."""
+        with self._lock:
+            full = len(self._queue) >= self.limits.waiting
+            full |= self._queued_bytes + answered.size_bytes > self.limits.waiting_bytes and bool(self._queue)
+            if not full:
+                self._queue.append(answered)
+                self._queued_bytes += answered.size_bytes
+        if full:
+            self._told("dropped", len(answered.answers))
+        return not full
+
+    def feedback(self, request_id: str, labels: list[Any]) -> Future[None]:
+        """Queue the truth about an answer; the future is done when it is durable, or has the KeepfitError why it is not."""
+        done: Future[None] = Future()
+        with self._wake:
+            if self._ending.is_set():
+                done.set_exception(
+                    EnvironmentFault("stopping", "the service is stopping", where="the service", hint="send it again")
+                )
+                return done
+            self._truths.append(({"id": request_id, "t": round(time.time(), 3), "labels": labels}, done))
+            self._wake.notify()
+        return done
+
+    def flush(self) -> None:
+        """Write what waits, sketches too."""
+        self._drain()
+        self._write_sketches()
+
+    def close(self) -> None:
+        """Write all that waits and stop."""
+        with self._wake:
+            self._ending.set()
+            self._wake.notify_all()
+        for thread in self._threads:
+            thread.join()
+        self.flush()
+        self.backend.close()
+
+    def _feedback(self) -> None:
+        while True:
+            with self._wake:
+                while not self._truths and not self._ending.is_set():
+                    self._wake.wait()
+                batch = list(self._truths)
+                self._truths.clear()
+            if not batch and self._ending.is_set():
+                return
+            try:  # one sync for all that came while the one before went on
+                self.backend.write("feedback", [entry for entry, _ in batch], durable=True)
+            except KeepfitError as error:
+                log.error("feedback is not stored: %s", error)
+                for _, done in batch:
+                    done.set_exception(error)
+            else:
+                for _, done in batch:
+                    done.set_result(None)
+
+    def _answers(self) -> None:
+        sketched = pruned = synced = time.monotonic()
+        while not self._ending.wait(self.limits.pause_s):
+            self._drain()
+            moment = time.monotonic()
+            if moment - synced >= self.limits.sync_s:
+                synced = moment
+                self._write("answers", [], durable=True)
+            if moment - sketched >= self.limits.sketch_s:
+                sketched = moment
+                self._write_sketches()
+            if moment - pruned >= self.limits.prune_s:
+                pruned = moment
+                self._prune()
+
+    def _drain(self) -> None:
+        with self._draining:
+            with self._lock:
+                batch = list(self._queue)
+                self._queue.clear()
+                self._queued_bytes = 0
+            if batch:
+                self._record(batch)
+
+    def _record(self, batch: list[Answered]) -> None:
+        for answered in batch:
+            look = int(self.limits.looked_per_s * self.limits.pause_s) + 1
+            # Spent evenly over the batch, so that no client's rows hide those of others.
+            made = answered.sketcher.sketch(answered.table, answered.answers, max(1, look // len(batch)))
+            before = self._sketches.get(answered.sha256)
+            self._sketches[answered.sha256] = made if before is None else before.merged(made)
+        entries = sorted((entry_of(answered, self.mode) for answered in batch), key=lambda entry: entry["t"])
+        rows = sum(len(answered.answers) for answered in batch)
+        self._told("written" if self._write("answers", entries) else "dropped", rows)
+
+    def _write_sketches(self) -> None:
+        with self._draining:
+            found, self._sketches = self._sketches, {}
+        at = round(time.time(), 3)
+        entries = [{"t": at, "sha256": sha256, **sketch.as_json()} for sha256, sketch in found.items()]
+        if entries:
+            self._write("sketches", entries, durable=True)
+
+    def _write(self, kind: Literal["answers", "sketches"], entries: list[Entry], durable: bool = False) -> bool:
+        try:
+            self.backend.write(kind, entries, durable=durable)
+            return True
+        except KeepfitError as error:
+            log.error("%s are not recorded: %s", kind, error)
+            return False
+
+    def _prune(self) -> None:
+        try:
+            self.backend.prune(time.time(), self.limits.age_s, self.limits.size_bytes)
+        except (KeepfitError, OSError) as error:
+            log.error("old records are not removed: %s", error)
+
+
+def entry_of(answered: Answered, mode: Mode) -> Entry:
+    """The record of an answer as JSON; probabilities with 7 decimals; pictures as base64."""
+    answers = answered.answers
+    entry: Entry = {
+        "id": answered.request_id,
+        "t": round(answered.at, 3),
+        "model": [answered.name, answered.version, answered.sha256],
+        "predictions": answers.labels,
+    }
+    if answers.probabilities is not None:
+        entry["probabilities"] = answers.probabilities.astype(float).round(7).tolist()
+    if mode == "full":
+        entry["inputs"] = {name: [_cell(cell) for cell in column] for name, column in answered.table.columns.items()}
+    return entry
+
+
+def _cell(cell: Any) -> Any:
+    return base64.b64encode(cell).decode() if isinstance(cell, bytes) else cell

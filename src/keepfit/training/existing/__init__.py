@@ -1,0 +1,1 @@
+"""Models that exist already: opened without running what their files bring along, and brought into one form."""

@@ -1,0 +1,64 @@
+"""Wrong labels: flipped ones are found, clean ones are left alone, and the ledger has every change."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from keepfit.cleaning import labels
+from keepfit.modalities.tabular.schema import looked
+from keepfit.runtime.table import Table, text_column
+from keepfit.stages.labelling import labelling
+from keepfit.tasks.task import Task
+
+
+@pytest.fixture(scope="module")
+def digits():
+    found = load_digits()
+    truth = found.target[:900].astype(np.int64)
+    flipped = np.zeros(900, bool)
+    rng = np.random.default_rng(0)
+    flipped[rng.choice(700, 70, replace=False)] = True
+    dirty = np.where(flipped, (truth + rng.integers(1, 10, 900)) % 10, truth)
+    return found.data[:900].astype(np.float32), truth, dirty, flipped
+
+
+def test_flipped_labels_are_found(digits):
+    features, truth, dirty, flipped = digits
+    found = labels.wrong_labels(features, dirty, 10, 0)
+    right = flipped[found.rows]
+    assert right.mean() >= 0.7 and right.sum() / flipped.sum() >= 0.8 and not found.blind
+    assert (found.proposed == truth[found.rows])[right].mean() > 0.9
+    assert len(labels.wrong_labels(features, truth, 10, 0).rows) <= 9
+
+
+def test_labels_that_nothing_tells_are_not_judged():
+    rng = np.random.default_rng(0)
+    found = labels.wrong_labels(rng.normal(size=(300, 5)), rng.integers(0, 3, 300), 3, 0)
+    assert found.blind and not len(found.rows)
+
+
+def test_far_values_of_a_number_are_found():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 3))
+    y = 10 * x[:, 0] + x[:, 1] + rng.normal(0, 0.3, 500)
+    y[[3, 77, 401]] += [60, -80, 70]
+    assert set(labels.wrong_values(x, y, 0).rows[:3]) == {3, 77, 401}
+    assert len(labels.wrong_values(x, y, 0).rows) <= 12
+
+
+@pytest.mark.parametrize("way", ["relabel", "drop"])
+def test_what_is_applied_stands_in_the_ledger(digits, way):
+    features, _, dirty, flipped = digits
+    columns = {f"p{n}": text_column(features[:, n]) for n in range(64)}
+    ids = np.array([f"d.csv#{n}:{n:x}" for n in range(900)], object)
+    table = Table({**columns, "y": text_column(dirty)}, ids)
+    part = np.array(["train"] * 700 + ["validation"] * 100 + ["test"] * 100, object)
+    rules = [finding.rule for finding in looked(table, "y", {}, [])]
+    task = Task("classification", "y", tuple(range(10)))
+    done = labelling(way, table, part, rules, "tabular", task, 0)
+    assert len(done.entries) == len(done.findings[0].ids) >= 50 and done.findings[0].rule == "wrong_labels"
+    assert {entry.action for entry in done.entries} == {{"relabel": "changed", "drop": "dropped"}[way]}
+    assert all((entry.row < 700 and flipped[entry.row]) or entry.row < 700 for entry in done.entries)
+    assert len(done.mended) == (len(done.entries) if way == "relabel" else 0)

@@ -1,0 +1,98 @@
+"""The leak guard: planted leaks stop, honest data goes through, and rows that belong together stay together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from keepfit.cleaning.crossings import group_column, names_somebody
+from keepfit.cleaning.foreknowledge import foreknowledge
+from keepfit.cleaning.giveaways import giveaways
+from keepfit.cleaning.guarded import Guarded
+from keepfit.modalities.tabular.schema import looked
+from keepfit.runtime.table import Table, text_column
+
+
+def case(columns, truth, classes=2, given=False):
+    rows = len(truth)
+    table = Table({name: text_column(list(values)) for name, values in {**columns, "y": truth}.items()})
+    rules = [finding.rule for finding in looked(table, "y", {}, [])]
+    part = np.array(["train"] * (rows - rows // 4) + ["test"] * (rows // 4), object)
+    ids = np.array([f"d.csv#{n}:{n}" for n in range(rows)], object)
+    names = [f"class {n}" for n in range(classes)]
+    return Guarded(Table(table.columns, ids), part, np.asarray(truth), classes, names, "y", rules, given)
+
+
+def honest(rows=400, seed=0):
+    rng = np.random.default_rng(seed)
+    a, b = rng.normal(size=(2, rows)).round(4)
+    return {"a": a, "b": b}, (a + b + rng.normal(size=rows) > 0).astype(int)
+
+
+def test_an_honest_table_goes_through():
+    columns, truth = honest()
+    found = case(columns, truth)
+    assert giveaways(found) == [] and foreknowledge(found) == [] and len(found.learned) == 300
+
+
+@pytest.mark.parametrize("rule", ["target_copy", "known_after", "name_tells"])
+def test_a_column_that_gives_the_class_away_stops(rule):
+    columns, truth = honest()
+    rng = np.random.default_rng(1)
+    planted = {
+        "target_copy": [("stays", "left")[y] for y in truth],
+        "known_after": [round(float(rng.gamma(2, 30)), 2) if y else None for y in truth],
+        "name_tells": [f"in/{('ok', 'fraud')[y]}_{rng.integers(10**6)}.pdf" for y in truth],
+    }
+    found = giveaways(case({**columns, "extra": planted[rule]}, truth))
+    assert [(one.rule, one.level, one.columns) for one in found] == [(rule, "stop", ("extra",))]
+    assert found[0].override == "data.columns.extra=ignore"
+
+
+def test_numbers_transforms_and_sums_stop():
+    columns, _ = honest()
+    y = np.round(100 + 20 * columns["a"] + np.random.default_rng(2).normal(0, 10, 400), 2)
+    transform = giveaways(case({**columns, "t": np.log(y + 500).round(6)}, y, 0))
+    assert [one.rule for one in transform if one.level == "stop"] == ["target_transform"]
+    part = np.random.default_rng(3).integers(0, 90, 400).astype(float)
+    formula = giveaways(case({**columns, "one": part, "two": (y - part).round(2)}, y, 0))
+    assert {one.columns[0] for one in formula if one.rule == "target_formula"} == {"one", "two"}
+
+
+def test_a_perfect_column_among_others_that_are_as_good_is_innocent():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 400)
+    found = giveaways(case({name: (y * 4 + rng.normal(0, 0.5, 400)).round(3) for name in "abcd"}, y))
+    assert {one.level for one in found} <= {"note"}
+
+
+def test_target_means_over_all_rows_stop_and_over_training_rows_do_not():
+    columns, truth = honest(800)
+    city = np.random.default_rng(4).integers(0, 12, 800)
+    whole, train = (np.array([truth[:n][city[:n] == c].mean() for c in range(12)]) for n in (800, 600))
+    rules = [
+        [one.rule for one in foreknowledge(case({**columns, "rate": means[city].round(6)}, truth))]
+        for means in (whole, train)
+    ]
+    assert rules == [["target_statistics"], []]
+
+
+@pytest.mark.parametrize(("swap", "level"), [(False, []), (True, ["stop"])])
+def test_time_going_backwards_stops_in_given_splits(swap, level):
+    columns, truth = honest()
+    days = [str(np.datetime64("2020-01-01") + n) for n in range(400)]
+    found = foreknowledge(case({**columns, "seen": days[::-1] if swap else days}, truth, given=True))
+    assert [one.level for one in found] == level
+
+
+def test_whose_rows_they_are():
+    rng = np.random.default_rng(0)
+    who = np.repeat(np.arange(100), 4)
+    table = {"patient_id": who * 7, "age": rng.integers(20, 80, 100)[who], "x": rng.normal(size=400), "y": who % 2}
+    made = Table({name: text_column(list(values)) for name, values in table.items()})
+    rules = [finding.rule for finding in looked(made, "y", {}, [])]
+    assert group_column(made, "y", rules) == "patient_id"
+    assert group_column(made.without(["age", "y"]), "y", rules[:1]) is None
+    assert [names_somebody(name) for name in ("userId", "customer", "paid", "width", "CustomerID", "idle")] == [
+        *(True, True, False, False, True, False)
+    ]

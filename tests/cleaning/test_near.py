@@ -1,0 +1,101 @@
+"""Near-duplicates of texts, rows and pictures are found, and strangers are not."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keepfit.cleaning.groups import joined, members
+from keepfit.cleaning.near_rows import near_rows
+from keepfit.cleaning.near_texts import near_texts
+from keepfit.runtime.coerce import ColumnRule
+from keepfit.runtime.table import from_rows
+
+WORDS = [
+    "parcel",
+    "window",
+    "invoice",
+    "refund",
+    "broken",
+    "again",
+    "blue",
+    "train",
+    "morning",
+    "garden",
+    "seven",
+    "kettle",
+]
+
+
+def sentences(count: int) -> list[str]:
+    rng = np.random.default_rng(1)
+    return [" ".join(WORDS[int(n)] for n in rng.integers(0, len(WORDS), 14)) for _ in range(count)]
+
+
+def test_texts_that_differ_in_a_word_case_or_blanks_are_near() -> None:
+    texts = sentences(300)
+    made = [*texts, texts[3].upper(), texts[5].replace(" ", "  "), texts[7] + "!", None, "", " "]
+    groups = members(near_texts(made))
+    assert groups == [[3, 300], [5, 301], [7, 302]]
+
+
+def test_texts_without_blanks_and_short_ones_are_compared_too() -> None:
+    groups = members(near_texts(["今天天气很好我们去公园散步吧", "今天天气很好我们去公园散步吧！", "ok", "no", "OK"]))
+    assert groups == [[0, 1], [2, 4]]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.text(alphabet="abc ", max_size=12), max_size=12))
+def test_equal_texts_are_always_near(texts: list[str]) -> None:
+    first = near_texts(texts + texts)
+    assert all(first[row] == first[row + len(texts)] for row, text in enumerate(texts) if text.strip())
+
+
+def test_rows_within_the_tolerance_are_near_and_identifiers_are_not_compared() -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        {"id": f"K{n}", "x": float(rng.normal()), "z": float(rng.normal()), "city": ["Paris", "Lima"][n % 2], "y": None}
+        for n in range(100)
+    ]
+    rows += [{**rows[4], "id": "K900", "city": "PARIS ", "x": rows[4]["x"] + 1e-5}, {**rows[5], "y": 3.0}]  # type: ignore[operator]
+    rules = [ColumnRule("id", "ignore"), *(ColumnRule(n, "numeric") for n in "xyz"), ColumnRule("city", "categorical")]
+    table = from_rows(rows, ["id", "x", "z", "city", "y"])
+    assert members(near_rows(table, rules)) == [[4, 100]]
+    assert members(near_rows(table, rules, tolerance=0.0)) == []
+
+
+def test_rows_of_one_coarse_column_are_not_called_near() -> None:
+    table = from_rows([{"grade": n % 5} for n in range(200)], ["grade"])
+    assert members(near_rows(table, [ColumnRule("grade", "numeric")])) == []
+
+
+def test_pictures_in_another_size_or_format_are_near() -> None:
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed (extra image)")
+    from keepfit.cleaning.near_pictures import near_pictures
+
+    rng = np.random.default_rng(0)
+
+    def picture(place: int) -> bytes:
+        waves = np.add.outer(np.sin(np.arange(48) / (3 + place)), np.cos(np.arange(48) / (2 + place)))
+        return encoded(
+            image.fromarray(np.uint8(127 + 30 * waves + rng.integers(0, 60, (6, 6)).repeat(8, 0).repeat(8, 1))), "PNG"
+        )
+
+    def encoded(made: object, kind: str) -> bytes:
+        out = io.BytesIO()
+        made.save(out, kind)  # type: ignore[attr-defined]
+        return out.getvalue()
+
+    made = [picture(place) for place in range(12)]
+    made.append(encoded(image.open(io.BytesIO(made[2])), "JPEG"))
+    made.append(encoded(image.open(io.BytesIO(made[4])).resize((96, 96)), "PNG"))
+    made.append(encoded(image.open(io.BytesIO(made[4])).transpose(image.Transpose.FLIP_LEFT_RIGHT), "PNG"))
+    assert members(near_pictures(made)) == [[2, 12], [4, 13]]
+
+
+def test_pairs_are_joined_to_groups() -> None:
+    assert joined(5, [(3, 1), (4, 3)]).tolist() == [0, 1, 2, 1, 1]

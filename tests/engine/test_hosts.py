@@ -1,0 +1,123 @@
+"""`keepfit run` in several processes and on two hosts (two folders that meet on a port of the loopback)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from made_pictures import write_pictures, write_recipe
+
+import keepfit as kf
+from keepfit.core.errors import RecipeError
+from keepfit.engine.plan import plan
+from keepfit.recipe.load import load
+
+pytest.importorskip("torch", reason="torch is not installed (extra networks)")
+
+TRAIN = "train: {epochs: 2, batch_size: 4, precision: fp32, distributed: {use: ddp, processes: 1}}\n"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("hosts")
+    write_pictures(folder / "pictures")
+    return write_recipe(folder, train=TRAIN)
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def key(recipe, *said):
+    return next(step.key for step in plan(load(recipe, said)).steps if step.stage == "train")
+
+
+def test_two_hosts_train_one_model_and_the_first_one_has_it(place, tmp_path):
+    meet = f"train.distributed.rendezvous=127.0.0.1:{free_port()}"
+    command = [
+        sys.executable,
+        "-m",
+        "keepfit",
+        "run",
+        str(place),
+        "train.distributed.nodes=2",
+        meet,
+        "--until",
+        "train",
+    ]
+    hosts = [
+        subprocess.Popen(
+            [*command, f"train.distributed.node_rank={rank}", "--workspace", str(tmp_path / str(rank))],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        for rank in (0, 1)
+    ]
+    said = [host.communicate(timeout=120) for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], said
+    assert "epoch 2 of 2" in said[0][1] and "epoch" not in said[1][1]
+    assert "train made" in said[0][0] and "train elsewhere" in said[1][0]
+    assert not list((tmp_path / "1/.keepfit/scratch").rglob("step-*"))
+
+
+@pytest.mark.slow
+def test_a_launcher_of_the_users_own_starts_the_whole_line_on_two_hosts(place, tmp_path):
+    said = [f"--master-port={free_port()}", "--master-addr=127.0.0.1", "--nnodes=2", "--nproc-per-node=1"]
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", *said, f"--node-rank={rank}", "-m", "keepfit", "run"]
+            + [
+                str(place),
+                "train.distributed.processes=2",
+                "--workspace",
+                str(tmp_path / str(rank)),
+                "--until",
+                "train",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        for rank in (0, 1)
+    ]
+    heard = [host.communicate(timeout=120) for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], heard
+    assert "epoch 2 of 2" in heard[0][1] and "epoch" not in heard[1][1]
+    assert (tmp_path / "0/.keepfit").is_dir() and not (tmp_path / "1").exists()
+
+
+def test_the_key_knows_how_many_but_not_where(place):
+    two = ("train.distributed.nodes=2", "train.distributed.rendezvous=a:1")
+    assert key(place, *two) == key(place, "train.distributed.processes=2")
+    assert key(place, *two) == key(place, *two[:1], "train.distributed.rendezvous=b:2", "train.distributed.node_rank=1")
+    assert key(place, *two) != key(place) != key(place, *two, "train.distributed.use=fsdp")
+
+
+def test_a_launcher_that_started_another_number_is_told(place, tmp_path, monkeypatch):
+    for name, value in {"RANK": "1", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RecipeError) as caught:
+        kf.run(place, workspace=tmp_path)
+    assert caught.value.code == "other_processes" and "must be 3" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("nodes=2", "several nodes need rendezvous"),
+        ("node_rank=1", "node_rank counts from 0"),
+        ("launcher=horovod", "there is no launcher 'horovod'"),
+    ],
+)
+def test_what_does_not_go_together_is_said(place, said, words):
+    with pytest.raises(RecipeError, match=words):
+        load(Path(place), [f"train.distributed.{said}"])
