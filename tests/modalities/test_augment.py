@@ -247,4 +247,4 @@ def test_options_are_read_without_numpy_and_pillow():
         "print(len([catalog.options_of('augment', n) for n in catalog.TABLE['augment']]), {'numpy', 'PIL', 'torch'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["11", "set()"]
+    assert done.stdout.split() == ["14", "set()"]
