@@ -11,7 +11,6 @@ NOT_YET = {
     "dashboards": "Grafana dashboards and Prometheus rules",
     "label": "annotation in the browser",
     "ui": "the web console",
-    "bench --url": "measure a service from outside",
 }
 
 
