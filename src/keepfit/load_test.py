@@ -53,11 +53,12 @@ class Target:
 
 @dataclass
 class Seen:
-    """What came back within a time: `seconds` of the answered, `refused_seconds` of 503s, every status."""
+    """What came back within a time: `seconds` of the answered, `refused_seconds` of 503s, every status; `lasted` seconds of asking."""
 
     seconds: list[float] = field(default_factory=list)
     refused_seconds: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
+    lasted: float = 0.0
 
     def note(self, status: int, seconds: float) -> None:
         """One reply."""

@@ -68,12 +68,13 @@ def first_recipe(data: str, target: str | None, folder: Path) -> str:
 
 
 def _for_pictures(data: str, folder: Path) -> str:
-    source = os.path.relpath(Path(data).resolve(), folder.resolve())
+    before, path = sources.path_in(data)
+    source = before + os.path.relpath(Path(path).resolve(), folder.resolve())
     return "\n".join(
         [
             "# Pictures; every key but data.source may go.",
             "version: 1",
-            f"name: {slug(Path(data).name.split('.')[0])}",
+            f"name: {slug(Path(path).name.split('.')[0])}",
             "data:",
             f"  source: {quoted(source)}",
             "  split: {test: 0.2, validation: 0.1}",

@@ -68,6 +68,33 @@ def test_two_hosts_train_one_model_and_the_first_one_has_it(place, tmp_path):
     assert not list((tmp_path / "1/.keepfit/scratch").rglob("step-*"))
 
 
+@pytest.mark.slow
+def test_a_launcher_of_the_users_own_starts_the_whole_line_on_two_hosts(place, tmp_path):
+    said = [f"--master-port={free_port()}", "--master-addr=127.0.0.1", "--nnodes=2", "--nproc-per-node=1"]
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", *said, f"--node-rank={rank}", "-m", "keepfit", "run"]
+            + [
+                str(place),
+                "train.distributed.processes=2",
+                "--workspace",
+                str(tmp_path / str(rank)),
+                "--until",
+                "train",
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        for rank in (0, 1)
+    ]
+    heard = [host.communicate(timeout=120) for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], heard
+    assert "epoch 2 of 2" in heard[0][1] and "epoch" not in heard[1][1]
+    assert (tmp_path / "0/.keepfit").is_dir() and not (tmp_path / "1").exists()
+
+
 def test_the_key_knows_how_many_but_not_where(place):
     two = ("train.distributed.nodes=2", "train.distributed.rendezvous=a:1")
     assert key(place, *two) == key(place, "train.distributed.processes=2")

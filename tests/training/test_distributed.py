@@ -53,11 +53,11 @@ def calm(tmp_path_factory):
     return folder, heard
 
 
-@pytest.mark.parametrize("name", ["ddp", "heavy", "fsdp", "numbers"])
+@pytest.mark.parametrize("name", ["ddp", "heavy", "fsdp", "adamw", "numbers"])
 def test_two_processes_are_one_with_the_doubled_batch(calm, name):
     weights, facts = result(calm[0], name)
     alone = train(shared_jobs.job(name, 1))
-    assert weights.keys() == alone.network.state_dict().keys() and len(weights) >= 9
+    assert weights.keys() == alone.network.state_dict().keys() and len(weights) >= 8
     for key, value in alone.network.state_dict().items():
         assert torch.allclose(weights[key].float(), value.float(), atol=2e-5, rtol=1e-4), key
     for here, there in zip(facts["history"], alone.history, strict=True):
@@ -79,6 +79,18 @@ def test_a_dead_process_ends_all_and_the_next_run_goes_on_to_the_byte(calm, tmp_
         assert facts["resumed_at"] in (4, 5) and calmly["resumed_at"] is None
         assert all(torch.equal(weights[key], value) for key, value in wanted.items()) and len(wanted) >= 9
         assert facts["history"] == calmly["history"]
+
+
+@pytest.mark.slow
+def test_weights_that_are_split_and_loading_without_workers_go_on_too(calm, tmp_path):
+    for number, name in enumerate(("split!", "split!", "alone!")):
+        with pytest.raises(EnvironmentFault, match="has died"):
+            shared(tmp_path / str(number), name)
+    shared(tmp_path / "last", "split", "alone")
+    for name in ("split", "alone"):
+        (weights, facts), (wanted, calmly) = result(tmp_path / "last", name), result(calm[0], name)
+        assert facts["resumed_at"] >= (6 if name == "split" else 4) and facts["history"] == calmly["history"]
+        assert all(torch.equal(weights[key], value) for key, value in wanted.items()) and len(wanted) >= 9
 
 
 def test_an_error_of_one_process_is_the_error_of_the_run(tmp_path):

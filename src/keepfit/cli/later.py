@@ -8,7 +8,6 @@ NOT_YET = {
     "explain": "why the model answered so",
     "compress": "make a bundle smaller and faster",
     "export": "other formats of a bundle",
-    "dashboards": "Grafana dashboards and Prometheus rules",
     "label": "annotation in the browser",
     "ui": "the web console",
 }

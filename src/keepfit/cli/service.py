@@ -1,4 +1,4 @@
-"""Verbs about answering over HTTP: serve and bench."""
+"""Verbs about answering over HTTP: serve, bench and dashboards."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
     """Add the verbs of this file."""
     app.command(cls=Verb)(serve)
     app.command(cls=Verb)(bench)
+    app.command(cls=Verb)(dashboards)
 
 
 def serve(
@@ -130,3 +131,22 @@ def _rounds(seen: dict[str, Any]) -> str:
     lines = ["".join(f"{name:>15}" for name in names)]
     lines += ["".join(f"{row[name]!s:>15}" for name in names) for row in seen["rounds"]]
     return "\n".join(lines)
+
+
+def dashboards(
+    out: Annotated[Path, typer.Option("-o", "--out", help="folder to write to")] = Path("dashboards"),
+    target: Annotated[list[str] | None, typer.Option(help="HOST:PORT of a service; may be given again")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="file that holds the bearer token of the services, and nothing else")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Grafana dashboards, Prometheus rules and a compose file that runs both beside the service."""
+    from keepfit import dashboards as made
+
+    files = made.write(out, target or ["127.0.0.1:8000"], token_file)
+    result(
+        {"folder": str(out.absolute()), "files": [str(file.absolute()) for file in files]},
+        as_json,
+        "\n".join(map(str, files)),
+    )

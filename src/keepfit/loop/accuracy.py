@@ -46,6 +46,13 @@ class Errors:
             "labels": len(errors) - place,
         }
 
+    def harm(self, rows: Sequence[Labelled]) -> dict[str, Any] | None:
+        """The error rate on rows of a shifted world beside the one before; None where too few are labelled to say."""
+        if len(rows) < _ENOUGH:
+            return None
+        share = float(np.mean([self.wrong(row) for row in rows]))
+        return {"error_before": round(self.watch.rate, 4), "error_after": round(share, 4), "labels": len(rows)}
+
     def wrong(self, row: Labelled) -> bool:
         """Whether the answer counts as an error."""
         if self.limit is None:

@@ -24,16 +24,17 @@ class Quarantine:
 class State:
     """`changed_at`: when the world that the next challenger is for began (Unix seconds), None where it did not change.
 
-    `trained_rows`: rows since that change that the last run saw. `attempt`: number of the last run. `previous`: the champion
-    before, while the present one is on probation, since `promoted_at`. `refusals`: refused challengers since the change.
-    `promised`: errors and labels of the challenger on its hold-out; `shown`: those of the champion in hold-out and trial
-    together; (0, 0) where there were none.
+    `trigger`: what noticed that. `trained_rows`: rows since that change that the last run saw. `attempt`: number of the last
+    run. `previous`: the champion before, while the present one is on probation, since `promoted_at`. `refusals`: refused
+    challengers since the change. `promised`: errors and labels of the challenger on its hold-out; `shown`: those of the
+    champion in hold-out and trial together; (0, 0) where there were none.
     """
 
     phase: Phase = "watching"
     champion: int = 0
     champion_since: float = 0.0
     changed_at: float | None = None
+    trigger: str = ""
     trained_rows: int = 0
     attempt: int = 0
     decided_at: float = 0.0
@@ -84,7 +85,13 @@ def _champion(state: State, at: float, said: dict[str, Any]) -> State:
 def _changed(state: State, at: float, said: dict[str, Any]) -> State:
     """What is being trained or tried goes on: it may still be better than the champion."""
     phase: Phase = state.phase if state.phase in ("training", "trial") else "collecting"
-    return replace(state, phase=phase, changed_at=float(said["changed_at"]), trained_rows=0, refusals=0, previous=0)
+    when, trigger = float(said["changed_at"]), str(said.get("trigger", ""))
+    return replace(state, phase=phase, changed_at=when, trigger=trigger, trained_rows=0, refusals=0, previous=0)
+
+
+def _tolerated(state: State, at: float, said: dict[str, Any]) -> State:
+    """What was collected for shows no harm."""
+    return replace(state, phase="watching" if state.phase == "collecting" else state.phase)
 
 
 def _retrain(state: State, at: float, said: dict[str, Any]) -> State:
@@ -152,6 +159,7 @@ def _quarantined(state: State, at: float, said: dict[str, Any]) -> State:
 _CHANGES = {
     "champion": _champion,
     "changed": _changed,
+    "tolerated": _tolerated,
     "retrain": _retrain,
     "challenger": _challenger,
     "refused": _refused,

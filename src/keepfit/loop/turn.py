@@ -50,6 +50,7 @@ class Loop:
         self._sides: dict[int, Side] = {}
         self._errors: Errors | None = None
         self._feed: Feed | None = None
+        self._shifted = False
         self._errors_of = 0
         self._trial: Trial | None = None
         self._trial_errors: Errors | None = None
@@ -113,7 +114,8 @@ class Loop:
                 )
             stale = self.state.changed_at is None or self.state.changed_at < self.state.champion_since
             wanted = "drift" in self.recipe.retrain.when and self.state.phase == "watching" and stale
-            if seen.report.kind == "shift" and wanted and not self.state.previous:
+            twice, self._shifted = self._shifted, seen.report.kind == "shift"
+            if self._shifted and twice and wanted and not self.state.previous:
                 self.note(now, "changed", trigger="drift", changed_at=seen.since, seen=seen.as_json())
 
     def _follow(self, now: float) -> None:
@@ -162,6 +164,11 @@ class Loop:
         """Whether another run is worth it, and from which rows."""
         rows = [row for row in self.memory.rows if not self.state.quarantined(row.at)]
         wanted = decide(self.recipe.retrain, self.state, rows, now, asked_by_hand)
+        if isinstance(wanted, Plan) and self.state.trigger == "drift" and self.state.phase == "collecting":
+            harm = self._champion_errors().harm(self._own(wanted))
+            if harm is not None and harm["error_after"] - harm["error_before"] < self.recipe.retrain.rise:
+                self.note(now, "tolerated", trigger="drift", **harm)
+                return
         if isinstance(wanted, Plan):
             number = next_attempt(self.journal)
             folder = self.journal.folder / "attempts" / f"{number:04d}"
@@ -180,6 +187,11 @@ class Loop:
                 now, "retrain", attempt=number, rows=wanted.rows, until=wanted.until, why=wanted.why, kinds=asked.kinds
             )
             attempt.start()
+
+    def _own(self, plan: Plan) -> list[Labelled]:
+        """The rows of a plan that the present champion answered."""
+        sha256 = self._side(self.state.champion).version.sha256
+        return [row for row in (*plan.train, *plan.holdout) if row.sha256 == sha256]
 
     def _await(self, now: float) -> None:
         """The process that trains ends, or was killed and is started again: what it had made is kept."""

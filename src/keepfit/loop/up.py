@@ -48,11 +48,14 @@ def up(
         service = Service(recipe.name, workspace, recipe.serve.host, recipe.serve.port, _options(recipe))
         loop = Loop(recipe, path, overrides, workspace, lambda entry: emit(_event(entry)), mean_labels(recipe))
         until = None if seconds is None else time.monotonic() + seconds
+        told = ""
         try:
             while not stopped() and (until is None or time.monotonic() < until):
                 begun = time.monotonic()
-                if service.ensure():
-                    announce(service.url)
+                service.ensure()
+                if told != service.url:
+                    told = service.url
+                    announce(told)
                 look(loop, emit)
                 time.sleep(max(0.02, LOOK_S - (time.monotonic() - begun)))
         finally:

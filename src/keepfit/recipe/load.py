@@ -23,6 +23,7 @@ from keepfit.recipe.model import (
     recipe_class,
     unused_keys,
 )
+from keepfit.runtime.sources import ANNOTATED
 
 _TABLE = re.compile(r"\.(csv|tsv|txt|data|parquet|jsonl|ndjson|json|xlsx|xlsm)(\.gz)?$", re.IGNORECASE)
 _DEEPEST, _MOST_KEYS = 20, 20_000
@@ -127,6 +128,8 @@ def _modality(given: Mapping[str, Any], folder: Path) -> str:
     if data.get("text") is not None:
         return "text"
     source = data.get("source", data.get("train"))
+    if isinstance(source, str) and source.lower().startswith(ANNOTATED):
+        return "image"
     if not isinstance(source, str) or ":" in source.partition("/")[0] or _TABLE.search(source):
         return "tabular"
     looks: Any = catalog.load("keepfit.modalities.image.read:looks_like_pictures")

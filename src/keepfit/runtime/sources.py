@@ -33,13 +33,10 @@ FORMATS = {
     ".xlsx": "sheet",
     ".xlsm": "sheet",
 }
-_PICTURES = "a table with a column of paths is read: data.image names it"
 NOT_YET = {  # what begins a source that is to come -> what to do until then
     "hf:": "download the set and name its .parquet, .csv or .jsonl files",
-    "coco:": _PICTURES,
-    "voc:": _PICTURES,
-    "yolo:": _PICTURES,
 }
+ANNOTATED = ("coco:", "voc:", "yolo:")  # pictures: the image room reads them
 REMOTE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "http", "https", "ftp", "sftp", "memory")
 
 
@@ -76,6 +73,9 @@ def path_in(source: str) -> tuple[str, str]:
     low = source.lower()
     if low.startswith("sqlite:///"):
         return source[:10], source[10:]
+    kind = next((one for one in ANNOTATED if low.startswith(one)), "")
+    if kind:
+        return source[: len(kind)], source[len(kind) :]
     return ("", "") if "://" in source or low.startswith("sklearn:") else ("", source)
 
 
@@ -126,6 +126,13 @@ def local_files(source: str, folder: Path) -> list[Path]:
 
 def _refuse_not_yet(text: str, source: str) -> None:
     """Raises DataError `not_available` for a source of a kind that is to come; `source` is how the user spelt it."""
+    if text.lower().startswith(ANNOTATED):
+        raise DataError(
+            "not_a_table",
+            "annotated pictures are no table",
+            where=redacted(source),
+            hint="say modality: image; it follows from the source where the recipe names no other",
+        )
     kind = next((k for k in NOT_YET if text.lower().startswith(k)), "")
     if kind:
         raise DataError(

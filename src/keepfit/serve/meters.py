@@ -7,7 +7,15 @@ from collections import Counter as Tally
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, multiprocess
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+    multiprocess,
+)
 from prometheus_client.core import GaugeMetricFamily
 
 from keepfit.runtime.answers import Answers, class_name
@@ -15,12 +23,13 @@ from keepfit.runtime.answers import Answers, class_name
 if TYPE_CHECKING:
     from keepfit.runtime.bundle import Bundle
 
-MAX_CLASSES, MAX_COLUMNS = 100, 1000
+MAX_CLASSES, MAX_COLUMNS = 50, 24  # with routes and buckets below 200 series, whatever the model and its clients
 OTHER = "other"
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 PLAIN_ROUTES = frozenset({"/", "/predict", "/feedback", "/healthz", "/metrics", "/docs", "/openapi.json"})
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 256, 1024, 4096)
 INFER = "/v2/models/{name}/infer"
+TIMED_ROUTES = ("/predict", "/feedback", INFER)
 
 
 def route_label(path: str) -> str:
@@ -53,10 +62,11 @@ class Meters:
     def __init__(self, bundle: Bundle) -> None:
         self.shared = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
         self.registry = own = CollectorRegistry()
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which nothing reads
         self.requests = Counter("keepfit_requests_total", "Requests answered.", ["route", "code"], registry=own)
         self.seconds = Histogram(
             "keepfit_request_duration_seconds",
-            "From the first byte of a request to its answer.",
+            "From the first byte of a question to its answer.",
             ["route"],
             buckets=BUCKETS_S,
             registry=own,
@@ -86,6 +96,10 @@ class Meters:
         ):
             for result in results:
                 counter.labels(result)
+        for route in TIMED_ROUTES:
+            self.seconds.labels(route)
+            for code in ("2xx", "4xx", "5xx"):
+                self.requests.labels(route, code)  # from 0, so that a rate sees the first of them
         self._info = ModelInfo()
         self._classes: set[str] = set()
         self._columns: set[str] = set()
@@ -94,11 +108,12 @@ class Meters:
             own.register(self._info)
 
     def model(self, bundle: Bundle) -> None:
-        """The model that answers from here on; over all models at most 100 classes and 1000 columns have a label."""
+        """The model that answers from here on; over all models at most 50 classes and 24 columns have a label."""
         self._info.labels = (bundle.name, bundle.version, bundle.sha256)
         fresh = [name for name in map(class_name, bundle.classes[:MAX_CLASSES]) if name not in self._classes]
         self._classes |= set(fresh[: MAX_CLASSES - len(self._classes)])
-        columns = [column.name for column in bundle.inputs if column.name not in self._columns]
+        known = [column.name for column in bundle.inputs if column.kind == "categorical"]  # only these have categories
+        columns = [name for name in known if name not in self._columns]
         self._columns |= set(columns[: MAX_COLUMNS - len(self._columns)])
         for name in sorted(self._classes):
             self.predictions.labels(name)
@@ -106,7 +121,8 @@ class Meters:
     def answered(self, route: str, status: int, seconds: float) -> None:
         """One request is over."""
         self.requests.labels(route, f"{status // 100}xx").inc()
-        self.seconds.labels(route).observe(seconds)
+        if route in TIMED_ROUTES:
+            self.seconds.labels(route).observe(seconds)
 
     def predicted(self, answers: Answers) -> None:
         """Rows are answered; a regression counts under the empty class."""
@@ -116,8 +132,8 @@ class Meters:
         else:
             self.predictions.labels("").inc(len(answers.labels))
         for column, cells in answers.unseen.items():
-            if column in self._columns:
-                self.unseen.labels(column).inc(cells)
+            if cells:
+                self.unseen.labels(column if column in self._columns else OTHER).inc(cells)
 
     def text(self) -> bytes:
         """The exposition format."""

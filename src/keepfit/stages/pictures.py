@@ -57,6 +57,7 @@ def ingest_pictures(section: DataOptions, folder: Path, given: Table | None = No
     entries: list[Entry] = []
     for part, found in _found(section, folder, given):
         reason: str | None = getattr(found, "reason", None)
+        rule: str = getattr(found, "rule", "unreadable picture")
         notes: list[str] = []
         if reason is None:
             try:
@@ -65,7 +66,7 @@ def ingest_pictures(section: DataOptions, folder: Path, given: Table | None = No
                 reason = error.what + (f" ({error.seen})" if error.seen else "")
         sample = f"{found.name}#0"
         if reason is not None:
-            entries.append(Entry(sample, found.name, 0, COLUMN, f"unreadable picture: {reason}", "", "", "ingest"))
+            entries.append(Entry(sample, found.name, 0, COLUMN, f"{rule}: {reason}", "", "", "ingest"))
             continue
         sample += ":" + hashlib.blake2b(found.data, digest_size=8).hexdigest()
         for note in notes:

@@ -21,16 +21,16 @@ _GLANCE = 20_000
 
 def from_folder(root: Path, *, loose: bool = False) -> Iterator[Found | Refused]:
     """The pictures of a folder, sorted by name, read one by one. Raises DataError at the call, see `layout.placed`."""
-    members = _members(root)
-    names = sorted(members)
-    found = placed([Member(name, members[name][1]) for name in names], str(root), loose=loose)
+    inside = members(root)
+    names = sorted(inside)
+    found = placed([Member(name, inside[name][1]) for name in names], str(root), loose=loose)
 
     def items() -> Iterator[Found | Refused]:
         for item in found:
             if item.reason:
                 yield Refused(item.name, item.reason)
                 continue
-            data = bytes_of(item.name, members[item.name][0])
+            data = bytes_of(item.name, inside[item.name][0])
             yield data if isinstance(data, Refused) else Found(item.name, item.label or None, item.part, data)
 
     return items()
@@ -58,8 +58,8 @@ def _is_deep(here: str, root: Path) -> bool:
     return here.count(os.sep) - str(root).count(os.sep) >= MOST_DEPTH - 1
 
 
-def _members(root: Path) -> dict[str, tuple[Path, str]]:
-    """Name in the folder -> (path, reason why it is no picture or empty)."""
+def members(root: Path) -> dict[str, tuple[Path, str]]:
+    """Name in the folder -> (path, reason why it is no picture or empty), hidden ones left out."""
     out: dict[str, tuple[Path, str]] = {}
 
     def shown(path: str) -> str:

@@ -31,10 +31,11 @@ class Found:
 
 @dataclass(frozen=True)
 class Refused:
-    """Something in the source that gives no picture, and why."""
+    """Something in the source that gives no picture, and why; `rule` is the family of the entry in the ledger."""
 
     name: str
     reason: str
+    rule: str = "unreadable picture"
 
 
 def has_picture_ending(name: str) -> bool:

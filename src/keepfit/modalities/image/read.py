@@ -1,4 +1,4 @@
-"""Reads pictures as encoded bytes with their labels: folders, zips, tables of paths, idx files, digits, arrays."""
+"""Reads pictures as encoded bytes with their labels: folders, zips, annotated sets, tables of paths, idx, arrays."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.core.errors import DataError, missing_extra, nearest
+from keepfit.modalities.image.annotated import from_annotated, kind_of
 from keepfit.modalities.image.archives import from_zip, zip_has_pictures
 from keepfit.modalities.image.folders import from_folder, has_pictures, leads_out
 from keepfit.modalities.image.found import (
@@ -50,6 +51,8 @@ def pictures(
     """
     if source.startswith("sklearn:"):
         return _digits(source)
+    if kind := kind_of(source):
+        return from_annotated(kind, folder / sources.expand(source)[len(kind) :], loose=loose)
     place = folder / sources.expand(source)
     if files := image_files(place):
         return from_idx(files)
@@ -68,9 +71,11 @@ def _alone(path: Path) -> Found | Refused:
 
 
 def looks_like_pictures(source: str, folder: Path) -> bool:
-    """Whether a source is a folder, a zip or idx files with pictures, by names alone. Tables and `sklearn:` are not."""
+    """Whether a source is an annotated set, folder, zip or idx files, by names alone. Tables and `sklearn:` are not."""
     if source.startswith("sklearn:"):
         return False
+    if kind_of(source):
+        return True
     place = folder / sources.expand(source)
     if os.path.isdir(place):
         return bool(image_files(place)) or has_pictures(place)
