@@ -1,4 +1,4 @@
-"""784 numbers over HTTP: `keepfit serve`, records and profile on, beside a bare FastAPI service of the same network; and three times its load.
+"""784 numbers over HTTP: `keepfit serve`, all on, beside a bare FastAPI service of the same network; and three times its load.
 
 Pairs of rounds in turn, both servers on the first core, clients on the others. `--mutant alone` switches batching off,
 `--mutant endless` the bound of the queue: the first must miss S1, the second S3.

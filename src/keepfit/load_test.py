@@ -53,7 +53,7 @@ class Target:
 
 @dataclass
 class Seen:
-    """What came back within a time: `seconds` of the answered, `refused_seconds` of 503s, every status; `lasted` seconds of asking."""
+    """What came back: `seconds` of the answered, `refused_seconds` of 503s, every status; `lasted` seconds of asking."""
 
     seconds: list[float] = field(default_factory=list)
     refused_seconds: list[float] = field(default_factory=list)

@@ -14,7 +14,7 @@ from keepfit.core.errors import DataError, EnvironmentFault, UsageError
 
 def test_bench_measures_a_running_service_with_its_own_example(live, capsys):
     assert run(["bench", "--url", live.url, "--seconds", "0.3", "--json"]) == 0
-    seen = json.loads(capsys.readouterr().out)
+    seen = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert [row["connections"] for row in seen["rounds"]] == [1, 16, 64]
     for row in seen["rounds"]:
         assert row["answered"] > 0 and row["failed"] == 0
