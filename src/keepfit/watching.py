@@ -187,7 +187,8 @@ SERVICE = Board(
             (
                 (
                     "mean",
-                    'sum(rate(keepfit_batch_rows_sum{job=~"$job"}[WINDOW])) / sum(rate(keepfit_batch_rows_count{job=~"$job"}[WINDOW]))',
+                    'sum(rate(keepfit_batch_rows_sum{job=~"$job"}[WINDOW]))'
+                    ' / sum(rate(keepfit_batch_rows_count{job=~"$job"}[WINDOW]))',
                 ),
                 ("p99", 'histogram_quantile(0.99, sum by (le) (rate(keepfit_batch_rows_bucket{job=~"$job"}[WINDOW])))'),
             ),
