@@ -16,6 +16,7 @@ from keepfit.core.events import silent
 from keepfit.engine.plan import plan, remembered
 from keepfit.engine.run import run as walk
 from keepfit.engine.run import way_of
+from keepfit.engine.sharing import told
 from keepfit.recipe import load
 from keepfit.recipe.load import slug
 from keepfit.recipe.render import quoted
@@ -132,6 +133,7 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
     task = json_of(looked.files["split"], "task.json")
     rows = np.array(json_of(looked.files["clean"], "part.json"), object)
     table = unpack_table(looked.files["ingest"]["table"])
+    shared = told(made.recipe, int((rows == "train").sum()))
     return {
         "task": task["kind"],
         "classes": task["classes"],
@@ -141,6 +143,7 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
         "leaks": made.recipe.clean.leaks,
         "findings": found_in(looked.files["clean"]),
         **({"network": network} if network is not None else {}),
+        **({"processes": shared} if shared is not None else {}),
         "warnings": [*_warnings(columns, all_entries(looked.files), table, task, rows), *tokens.get("warnings", [])],
         "plan": statuses,
     }
@@ -162,7 +165,7 @@ def _warnings(
     ]
     rules: dict[str, int] = {}
     for entry in entries:
-        key = f"{entry.rule.partition(':')[0]} ({entry.action})"
-        rules[key] = rules.get(key, 0) + 1
+        rule = entry.rule if entry.count > 1 else entry.rule.partition(":")[0]
+        rules[f"{rule} ({entry.action})"] = rules.get(f"{rule} ({entry.action})", 0) + entry.count
     found += [f"{count} rows: {rule}" for rule, count in rules.items()]
     return found
