@@ -44,7 +44,7 @@ def up(
             until = float(str(seconds(time)))
         except ValueError as error:
             raise UsageError("usage", str(error), where="--time", seen=time, hint="--time 10m") from None
-    with progress(quiet) as emit, interruptible() as stopped:
+    with progress(quiet) as emit, interruptible("what is in flight is answered") as stopped:
         found = go(
             recipe,
             tuple(overrides or ()),

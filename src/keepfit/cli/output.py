@@ -127,7 +127,7 @@ def _line(event: Event, losses: list[float]) -> str:
 
 
 @contextmanager
-def interruptible() -> Iterator[Any]:
+def interruptible(first: str = "packaging the best so far") -> Iterator[Any]:
     """A function that says whether Ctrl-C was pressed; the second Ctrl-C ends the process with 130."""
     import signal
     import threading
@@ -139,7 +139,7 @@ def interruptible() -> Iterator[Any]:
             print("interrupted", file=sys.stderr, flush=True)
             os._exit(130)
         pressed.set()
-        print("stopping: packaging the best so far (Ctrl-C again ends at once)", file=sys.stderr, flush=True)
+        print(f"stopping: {first} (Ctrl-C again ends at once)", file=sys.stderr, flush=True)
 
     old = signal.signal(signal.SIGINT, on_signal)
     try:

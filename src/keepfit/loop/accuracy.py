@@ -14,7 +14,7 @@ from keepfit.monitor.streams import Watch, step, watch_of
 from keepfit.runtime.bundle import Bundle
 
 _REMEMBERED = 5000
-_UNKNOWN_ROWS = 200  # how far figures are trusted that came with the bundle
+_UNKNOWN_ROWS = 100  # how far figures are trusted that came with the bundle
 _ENOUGH = 20
 
 
@@ -65,9 +65,13 @@ def errors_of(bundle: Bundle, mean_labels: float, shown: tuple[float, int] = (0.
     figures of its test rows, or of its validation rows where there were none."""
     metrics = bundle.manifest.get("metrics", {})
     found = metrics.get("test") or metrics.get("validation") or {}
+    worst = [
+        part["accuracy"]
+        for name in ("test", "validation")
+        if (part := metrics.get(name) or {}).get("accuracy") is not None
+    ]
     if bundle.task == "classification":
-        accuracy = found.get("accuracy")
-        errors = (1 - float(0.5 if accuracy is None else accuracy)) * _UNKNOWN_ROWS
+        errors = (1 - float(min(worst, default=0.5))) * _UNKNOWN_ROWS  # the smaller of two small samples' figures
         wrong, labels = shown if shown[1] >= _ENOUGH else (errors, _UNKNOWN_ROWS)
         return Errors(watch_of(wrong, labels), mean_labels)
     rmse = found.get("rmse")

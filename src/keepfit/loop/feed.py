@@ -16,6 +16,7 @@ from keepfit.runtime.table import Table
 from keepfit.store.records import Records as Store
 from keepfit.store.records import Row
 
+_LEAST = 50
 _BEHIND_S = 3.0
 """Records of answers reach the disk within this time; what is younger is left for the next look."""
 
@@ -63,12 +64,19 @@ class Feed:
         self.since = max(self.since, now - _BEHIND_S - 1.0)
         seen, size = [], self.section.window
         while len(self.rows) >= size:
-            part, self.rows = self.rows[:size], self.rows[size:]
-            self._known = {(row.request_id, row.row) for row in [*part, *self.rows]}
-            report = check(self.reference, self._window(part), self.section)
-            self.looked += size
-            seen.append(Seen(part[0].at, part[-1].at + 1e-3, report))
+            seen.append(self._judged(size))
         return seen
+
+    def rest(self) -> Seen | None:
+        """The window that is not full, before its rows are learned from; None where there are too few to say anything."""
+        return self._judged(len(self.rows)) if self.reference is not None and len(self.rows) >= _LEAST else None
+
+    def _judged(self, size: int) -> Seen:
+        part, self.rows = self.rows[:size], self.rows[size:]
+        self._known = {(row.request_id, row.row) for row in [*part, *self.rows]}
+        report = check(self.reference, self._window(part), self.section)  # type: ignore[arg-type]
+        self.looked += size
+        return Seen(part[0].at, part[-1].at + 1e-3, report)
 
     def _window(self, rows: Sequence[Row]) -> Records:
         columns = {}

@@ -11,7 +11,7 @@ from keepfit.loop import incidents
 from keepfit.loop.accuracy import Errors, errors_of
 from keepfit.loop.attempts import Asked, Attempt
 from keepfit.loop.decide import Plan, decide, next_attempt
-from keepfit.loop.feed import Feed
+from keepfit.loop.feed import Feed, Seen
 from keepfit.loop.gate import Side, Trial, Verdict, examine
 from keepfit.loop.journal import Entry, Journal
 from keepfit.loop.rows import Labelled, Memory
@@ -101,22 +101,27 @@ class Loop:
             side = self._side(self.state.champion)
             self._feed = Feed(side.bundle, side.version.sha256, self.recipe.monitor, self.state.champion_since)
         for seen in self._feed.look(store, now):
-            known = any(one.since <= seen.since < one.until for one in self.state.quarantines)
-            if seen.report.kind == "bug" and not known:
-                evidence = seen.as_json()
-                self.note(
-                    now,
-                    "quarantined",
-                    since=seen.since,
-                    until=seen.until,
-                    why="; ".join(evidence["why"])[:500],
-                    seen=evidence,
-                )
-            stale = self.state.changed_at is None or self.state.changed_at < self.state.champion_since
-            wanted = "drift" in self.recipe.retrain.when and self.state.phase == "watching" and stale
-            twice, self._shifted = self._shifted, seen.report.kind == "shift"
-            if self._shifted and twice and wanted and not self.state.previous:
-                self.note(now, "changed", trigger="drift", changed_at=seen.since, seen=seen.as_json())
+            self._judge(now, seen)
+
+    def _judge(self, now: float, seen: Seen) -> None:
+        known = any(one.since <= seen.since < one.until for one in self.state.quarantines)
+        if seen.report.kind == "bug" and not known:
+            evidence = seen.as_json()
+            why = "; ".join(evidence["why"])[:500]
+            self.note(now, "quarantined", since=seen.since, until=seen.until, why=why, seen=evidence)
+        stale = self.state.changed_at is None or self.state.changed_at < self.state.champion_since
+        wanted = "drift" in self.recipe.retrain.when and self.state.phase == "watching" and stale
+        twice, self._shifted = self._shifted, seen.report.kind == "shift"
+        if self._shifted and twice and wanted and not self.state.previous:
+            self.note(now, "changed", trigger="drift", changed_at=seen.since, seen=seen.as_json())
+
+    def _is_broken(self, now: float) -> bool:
+        """Whether the rows that wait for their window to fill show a fault: they are judged before they are learned from."""
+        rest = self._feed.rest() if self._feed is not None else None
+        if rest is None or rest.report.kind != "bug":
+            return False
+        self._judge(now, rest)
+        return True
 
     def _follow(self, now: float) -> None:
         """The champion may have been moved by other hands, which puts it on probation against the one before."""
@@ -164,6 +169,8 @@ class Loop:
         """Whether another run is worth it, and from which rows."""
         rows = [row for row in self.memory.rows if not self.state.quarantined(row.at)]
         wanted = decide(self.recipe.retrain, self.state, rows, now, asked_by_hand)
+        if isinstance(wanted, Plan) and self._is_broken(now):
+            return
         if isinstance(wanted, Plan) and self.state.trigger == "drift" and self.state.phase == "collecting":
             harm = self._champion_errors().harm(self._own(wanted))
             if harm is not None and harm["error_after"] - harm["error_before"] < self.recipe.retrain.rise:

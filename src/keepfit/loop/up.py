@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,38 @@ def _options(recipe: Recipe) -> list[str]:
 
 
 def _event(entry: Entry) -> Event:
-    return Event("loop", entry.what, dict(entry.data))
+    return Event("loop", entry.what, {"said": in_words(entry)})
+
+
+def in_words(entry: Entry) -> str:
+    """One line of the journal for a person."""
+    said = entry.data
+    if entry.what == "champion":
+        return f"version {said['version']} answers" + (
+            f", promoted over {said['before']}" if said.get("before") else ""
+        )
+    if entry.what in ("changed", "tolerated") and "error_after" in said:
+        when = f", since {_moment(said['changed_at'])}" if "changed_at" in said else ""
+        return f"errors {said['error_before']:.1%} before, {said['error_after']:.1%} on {said['labels']} labels{when}"
+    if entry.what == "changed":
+        return f"inputs have shifted since {_moment(said['changed_at'])}: {', '.join(said['seen']['features'][:5])}"
+    if entry.what == "retrain":
+        return f"attempt {said['attempt']} on {said['rows']} rows: {said['why']}; {' and '.join(said['kinds'])} compete"
+    if entry.what == "challenger":
+        scores = ", ".join(
+            f"{kind} {score:.3f}" for kind, score in (said.get("scores") or {}).items() if score is not None
+        )
+        return f"version {said['version']} ({said['kind']}); on the newest rows {scores}"
+    if entry.what in ("promoted", "settled", "rolled_back"):
+        evidence = said.get("evidence", {})
+        return f"version {said['version']} after {evidence.get('labels', 0)} labels"
+    if entry.what in ("refused", "failed"):
+        return "; ".join(said.get("reasons", [])) or str(said.get("why", ""))
+    return str(said.get("why", ""))[:200]
+
+
+def _moment(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 @contextmanager
