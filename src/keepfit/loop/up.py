@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,11 @@ def look(loop: Loop, emit: Emit) -> None:
             request.unlink(missing_ok=True)
     except KeepfitError as error:
         emit(Event("loop", "fault", {"code": error.code, "what": error.what, "where": error.where, "hint": error.hint}))
+        time.sleep(LOOK_S)
+    except Exception as error:
+        with (loop.journal.folder / "faults.log").open("a") as log:
+            traceback.print_exc(file=log)
+        emit(Event("loop", "fault", {"code": "internal", "what": repr(error)[:300], "where": log.name, "hint": ""}))
         time.sleep(LOOK_S)
 
 
