@@ -17,7 +17,9 @@ def asked(home: Path, recipe: str, *kinds: str) -> Asked:
 
 
 def labelled(inputs: list[dict[str, str]], labels: list[str]) -> list[Labelled]:
-    return [Labelled(f"r{n}", 0, n, n, "", i, None, label) for n, (i, label) in enumerate(zip(inputs, labels, strict=True))]
+    return [
+        Labelled(f"r{n}", 0, n, n, "", i, None, label) for n, (i, label) in enumerate(zip(inputs, labels, strict=True))
+    ]
 
 
 def attempt_of(home: Path, question: Asked, rows: list[Labelled]) -> Attempt:

@@ -94,7 +94,9 @@ def _finite(mine: Answers, theirs: Answers) -> list[str]:
     if broken:
         return [f"it cannot answer {broken} recorded rows that the champion answers"]
     good = [not error for error in mine.errors]
-    values = mine.probabilities[good] if mine.probabilities is not None else [one for one in mine.labels if one is not None]
+    values = (
+        mine.probabilities[good] if mine.probabilities is not None else [one for one in mine.labels if one is not None]
+    )
     if not np.isfinite(np.asarray(values, float)).all():
         return ["it answers with numbers that are not finite"]
     return []
