@@ -162,7 +162,7 @@ def _warnings(
     ]
     rules: dict[str, int] = {}
     for entry in entries:
-        key = f"{entry.rule.partition(':')[0]} ({entry.action})"
-        rules[key] = rules.get(key, 0) + 1
+        rule = entry.rule if entry.count > 1 else entry.rule.partition(":")[0]
+        rules[f"{rule} ({entry.action})"] = rules.get(f"{rule} ({entry.action})", 0) + entry.count
     found += [f"{count} rows: {rule}" for rule, count in rules.items()]
     return found
