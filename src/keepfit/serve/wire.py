@@ -68,13 +68,15 @@ def protocol(most_bytes: int = MOST_HEAD_BYTES, seconds: float = HEAD_S) -> type
 
         def close_with(self, status: int, phrase: str, what: str) -> None:
             """A reply in four parts, and the end of the connection."""
-            error = DataError(
-                "head_refused", what, where="the headers", hint="send a shorter request, or send it sooner"
-            )
-            body = to_json({"error": error.as_json()})
-            head = f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
             if not self.transport.is_closing():
-                self.transport.write(f"{head}\r\nconnection: close\r\n\r\n".encode() + body)
+                self.transport.write(_refusal(status, phrase, what))
                 self.transport.close()
 
     return Limited
+
+
+def _refusal(status: int, phrase: str, what: str) -> bytes:
+    error = DataError("head_refused", what, where="the headers", hint="send a shorter request, or send it sooner")
+    body = to_json({"error": error.as_json()})
+    head = f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    return f"{head}\r\nconnection: close\r\n\r\n".encode() + body
