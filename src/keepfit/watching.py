@@ -176,6 +176,25 @@ SERVICE = Board(
             "At the limit of `concurrency` the next one gets a 503.",
         ),
         Panel(
+            "Questions waiting",
+            "short",
+            (("{{instance}}", 'keepfit_questions_waiting{job=~"$job"}'),),
+            "At the limit of `serve.queue` the next one gets a 503.",
+        ),
+        Panel(
+            "Rows in one call of the model",
+            "short",
+            (
+                (
+                    "mean",
+                    'sum(rate(keepfit_batch_rows_sum{job=~"$job"}[WINDOW]))'
+                    ' / sum(rate(keepfit_batch_rows_count{job=~"$job"}[WINDOW]))',
+                ),
+                ("p99", 'histogram_quantile(0.99, sum by (le) (rate(keepfit_batch_rows_bucket{job=~"$job"}[WINDOW])))'),
+            ),
+            "Questions that wait are answered together: one row means that there is time to spare.",
+        ),
+        Panel(
             "Records",
             "short",
             (("{{result}}", 'sum by (result) (rate(keepfit_records_total{job=~"$job"}[WINDOW]))'),),

@@ -56,6 +56,7 @@ BROAD = {  # where a broad except may stand, and why
     "loop/up.py": "the border of a look: whatever happens is told and written down, and the service goes on",
     "stages/processes.py": "the border of a process: what nobody foresaw is printed, and the parent tells of it",
     "training/weight_file.py": "torch raises the classes of pickle, which nothing here imports, for a damaged file",
+    "serve/batching.py": "a thread has nobody above it: whoever waits hears of it",
 }
 ERRORS = {node.name for node in TREES["core/errors.py"].body if isinstance(node, ast.ClassDef)}
 # What is wrong inside a model, Bundle says where it lies; what is wrong with a picture, decode and the reader of pictures.

@@ -10,7 +10,6 @@ NOT_YET = {
     "export": "other formats of a bundle",
     "label": "annotation in the browser",
     "ui": "the web console",
-    "bench --url": "measure a service from outside",
 }
 
 

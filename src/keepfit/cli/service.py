@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from keepfit.cli.later import refuse
 from keepfit.cli.output import HERE, AsJson, Verb, Workspace, result
 
 
@@ -52,6 +51,11 @@ def serve(
         port=said.port if port is None else port,
         token=_token(token_env or said.token_env),
         max_body_bytes=said.max_body,
+        concurrency=max(512, 4 * said.queue),
+        queue=said.queue,
+        queue_timeout_s=said.timeout,
+        batch_max=said.batch.max,
+        batch_wait_s=said.batch.wait_ms / 1000,
         workers=workers or said.workers,
         record=record or said.record,  # type: ignore[arg-type]
         record_store=expand(said.record_store) if said.record_store else None,
@@ -91,20 +95,42 @@ def _token(variable: str | None) -> str | None:
 
 def bench(
     bundle: Annotated[Path | None, typer.Argument(help="bundle folder", metavar="BUNDLE")] = None,
-    url: Annotated[str | None, typer.Option(help="a service; not available yet")] = None,
-    rows: Annotated[int, typer.Option(min=1, help="single-row questions to ask")] = 500,
+    url: Annotated[str | None, typer.Option(help="a running service, measured at 1, 16 and 64 connections")] = None,
+    rows: Annotated[int, typer.Option(min=1, help="single-row questions to ask a bundle")] = 500,
+    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="how long each round asks a service")] = 3.0,
+    body: Annotated[
+        Path | None, typer.Option(help="file with the JSON to ask a service with; its example if absent")
+    ] = None,
+    token_env: Annotated[str | None, typer.Option(help="environment variable with the service's token")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Latency percentiles, throughput, memory and size of a bundle, in this process."""
-    from keepfit import measure
+    """Latency and throughput: of a bundle in this process, with memory and size, or of a running service."""
     from keepfit.core.errors import UsageError
 
-    if url is not None:
-        refuse("bench --url", hint="keepfit bench BUNDLE measures in this process")
-    if bundle is None:
-        raise UsageError("usage", "say which bundle to measure", hint="keepfit bench BUNDLE")
+    if url is not None and bundle is None:
+        from keepfit import load_test
+
+        asked = body.read_bytes() if body is not None else None
+        seen = load_test.bench_url(url, asked, _token(token_env), seconds)
+        result(seen, as_json, _rounds(seen))
+        return
+    if bundle is None or url is not None:
+        raise UsageError(
+            "usage",
+            "say which bundle or which service to measure",
+            hint="keepfit bench BUNDLE, or keepfit bench --url URL",
+        )
+    from keepfit import measure
+
     found = measure.bench(bundle, rows)
     result(found, as_json, "\n".join(f"{name:24} {value}" for name, value in found.items()))
+
+
+def _rounds(seen: dict[str, Any]) -> str:
+    names = list(seen["rounds"][0])
+    lines = ["".join(f"{name:>15}" for name in names)]
+    lines += ["".join(f"{row[name]!s:>15}" for name in names) for row in seen["rounds"]]
+    return "\n".join(lines)
 
 
 def dashboards(

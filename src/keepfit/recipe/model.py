@@ -20,7 +20,6 @@ from keepfit.recipe.train import train_class
 NOT_YET = {
     "": {"tune", "compress", "export"},
     "budget": {"disk"},
-    "serve": {"batch"},
 }
 NOT_YET_VALUES = {
     "task": {"detection", "generation"},

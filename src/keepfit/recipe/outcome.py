@@ -74,6 +74,15 @@ class PackageOptions(Options):
     )
 
 
+class BatchOptions(Options):
+    """How questions that wait are answered together."""
+
+    max: int = Field(
+        32, ge=1, le=4096, description="most rows of several questions in one call of the model; 1: each alone"
+    )
+    wait_ms: float = Field(0.0, ge=0, le=1000, description="how long a question waits for company; 0: not at all")
+
+
 class ServeOptions(Options):
     """Defaults of `keepfit serve`."""
 
@@ -81,6 +90,13 @@ class ServeOptions(Options):
     port: int = Field(8000, ge=0, le=65535, description="port; 0 takes a free one")
     token_env: str | None = Field(None, description="environment variable that holds the bearer token")
     workers: int = Field(1, ge=1, le=64, description="processes that answer on the same port")
+    batch: BatchOptions = Field(
+        default_factory=lambda: BatchOptions.model_validate({}), description="questions that are answered together"
+    )
+    queue: int = Field(
+        128, ge=1, le=100_000, description="most questions that wait in one process; the next gets 503 at once"
+    )
+    timeout: Seconds = Field(10.0, description="a question that waited longer gets 503: 10s")
     record: Literal["full", "sketch", "off"] = Field(
         "full", description="what is kept of an answer; sketch: no inputs, only counts over many; off: nothing"
     )

@@ -26,6 +26,11 @@ class Answers:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def part(self, start: int, stop: int) -> Answers:
+        """The answers of rows `start` to `stop`; unseen categories are counted for the whole only."""
+        shares = None if self.probabilities is None else self.probabilities[start:stop]
+        return Answers(self.labels[start:stop], shares, self.classes, self.errors[start:stop])
+
     def rows(self) -> list[dict[str, Any]]:
         """`prediction` and, for classes, `probabilities` keyed by the class's name, of every row."""
         if self.probabilities is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ def app_of(current: Current) -> FastAPI:
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
         yield
-        current.pool.shutdown()
+        await asyncio.to_thread(current.batcher.close)
 
     app = FastAPI(
         title=current.service.bundle.name,

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from keepfit.core.errors import DataError, EnvironmentFault, KeepfitError, nearest
 from keepfit.runtime.answers import class_name
+from keepfit.serve.batching import Ready
 from keepfit.serve.body import parse_json
 from keepfit.serve.replies import reply
 from keepfit.serve.service import Current, Service
@@ -38,7 +39,7 @@ class FeedbackRoute:
                 hint="serve with record: full or sketch",
             )
         self._check_origin(request)
-        request_id, labels = await service.work(request, lambda body: self.read(service, body))
+        request_id, labels = await service.work(request, lambda body: Ready(self.read(service, body)))
         if labels is None:
             self.current.meters.feedback.labels("unknown").inc()
             said = "this request_id was not given here: nothing is stored"

@@ -20,6 +20,7 @@ from keepfit.serve.settings import ServeSettings
 
 OPEN_PATHS = frozenset({"/healthz", "/v2/health/live", "/v2/health/ready"})
 MODEL_ROUTES = frozenset({"/predict", "/feedback", INFER})
+BUSY = frozenset({"overloaded", "too_late", "stopping"})
 LINGER_S = 1.0
 log = logging.getLogger("keepfit.serve")
 
@@ -80,7 +81,7 @@ class Gate:
         except ClientDisconnect:
             exchange.status = 499
         except KeepfitError as error:
-            if status_of(error) >= 500 and error.code != "overloaded":
+            if status_of(error) >= 500 and error.code not in BUSY:
                 log.exception("%s failed", route)
             await exchange.refuse(refuse(error, path))
         except Exception:

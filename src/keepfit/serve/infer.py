@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from keepfit.core.errors import DataError, nearest
 from keepfit.runtime.table import Table
+from keepfit.serve.batching import Question
 from keepfit.serve.body import parse_json
 from keepfit.serve.pictures import count_of, from_tensors
 from keepfit.serve.replies import to_json
@@ -29,8 +30,8 @@ class Reply:
     header_bytes: int | None
 
 
-def infer(service: Service, body: bytes, header_length: str | None) -> Reply:
-    """Answer one request. Raises DataError for anything that a client may get wrong."""
+def read_infer(service: Service, body: bytes, header_length: str | None) -> Question:
+    """The question of one request; its reply is a Reply. Raises DataError for anything that a client may get wrong."""
     head, tail = _cut(body, header_length)
     request = parse_json(head, service.settings.max_depth, nan_is_missing=True)
     if not isinstance(request, dict):
@@ -50,8 +51,8 @@ def infer(service: Service, body: bytes, header_length: str | None) -> Reply:
         service.check_count(count_of(given))
     table = from_tensors(given) if pictures else _table(given, service)
     service.check_count(len(table))
-    request_id, answers = service.answer(table, len(body))
-    return _write(request, outputs, answers, service, request_id)
+    asked = request.get("id")
+    return Question(table, len(body), lambda name, answers: _write(asked, outputs, answers, service, name))
 
 
 def output_names(service: Service) -> list[str]:
@@ -260,9 +261,7 @@ def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
     return value
 
 
-def _write(
-    request: dict[str, Any], wanted: dict[str, bool], answers: Answers, service: Service, request_id: str
-) -> Reply:
+def _write(asked: str | None, wanted: dict[str, bool], answers: Answers, service: Service, request_id: str) -> Reply:
     bundle = service.bundle
     datatype = class_datatype(bundle.task, bundle.classes)
     outputs, tail = [], []
@@ -281,7 +280,7 @@ def _write(
         {
             "model_name": bundle.name,
             "model_version": bundle.version,
-            "id": request.get("id") or request_id,
+            "id": asked or request_id,
             "parameters": {"request_id": request_id, "sha256": bundle.sha256},
             "outputs": outputs,
         }

@@ -27,6 +27,7 @@ MAX_CLASSES, MAX_COLUMNS = 50, 24  # with routes and buckets below 200 series, w
 OTHER = "other"
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 PLAIN_ROUTES = frozenset({"/", "/predict", "/feedback", "/healthz", "/metrics", "/docs", "/openapi.json"})
+BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 256, 1024, 4096)
 INFER = "/v2/models/{name}/infer"
 TIMED_ROUTES = ("/predict", "/feedback", INFER)
 
@@ -72,6 +73,12 @@ class Meters:
         )
         self.in_flight = Gauge(
             "keepfit_requests_in_flight", "Requests being answered.", registry=own, multiprocess_mode="livesum"
+        )
+        self.waiting = Gauge(
+            "keepfit_questions_waiting", "Questions read and not answered.", registry=own, multiprocess_mode="livesum"
+        )
+        self.batch_rows = Histogram(
+            "keepfit_batch_rows", "Rows that went through the model at once.", buckets=BATCH_ROWS, registry=own
         )
         self.predictions = Counter(
             "keepfit_predictions_total", "Rows answered, by predicted class.", ["class"], registry=own

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from keepfit.core.errors import DataError, nearest
+from keepfit.serve.batching import Question, Ready
 from keepfit.serve.body import parse_json
 from keepfit.serve.pictures import files_of, table_of
 from keepfit.serve.replies import to_json
 from keepfit.serve.service import Current, Service
+
+if TYPE_CHECKING:
+    from keepfit.runtime.answers import Answers
+    from keepfit.runtime.table import Table
 
 KEYS = ("input", "inputs")
 _SHAPE_HINT = 'send {"input": {...}} for one row or {"inputs": [{...}, ...]} for many'
@@ -30,24 +35,21 @@ class PredictRoute:
         kind = request.headers.get("content-type", "")
         form = service.bundle.modality == "image" and kind.strip().lower().startswith("multipart/form-data")
 
-        def work(body: bytes) -> bytes:
-            return answer_files(service, body, kind) if form else answer(service, body)
+        def read(body: bytes) -> Question | Ready:
+            return read_files(service, body, kind) if form else read_json(service, body)
 
-        return Response(await service.work(request, work), media_type="application/json")
+        return Response(await service.work(request, read), media_type="application/json")
 
 
-def answer_files(service: Service, body: bytes, content_type: str) -> bytes:
-    """The JSON reply to a form with one picture or several. Raises DataError."""
+def read_files(service: Service, body: bytes, content_type: str) -> Question:
+    """The question of a form with one picture or several. Raises DataError."""
     files = files_of(body, content_type)
     service.check_count(len(files))
-    request_id, answers = service.answer(table_of(files), len(body))
-    found = answers.rows()
-    head: dict[str, Any] = {"request_id": request_id, "model": service.model}
-    return to_json({**head, **found[0]} if len(files) == 1 else {**head, "predictions": found})
+    return _question(service, table_of(files), len(body), many=len(files) != 1)
 
 
-def answer(service: Service, body: bytes) -> bytes:
-    """The JSON reply to a JSON body. Raises DataError for anything a client may get wrong."""
+def read_json(service: Service, body: bytes) -> Question | Ready:
+    """The question of a JSON body. Raises DataError for anything a client may get wrong."""
     value = parse_json(body, service.settings.max_depth)
     key = _check_keys(value)
     rows = value["inputs"] if key == "inputs" else [value["input"]]
@@ -57,10 +59,16 @@ def answer(service: Service, body: bytes) -> bytes:
         )
     service.check_count(len(rows))
     if not rows:
-        return to_json({"request_id": service.new_id(0), "model": service.model, "predictions": []})
-    request_id, answers = service.answer(service.predictor.check_rows(rows), len(body))
-    found, head = answers.rows(), {"request_id": request_id, "model": service.model}
-    return to_json({**head, "predictions": found} if key == "inputs" else {**head, **found[0]})
+        return Ready(to_json({"request_id": service.new_id(0), "model": service.model, "predictions": []}))
+    return _question(service, service.predictor.check_rows(rows), len(body), many=key == "inputs")
+
+
+def _question(service: Service, table: Table, size_bytes: int, *, many: bool) -> Question:
+    def write(request_id: str, answers: Answers) -> bytes:
+        found, head = answers.rows(), {"request_id": request_id, "model": service.model}
+        return to_json({**head, "predictions": found} if many else {**head, **found[0]})
+
+    return Question(table, size_bytes, write)
 
 
 def _check_keys(value: Any) -> str:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from keepfit.core.errors import DataError
-from keepfit.serve.infer import PREDICTION, PROBABILITIES, infer, output_names
+from keepfit.serve.infer import PREDICTION, PROBABILITIES, output_names, read_infer
 from keepfit.serve.replies import reply
 from keepfit.serve.service import Current, Service
 from keepfit.serve.tensors import class_datatype
@@ -88,7 +88,7 @@ def routes(current: Current) -> list[tuple[str, str, Endpoint]]:
     async def model_infer(request: Request) -> Response:
         service = asked_for(request)
         length = request.headers.get(HEADER_LENGTH)
-        done = await service.work(request, lambda body: infer(service, body, length))
+        done = await service.work(request, lambda body: read_infer(service, body, length))
         if done.header_bytes is None:
             return Response(done.body, media_type="application/json")
         return Response(

@@ -20,6 +20,8 @@ STATUS = {
     "records_off": 404,
     "feedback_not_stored": 503,
     "overloaded": 503,
+    "too_late": 503,
+    "stopping": 503,
 }
 HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 

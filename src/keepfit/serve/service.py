@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 
 from keepfit.core.errors import DataError, KeepfitError
+from keepfit.runtime.table import concat
 from keepfit.serve import openapi, page
+from keepfit.serve.batching import Batcher, Question, Ready
 from keepfit.serve.body import read_body, unpack
 from keepfit.serve.meters import Meters
 from keepfit.serve.replies import to_json
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from keepfit.runtime.answers import Answers
     from keepfit.runtime.bundle import Bundle
     from keepfit.runtime.opening import Predictor
-    from keepfit.runtime.table import Table
     from keepfit.store.recorder import Recorder
     from keepfit.store.sketches import Sketcher
 
@@ -38,7 +37,7 @@ class Service:
     predictor: Predictor
     settings: ServeSettings
     meters: Meters
-    pool: ThreadPoolExecutor
+    batcher: Batcher
     recorder: Recorder | None = None
     sketcher: Sketcher | None = None
 
@@ -62,14 +61,12 @@ class Service:
         """The page of /docs."""
         return page.page(self.bundle, self.document)
 
-    async def work(self, request: Request, answer: Callable[[bytes], Any]) -> Any:
-        """Read the body on the event loop; parse, predict and write in a thread, however large it is."""
+    async def work(self, request: Request, read: Callable[[bytes], Question | Ready]) -> Any:
+        """Read the body on the event loop; parse, predict and write in a thread, beside other questions that wait."""
         body = await read_body(request, self.settings)
-        encoding = request.headers.get("content-encoding", "")
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(
-            self.pool, lambda: answer(unpack(body, encoding, self.settings.max_body_bytes))
-        )
+        encoding, limit = request.headers.get("content-encoding", ""), self.settings.max_body_bytes
+        client = request.client.host if request.client else ""
+        return await self.batcher.ask(self, client, len(body), lambda: read(unpack(body, encoding, limit)))
 
     def check_count(self, rows: int) -> None:
         """Raises DataError `rows_too_many` over the limit."""
@@ -82,12 +79,9 @@ class Service:
                 hint="send them in several requests",
             )
 
-    def answer(self, table: Table, size_bytes: int) -> tuple[str, Answers]:
-        """A request id and the answers to every row, recorded; DataError names the first row that cannot be answered.
-
-        `size_bytes` is the size of the request, which bounds what may wait to be recorded.
-        """
-        answers = self.predictor.predict(table)
+    def answer(self, question: Question) -> Any:
+        """The reply to one question, recorded; DataError names the first row that cannot be answered."""
+        answers = self.predictor.predict(question.table)
         for row, error in enumerate(answers.errors):
             if error:
                 raise DataError(
@@ -97,14 +91,32 @@ class Service:
                     hint="mend this row or leave it out; null where a value is not known",
                 )
         self.meters.predicted(answers)
+        return self._reply(question, answers)
+
+    def answer_together(self, questions: list[Question]) -> list[Any] | None:
+        """The replies to several questions from one call of the model; None, and nothing recorded, when a row has an error."""
+        answers = self.predictor.predict(concat([question.table for question in questions]))
+        if any(answers.errors):
+            return None
+        self.meters.predicted(answers)
+        replies, start = [], 0
+        for question in questions:
+            stop = start + len(question.table)
+            replies.append(self._reply(question, answers.part(start, stop)))
+            start = stop
+        return replies
+
+    def _reply(self, question: Question, answers: Answers) -> Any:
         at = time.time()
         request_id = self.new_id(len(answers), at)
         if self.recorder is not None and self.sketcher is not None:
             name, version, sha256 = self.model.values()
             self.recorder.put(
-                Answered(request_id, at, name, version, self.sketcher, sha256, table, answers, size_bytes)
+                Answered(
+                    request_id, at, name, version, self.sketcher, sha256, question.table, answers, question.size_bytes
+                )
             )
-        return request_id, answers
+        return question.write(request_id, answers)
 
     def new_id(self, rows: int, at: float | None = None) -> str:
         """The id of an answer; one that /feedback knows again where answers are recorded."""
@@ -121,7 +133,8 @@ class Current:
         self.meters = Meters(bundle)
         if recorder is not None:
             recorder.listen(lambda what, rows: self.meters.records.labels(what).inc(rows))
-        self.pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="keepfit-model")
+        # Rows of tables hold Python's lock nearly all the time; decoding, tokenizing and large networks let go of it.
+        self.batcher = Batcher(settings, self.meters, 1 if bundle.modality == "tabular" else settings.threads)
         self.service = self._service(bundle, predictor)
         self.refusal: dict[str, Any] | None = None
 
@@ -142,4 +155,4 @@ class Current:
     def _service(self, bundle: Bundle, predictor: Predictor) -> Service:
         recorder = self.recorder
         sketcher = recorder.describe(bundle, bundle.name, bundle.version) if recorder is not None else None
-        return Service(bundle, predictor, self.settings, self.meters, self.pool, recorder, sketcher)
+        return Service(bundle, predictor, self.settings, self.meters, self.batcher, recorder, sketcher)

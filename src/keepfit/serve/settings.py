@@ -13,7 +13,9 @@ class ServeSettings:
     """Where to listen, who may ask, and how much one client may ask for.
 
     `token` None means that anyone who reaches the port may ask. `concurrency` bounds the questions being read or
-    answered at once; the next one gets 503 with Retry-After. `threads` run the model beside the event loop.
+    answered at once, `queue` those whose body is here and `queue_bytes` their bodies together; the next one gets 503 with
+    Retry-After, and so does one that waited for `queue_timeout_s`. `batch_max` rows of several questions go through the model
+    at once; `batch_wait_s` is how long the first waits for company. `threads` run large questions, pictures and texts.
     `workers` are processes on the same port. `poll_s` is how often the registry's pointer is looked at. `record` says what is kept
     of an answer, `record_store` in which database (files in the workspace when None), for at most `record_age_s` and
     `record_size_bytes`.
@@ -25,7 +27,12 @@ class ServeSettings:
     max_body_bytes: int = 16 * MIB
     max_rows: int = 10_000
     max_depth: int = 32
-    concurrency: int = 64
+    concurrency: int = 512
+    queue: int = 128
+    queue_bytes: int = 256 * MIB
+    queue_timeout_s: float = 10.0
+    batch_max: int = 32
+    batch_wait_s: float = 0.0
     threads: int = 2
     body_timeout_s: float = 30.0
     drain_timeout_s: int = 30
