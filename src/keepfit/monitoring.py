@@ -181,6 +181,7 @@ def _foreign(reference: str | Path, section: MonitorOptions, reads: Sequence[str
     from keepfit.modalities.tabular.schema import infer
     from keepfit.monitor import Held, make_profile
     from keepfit.recipe.load import read_options
+    from keepfit.runtime.coerce import parse_number
     from keepfit.stages.ingest import reading
 
     table = _joined(list(api.tables_of(reference, reading(read_options({}, reads)))))
@@ -196,7 +197,8 @@ def _foreign(reference: str | Path, section: MonitorOptions, reads: Sequence[str
             codes = np.array([names.get(str(text), -1) for text in table.columns["label"]])
             truth = codes if (codes >= 0).all() else None
         elif "label" in table.columns:
-            truth = np.array([float(text) for text in table.columns["label"]])
+            read = [None if text is None else parse_number(text) for text in table.columns["label"]]
+            truth = None if None in read else np.array(read, float)
         held = Held(inputs, scores, truth)
     return Source(make_profile(inputs, rules, held, classes), section, None, "label", classes)
 

@@ -52,6 +52,8 @@ BROAD = {  # where a broad except may stand, and why
     "training/existing/onnx_file.py": "protobuf and onnxruntime raise their own classes for a damaged or hostile file",
     "training/existing/torch_files.py": "torch raises whatever a damaged program or the user's class leads it to",
     "training/existing/keras_file.py": "Keras raises whatever a damaged file leads it to",
+    "loop/training.py": "the border of a process: what nobody foresaw ends the attempt, which else would be begun for ever",
+    "loop/up.py": "the border of a look: whatever happens is told and written down, and the service goes on",
     "stages/processes.py": "the border of a process: what nobody foresaw is printed, and the parent tells of it",
     "training/weight_file.py": "torch raises the classes of pickle, which nothing here imports, for a damaged file",
     "serve/batching.py": "a thread has nobody above it: whoever waits hears of it",

@@ -1,11 +1,19 @@
 """The loop on a stream: a changed world is noticed, a challenger proves itself, a worse champion is taken back."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from tests.loop.made_stream import Stream, rows_of
 
 import keepfit as kf
+from keepfit.core.events import Event
+from keepfit.loop import turn
+from keepfit.loop.attempts import Attempt
+from keepfit.loop.journal import Entry, Journal
+from keepfit.loop.state import state_of
+from keepfit.loop.up import look
 from keepfit.store.registry import Registry
 
 
@@ -53,3 +61,45 @@ def test_a_loop_that_was_killed_goes_on_where_it_was(stream: Stream):
     told = stream.told()
     assert told.count("changed") == 1 and "promoted" in told
     assert [entry.number for entry in stream.loop.journal] == list(range(1, len(told) + 1))
+
+
+def test_a_trainer_that_always_dies_is_given_up(stream: Stream, monkeypatch: pytest.MonkeyPatch):
+    dead = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+    monkeypatch.setattr(Attempt, "start", lambda attempt: subprocess.Popen(dead))
+    monkeypatch.setattr(turn, "_MOST_STARTS", 2)
+    stream.send(rows_of(140, False, 1))
+    stream.loop.turn(stream.clock, True)
+    stream.look()
+    assert stream.told() == ["champion", "retrain", "failed"]
+
+
+def test_asked_by_hand_without_labels_says_why_it_waits(stream: Stream):
+    assert stream.loop.turn(stream.clock, True)
+    last = list(stream.loop.journal)[-1]
+    assert last.what == "waiting" and "20 labelled rows" in last.data["why"]
+
+
+def test_a_figure_that_is_not_finite_is_written_as_unknown(tmp_path: Path):
+    Journal(tmp_path, "m").write(1.0, "challenger", scores={"full": float("nan"), "fresh": 0.5}, version=2)
+    assert next(iter(Journal(tmp_path, "m"))).data["scores"] == {"full": None, "fresh": 0.5}
+
+
+def test_quarantines_are_joined_where_they_touch_and_none_is_forgotten():
+    entries = [
+        Entry(n, 0.0, "quarantined", {"since": s, "until": s + 1.5, "why": ""}) for n, s in enumerate([9, 1, 2, 5])
+    ]
+    state = state_of(entries)
+    assert [(one.since, one.until) for one in state.quarantines] == [(1, 3.5), (5, 6.5), (9, 10.5)]
+    assert [state.quarantined(at) for at in (0.9, 1, 3.4, 3.5, 6, 8, 10.5)] == [0, 1, 1, 0, 1, 0, 0]
+
+
+def test_whatever_goes_wrong_in_a_look_is_told_and_the_loop_goes_on(stream: Stream, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_: object) -> None:
+        raise KeyError("nobody foresaw this")
+
+    told: list[Event] = []
+    monkeypatch.setattr(stream.loop, "turn", broken)
+    stream.loop.journal.folder.mkdir(parents=True, exist_ok=True)
+    look(stream.loop, told.append)
+    assert told[0].data["code"] == "internal"
+    assert "nobody foresaw this" in (stream.loop.journal.folder / "faults.log").read_text()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keepfit.loop.rows import PICTURE, picture
+from keepfit.loop.rows import cell_of
 from keepfit.monitor import MonitorOptions, Profile, Records, Report, check
 from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.table import Table
@@ -46,7 +46,7 @@ class Feed:
     since: float
     rows: list[Row] = field(default_factory=list)
     looked: int = 0
-    _known: set[tuple[str, int]] = field(default_factory=set)
+    _known: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         raw = json.loads(self.bundle.files["profile.json"]).get("monitor")
@@ -56,34 +56,36 @@ class Feed:
         """The windows that have become full."""
         if self.reference is None:
             return []
+        seen, size = [], self.section.window
+        again = max(self.since, now - _BEHIND_S - 1.0)
+        known = {key: at for key, at in self._known.items() if at >= self.since}
         for row in store.rows(self.since, now - _BEHIND_S):
             key = (row.request_id, row.row)
-            if row.sha256 == self.sha256 and row.inputs is not None and key not in self._known:
-                self._known.add(key)
-                self.rows.append(row)
-        self.since = max(self.since, now - _BEHIND_S - 1.0)
-        seen, size = [], self.section.window
-        while len(self.rows) >= size:
-            seen.append(self._judged(size))
+            if row.sha256 != self.sha256 or row.inputs is None or key in known:
+                continue
+            if row.at >= again:
+                known[key] = row.at
+            self.rows.append(row)
+            if len(self.rows) == size:  # judged at once: after a start this may be the traffic of weeks
+                seen.append(self._judged(self.reference))
+        self.since, self._known = again, known
         return seen
 
     def rest(self) -> Seen | None:
         """The window that is not full, before its rows are learned from; None where there are too few to say anything."""
-        return self._judged(len(self.rows)) if self.reference is not None and len(self.rows) >= _LEAST else None
+        return self._judged(self.reference) if self.reference is not None and len(self.rows) >= _LEAST else None
 
-    def _judged(self, size: int) -> Seen:
-        part, self.rows = self.rows[:size], self.rows[size:]
-        self._known = {(row.request_id, row.row) for row in [*part, *self.rows]}
-        report = check(self.reference, self._window(part), self.section)  # type: ignore[arg-type]
-        self.looked += size
+    def _judged(self, reference: Profile) -> Seen:
+        part, self.rows = self.rows, []
+        report = check(reference, self._window(part), self.section)
+        self.looked += len(part)
         return Seen(part[0].at, part[-1].at + 1e-3, report)
 
     def _window(self, rows: Sequence[Row]) -> Records:
         columns = {}
         for one in self.bundle.inputs:
             column = np.empty(len(rows), object)
-            cells = [(row.inputs or {}).get(one.name) for row in rows]
-            column[:] = [picture(cell) for cell in cells] if one.name == PICTURE else cells
+            column[:] = [cell_of(one.name, (row.inputs or {}).get(one.name), self.bundle.modality) for row in rows]
             columns[one.name] = column
         shares = [row.probabilities for row in rows]
         scores = np.array(shares, float) if all(share is not None for share in shares) else None

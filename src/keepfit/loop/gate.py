@@ -49,7 +49,8 @@ class Side:
 
     def answers(self, rows: Sequence[Labelled]) -> Answers:
         """The answers to recorded inputs."""
-        found: Answers = self.predictor.predict(table_of(rows, [column.name for column in self.bundle.inputs]))
+        names = [column.name for column in self.bundle.inputs]
+        found: Answers = self.predictor.predict(table_of(rows, names, self.bundle.modality))
         return found
 
 
@@ -92,7 +93,10 @@ def _finite(mine: Answers, theirs: Answers) -> list[str]:
     broken = sum(bool(error) and not other for error, other in zip(mine.errors, theirs.errors, strict=True))
     if broken:
         return [f"it cannot answer {broken} recorded rows that the champion answers"]
-    values = mine.probabilities if mine.probabilities is not None else [one for one in mine.labels if one is not None]
+    good = [not error for error in mine.errors]
+    values = (
+        mine.probabilities[good] if mine.probabilities is not None else [one for one in mine.labels if one is not None]
+    )
     if not np.isfinite(np.asarray(values, float)).all():
         return ["it answers with numbers that are not finite"]
     return []

@@ -13,7 +13,7 @@ from keepfit.loop.rows import Labelled
 
 
 def write(
-    folder: Path, now: float, name: str, worse: int, back: int, evidence: dict[str, Any], rows: Sequence[Labelled]
+    folder: Path, now: float, name: str, worse: int, back: int, evidence: dict[str, Any], wrong: Sequence[Labelled]
 ) -> Path:
     """The incident as JSON: which version was worse, on which evidence, and the answers that were wrong (request ids)."""
     moment = datetime.fromtimestamp(now, UTC)
@@ -26,7 +26,7 @@ def write(
         "worse": worse,
         "champion": back,
         "evidence": evidence,
-        "wrong_answers": [row.request_id for row in rows if not row.right][:100],
+        "wrong_answers": [row.request_id for row in wrong][:100],
         "next": f"keepfit why REQUEST_ID shows an answer's rows; keepfit models show {name}",
     }
     atomic.write_text(place, json.dumps(said, indent=1, ensure_ascii=False) + "\n")

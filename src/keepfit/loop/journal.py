@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,15 @@ class Entry:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _finite(value: Any) -> Any:
+    """Evidence as JSON has it: a figure that is not finite is not known."""
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 class Journal:
     """The journal of one model's loop in a workspace; one writer, any number of readers."""
 
@@ -40,7 +50,7 @@ class Journal:
     def write(self, at: float, what: str, **data: Any) -> Entry:
         """Append a line and wait until it is on the disk."""
         entry = Entry(len(self._entries) + 1, at, what, data)
-        line = json.dumps({"number": entry.number, "at": at, "what": what, **data}, allow_nan=False) + "\n"
+        line = json.dumps(_finite({"number": entry.number, "at": at, "what": what, **data}), allow_nan=False) + "\n"
         try:
             atomic.make_folder(self.folder)
             fresh = not self.path.exists()

@@ -87,12 +87,12 @@ def _labelled(row: Row, now: float) -> Labelled:
     )
 
 
-def table_of(rows: Sequence[Labelled], names: Iterable[str], target: str | None = None) -> Table:
+def table_of(rows: Sequence[Labelled], names: Iterable[str], modality: str, target: str | None = None) -> Table:
     """The inputs of rows as a table of text (pictures as the bytes of their files), with the label where `target` names it."""
     columns: dict[str, Any] = {}
     for name in names:
         column = np.empty(len(rows), object)
-        column[:] = [_cell(name, row.inputs.get(name)) for row in rows]
+        column[:] = [cell_of(name, row.inputs.get(name), modality) for row in rows]
         columns[name] = column
     if target is not None:
         column = np.empty(len(rows), object)
@@ -101,10 +101,6 @@ def table_of(rows: Sequence[Labelled], names: Iterable[str], target: str | None 
     return Table(columns)
 
 
-def _cell(name: str, value: Any) -> Any:
-    return picture(value) if name == PICTURE else value
-
-
-def picture(value: Any) -> Any:
-    """The bytes of a recorded picture's file."""
-    return base64.b64decode(value) if isinstance(value, str) else value
+def cell_of(name: str, value: Any, modality: str) -> Any:
+    """A recorded cell as sources give it; a table may have a column called `image` that holds no pictures."""
+    return base64.b64decode(value) if modality == "image" and name == PICTURE and isinstance(value, str) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -61,13 +62,24 @@ class Service:
     def _taken_over(self) -> bool:
         try:
             said = json.loads((self.folder / "service.json").read_text("utf-8"))
-            pid, self.port = int(said["pid"]), int(said["port"])
+            pid, port = int(said["pid"]), int(said["port"])
         except (OSError, ValueError, KeyError, TypeError):
             return False
-        if _signal(pid, 0) and self._answers(2.0) is not None:
-            self.pid = pid
+        if not _signal(pid, 0) or not self._serves(pid):
+            return False
+        own, self.pid, self.port = self.port, pid, port
+        if port and self._answers(_START_S) is not None:
             return True
+        self.stop()  # it was killed too early to say where it answers, or it hangs: its port is needed
+        self.port = own
         return False
+
+    def _serves(self, pid: int) -> bool:
+        """Whether a process is a service of this name: after a restart of the machine its number may be another's."""
+        try:
+            return f"{self.name}@champion".encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return not Path("/proc/self").exists()
 
     def _start(self) -> None:
         atomic.make_folder(self.folder)
@@ -80,14 +92,24 @@ class Service:
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True
             )
         self.pid = self._child.pid
-        line = self._child.stdout.readline() if self._child.stdout else b""
+        self._written()  # a loop that is killed before it answers must find it again
         try:
+            line = self._line(self._child)
             self.port = int(str(json.loads(line)["url"]).rsplit(":", 1)[1].split("/")[0])
         except (ValueError, KeyError, IndexError, TypeError):
             raise self._fault() from None
-        atomic.write_text(self.folder / "service.json", json.dumps({"pid": self.pid, "port": self.port}))
+        self._written()
         if self._answers(_START_S) is None:
             raise self._fault()
+
+    def _written(self) -> None:
+        atomic.write_text(self.folder / "service.json", json.dumps({"pid": self.pid, "port": self.port}))
+
+    @staticmethod
+    def _line(child: subprocess.Popen[bytes]) -> bytes:
+        """What it says first; nothing where it is silent for too long."""
+        pipe = child.stdout
+        return pipe.readline() if pipe is not None and select.select([pipe], [], [], _START_S)[0] else b""
 
     def _answers(self, wait_s: float) -> dict[str, Any] | None:
         """What `/healthz` says, once it does."""

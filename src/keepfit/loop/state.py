@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -50,7 +51,8 @@ class State:
 
     def quarantined(self, at: float) -> bool:
         """Whether answers of that moment are kept out of training."""
-        return any(one.since <= at < one.until for one in self.quarantines)
+        place = bisect.bisect_right(self.quarantines, at, key=lambda one: one.since)
+        return place > 0 and at < self.quarantines[place - 1].until
 
 
 def state_of(entries: Iterable[Entry]) -> State:
@@ -152,8 +154,15 @@ def _settled(state: State, at: float, said: dict[str, Any]) -> State:
 
 
 def _quarantined(state: State, at: float, said: dict[str, Any]) -> State:
+    """Kept by time and apart from each other, so that a long broken feed is few of them and all are remembered."""
     one = Quarantine(float(said["since"]), float(said["until"]), str(said["why"]))
-    return replace(state, quarantines=(*state.quarantines, one)[-200:])
+    kept: list[Quarantine] = []
+    for two in sorted((*state.quarantines, one), key=lambda each: each.since):
+        if kept and two.since <= kept[-1].until:
+            kept[-1] = replace(kept[-1], until=max(kept[-1].until, two.until))
+        else:
+            kept.append(two)
+    return replace(state, quarantines=tuple(kept))
 
 
 _CHANGES = {

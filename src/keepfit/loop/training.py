@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from keepfit.core.errors import KeepfitError
 from keepfit.core.events import Event
 from keepfit.engine.plan import Plan, plan
 from keepfit.engine.run import run as walk
-from keepfit.loop.attempts import Asked, Attempt, Result
+from keepfit.loop.attempts import LOG, Asked, Attempt, Result
 from keepfit.loop.rows import Labelled, table_of
 from keepfit.loop.strategies import training_table
 from keepfit.recipe.model import Recipe
 from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.table import Table, to_text
+from keepfit.runtime.text_predictor import COLUMN as TEXT
 from keepfit.stages import results
 from keepfit.store.artifacts import Store
 from keepfit.store.registry import Registry
@@ -42,6 +44,10 @@ def main(folder: Path) -> int:
         except KeepfitError as error:
             if attempt.result() is None:
                 attempt.finish(Result(0, error=f"{error.what} ({error.code}); {error.seen}"[:500]))
+        except Exception as error:
+            traceback.print_exc()
+            if attempt.result() is None:
+                attempt.finish(Result(0, error=f"internal fault: {error!r}; see {attempt.folder / LOG}"[:500]))
     return 0
 
 
@@ -57,7 +63,7 @@ def made(attempt: Attempt) -> Result:
     for kind in asked.kinds:
         rows = training_table(kind, old, parts["past"], parts["train"], recipe.data.target, asked.memory, asked.seed)
         try:
-            plans[kind] = _plan(recipe, rows)
+            plans[kind] = _plan(recipe, _as_sources_give(rows, recipe.modality, asked))
             bundle = _bundle(plans[kind], asked, attempt.folder / "bundles" / kind)
         except KeepfitError as error:
             faults.append(f"{kind}: {error.what} ({error.code})")
@@ -124,12 +130,26 @@ def _plan(recipe: Recipe, rows: Table) -> Plan:
     return plan(recipe.model_copy(update={"data": data}), rows)
 
 
+def _as_sources_give(rows: Table, modality: str, asked: Asked) -> Table:
+    """Texts under the name of the column that the champion read them from, so that the next reads it too; pictures with names."""
+    if modality == "image":
+        ids = np.empty(len(rows), object)
+        ids[:] = [f"row{place}" for place in range(len(rows))]
+        return Table(rows.columns, ids)
+    if modality == "text":
+        champion = Registry(Path(asked.workspace)).get(asked.name, asked.champion).open()
+        column = champion.manifest.get("text_column") or TEXT
+        return Table({column if name == TEXT else name: cells for name, cells in rows.columns.items()}, rows.ids)
+    return rows
+
+
 def _table(rows: list[dict[str, Any]], recipe: Recipe) -> Table:
     """Rows of an attempt as a table with the target; no columns where there are no rows."""
     if not rows:
         return Table({})
     labelled = [Labelled("", 0, 0.0, 0.0, "", row["inputs"], None, row["label"]) for row in rows]
-    return table_of(labelled, list(dict.fromkeys(name for row in rows for name in row["inputs"])), recipe.data.target)
+    names = dict.fromkeys(name for row in rows for name in row["inputs"])
+    return table_of(labelled, names, recipe.modality, recipe.data.target)
 
 
 def score(bundle: Path | None, rows: Table, target: str) -> float | None:
@@ -144,7 +164,7 @@ def score(bundle: Path | None, rows: Table, target: str) -> float | None:
         gaps = [
             abs(float(one) - float(true)) for one, true in zip(answers.labels, truth, strict=True) if one is not None
         ]
-        return -float(np.mean(gaps)) if gaps else None
+        return -float(np.mean(gaps)) if gaps and np.isfinite(gaps).all() else None
     return float(np.mean([to_text(one) == true for one, true in zip(answers.labels, truth, strict=True)]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 from keepfit.core.errors import KeepfitError
 from keepfit.loop import incidents
 from keepfit.loop.accuracy import Errors, errors_of
-from keepfit.loop.attempts import Asked, Attempt
-from keepfit.loop.decide import Plan, decide, next_attempt
+from keepfit.loop.attempts import LOG, Asked, Attempt
+from keepfit.loop.decide import Plan, Wait, decide, next_attempt
 from keepfit.loop.feed import Feed, Seen
 from keepfit.loop.gate import Side, Trial, Verdict, examine
 from keepfit.loop.journal import Entry, Journal
@@ -23,6 +24,8 @@ from keepfit.runtime.sources import expand
 from keepfit.store.records import Records
 from keepfit.store.registry import CHALLENGER, CHAMPION, Registry
 
+_MOST_STARTS = 20
+"""Times that one loop starts the process of one attempt: it may be killed, but it may also die of itself."""
 Told = Callable[[Entry], None]
 _TRIAL_LABELS = 20_000.0
 """Labels between false alarms about a challenger: a trial is short, and a refusal costs one run."""
@@ -55,6 +58,8 @@ class Loop:
         self._trial: Trial | None = None
         self._trial_errors: Errors | None = None
         self._probation: Trial | None = None
+        self._trainer: subprocess.Popen[bytes] | None = None
+        self._started, self._starts = Path(), 0
         self._tried: set[tuple[str, int]] = set()
         self._proved: set[tuple[str, int]] = set()
 
@@ -69,8 +74,8 @@ class Loop:
         self.state = after(self.state, entry)
         self.told(entry)
 
-    def turn(self, now: float, asked_by_hand: bool = False) -> None:
-        """One look at what came since the last."""
+    def turn(self, now: float, asked_by_hand: bool = False) -> bool:
+        """One look at what came since the last; whether a run could be decided upon, since none was under way."""
         self._follow(now)
         store = self._store()
         if store is not None:
@@ -82,8 +87,10 @@ class Loop:
             self._await(now)
         if self.state.phase == "trial":
             self._try(now)
-        if self.state.phase in ("watching", "collecting"):
+        free = self.state.phase in ("watching", "collecting")
+        if free:
             self._decide(now, asked_by_hand)
+        return free
 
     def _store(self) -> Records | None:
         """The records of the service, None while nothing was asked."""
@@ -176,6 +183,8 @@ class Loop:
             if harm is not None and harm["error_after"] - harm["error_before"] < self.recipe.retrain.rise:
                 self.note(now, "tolerated", trigger="drift", **harm)
                 return
+        if isinstance(wanted, Wait) and asked_by_hand:
+            self.note(now, "waiting", why=wanted.why)
         if isinstance(wanted, Plan):
             number = next_attempt(self.journal)
             folder = self.journal.folder / "attempts" / f"{number:04d}"
@@ -193,7 +202,19 @@ class Loop:
             self.note(
                 now, "retrain", attempt=number, rows=wanted.rows, until=wanted.until, why=wanted.why, kinds=asked.kinds
             )
-            attempt.start()
+            self._train(now, attempt)
+
+    def _train(self, now: float, attempt: Attempt) -> None:
+        """Starts the process unless one is at work or about to be; one that dies again and again is given up."""
+        if attempt.running or (self._trainer is not None and self._trainer.poll() is None):
+            return
+        self._starts = self._starts + 1 if self._started == attempt.folder else 1
+        self._started = attempt.folder
+        if attempt.result() is None and self._starts > _MOST_STARTS:
+            why = f"its process ended {_MOST_STARTS} times without a result; see {attempt.folder / LOG}"
+            self.note(now, "failed", attempt=self.state.attempt, why=why)
+        elif attempt.result() is None:
+            self._trainer = attempt.start()
 
     def _own(self, plan: Plan) -> list[Labelled]:
         """The rows of a plan that the present champion answered."""
@@ -205,8 +226,7 @@ class Loop:
         attempt = Attempt(self.journal.folder / "attempts" / f"{self.state.attempt:04d}")
         result = attempt.result()
         if result is None:
-            if not attempt.running:
-                attempt.start()
+            self._train(now, attempt)
             return
         if not result.version:
             self.note(now, "failed", attempt=self.state.attempt, why=result.error)
@@ -296,6 +316,8 @@ class Loop:
 
     def _roll_back(self, now: float, verdict: Verdict) -> None:
         worse, back = self.state.champion, self.state.previous
+        sha256, errors = self._side(worse).version.sha256, self._champion_errors()
+        answered = [row for row in self.memory.since(self.state.promoted_at) if row.sha256 == sha256]
         self.registry.promote(self.name, back, why="the one after it was worse on live labels", expect=worse)
         place = incidents.write(
             self.journal.folder,
@@ -304,7 +326,7 @@ class Loop:
             worse,
             back,
             verdict.evidence,
-            self.memory.since(self.state.promoted_at),
+            [row for row in answered if errors.wrong(row)],
         )
         self.note(now, "rolled_back", version=back, worse=worse, evidence=verdict.evidence, incident=str(place.name))
 

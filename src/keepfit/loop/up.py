@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -53,7 +54,7 @@ def up(
         try:
             while not stopped() and (until is None or time.monotonic() < until):
                 begun = time.monotonic()
-                service.ensure()
+                _answering(service, emit, bool(told))
                 if told != service.url:
                     told = service.url
                     announce(told)
@@ -64,16 +65,35 @@ def up(
         return summary(loop)
 
 
+def _answering(service: Service, emit: Emit, began: bool) -> None:
+    """A service that dies is started again, however often that fails; one that never answered is an error of the user's."""
+    try:
+        service.ensure()
+    except KeepfitError as error:
+        if not began:
+            raise
+        emit(_fault(error))
+        time.sleep(LOOK_S)
+
+
+def _fault(error: KeepfitError) -> Event:
+    return Event("loop", "fault", {"code": error.code, "what": error.what, "where": error.where, "hint": error.hint})
+
+
 def look(loop: Loop, emit: Emit) -> None:
     """One turn; a fault of one look is told and tried again at the next, since the service must go on."""
     request = loop.journal.folder / "retrain.request"
     asked = request.exists()
     try:
-        loop.turn(time.time(), asked)
-        if asked:
+        if loop.turn(time.time(), asked) and asked:
             request.unlink(missing_ok=True)
     except KeepfitError as error:
-        emit(Event("loop", "fault", {"code": error.code, "what": error.what, "where": error.where, "hint": error.hint}))
+        emit(_fault(error))
+        time.sleep(LOOK_S)
+    except Exception as error:
+        with (loop.journal.folder / "faults.log").open("a") as log:
+            traceback.print_exc(file=log)
+        emit(Event("loop", "fault", {"code": "internal", "what": repr(error)[:300], "where": log.name, "hint": ""}))
         time.sleep(LOOK_S)
 
 

@@ -17,6 +17,7 @@ from keepfit.core.errors import EnvironmentFault, UsageError
 from keepfit.core.events import Emit, silent
 from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.opening import Predictor
+from keepfit.serve import wire
 from keepfit.serve.app import app_of
 from keepfit.serve.follow import Follower, Source
 from keepfit.serve.service import Current
@@ -95,6 +96,7 @@ def _line(bundle: Bundle, taken: socket.socket) -> str:
 def _run(taken: socket.socket, current: Current, announce: Callable[[str], None]) -> None:
     config = uvicorn.Config(
         app_of(current),
+        http=wire.protocol(),
         log_config=None,
         access_log=False,
         server_header=False,

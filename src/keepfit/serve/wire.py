@@ -1,0 +1,82 @@
+"""What a connection may cost before its request is known: the size of the head, and the time until it is there.
+
+uvicorn bounds neither with httptools: a header without end would be held in memory, and a connection that says nothing stays for
+ever. Bodies are bounded by `keepfit.serve.body`, idle connections after an answer by uvicorn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from keepfit.core.errors import DataError
+from keepfit.serve.replies import to_json
+
+MOST_HEAD_BYTES, HEAD_S = 64 << 10, 10.0
+_END = b"\r\n\r\n"
+
+
+def protocol(most_bytes: int = MOST_HEAD_BYTES, seconds: float = HEAD_S) -> type[asyncio.Protocol]:
+    """uvicorn's protocol, httptools' where that is there and h11's otherwise, with both limits.
+
+    A head over `most_bytes` gets 431, one that is not whole `seconds` after its connection or its first byte 408; both close.
+    """
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+    before: Any = AutoHTTPProtocol
+
+    class Limited(before):
+        """The protocol of one connection."""
+
+        def connection_made(self, transport: Any) -> None:
+            """See asyncio.Protocol."""
+            super().connection_made(transport)
+            self.head_bytes = 0
+            self.head_timer: asyncio.TimerHandle | None = self.loop.call_later(seconds, self.head_is_late)
+
+        def data_received(self, data: bytes) -> None:
+            """See asyncio.Protocol."""
+            cycle = self.cycle
+            if cycle is None or cycle.response_complete:
+                end = data.find(_END)
+                self.head_bytes += len(data) if end < 0 else end
+                if self.head_bytes > most_bytes:
+                    self.close_with(431, "Request Header Fields Too Large", f"the head is over {most_bytes} bytes")
+                    return
+                if self.head_timer is None:
+                    self.head_timer = self.loop.call_later(seconds, self.head_is_late)
+            super().data_received(data)
+            if self.cycle is not cycle:
+                self.head_is_whole()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            """See asyncio.Protocol."""
+            self.head_is_whole()
+            super().connection_lost(exc)
+
+        def head_is_whole(self) -> None:
+            """Count from 0 for the next request."""
+            self.head_bytes = 0
+            if self.head_timer is not None:
+                self.head_timer.cancel()
+                self.head_timer = None
+
+        def head_is_late(self) -> None:
+            """The time is over."""
+            self.head_timer = None
+            self.close_with(408, "Request Timeout", f"the head did not arrive within {seconds:g} s")
+
+        def close_with(self, status: int, phrase: str, what: str) -> None:
+            """A reply in four parts, and the end of the connection."""
+            if not self.transport.is_closing():
+                self.transport.write(_refusal(status, phrase, what))
+                self.transport.close()
+
+    return Limited
+
+
+def _refusal(status: int, phrase: str, what: str) -> bytes:
+    error = DataError("head_refused", what, where="the headers", hint="send a shorter request, or send it sooner")
+    body = to_json({"error": error.as_json()})
+    head = f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    return f"{head}\r\nconnection: close\r\n\r\n".encode() + body
