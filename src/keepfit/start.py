@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from keepfit.stages import evaluate, guard
 from keepfit.stages.results import all_entries, found_in, json_of, row_counts, unpack_table
 from keepfit.stages.train import rehearse
 from keepfit.store.artifacts import Store
+from keepfit.store.ledger import counted
 
 _LIKELY = ("target", "label", "class", "y", "outcome", "churn", "survived", "income", "price", "species", "quality")
 
@@ -160,9 +162,6 @@ def _warnings(
         for c in columns
         if c["used"] and c["missing"] > 0.3
     ]
-    rules: dict[str, int] = {}
-    for entry in entries:
-        key = f"{entry.rule.partition(':')[0]} ({entry.action})"
-        rules[key] = rules.get(key, 0) + 1
-    found += [f"{count} rows: {rule}" for rule, count in rules.items()]
+    rules = Counter((f"{entry.rule.partition(':')[0]} ({entry.action})", entry.unit) for entry in entries)
+    found += [f"{counted(count, unit)}: {rule}" for (rule, unit), count in rules.items()]
     return found
