@@ -17,6 +17,7 @@ from keepfit.core.events import silent
 from keepfit.engine.plan import plan, remembered
 from keepfit.engine.run import run as walk
 from keepfit.engine.run import way_of
+from keepfit.engine.sharing import told
 from keepfit.recipe import load
 from keepfit.recipe.load import slug
 from keepfit.recipe.render import quoted
@@ -134,6 +135,7 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
     task = json_of(looked.files["split"], "task.json")
     rows = np.array(json_of(looked.files["clean"], "part.json"), object)
     table = unpack_table(looked.files["ingest"]["table"])
+    shared = told(made.recipe, int((rows == "train").sum()))
     return {
         "task": task["kind"],
         "classes": task["classes"],
@@ -143,6 +145,7 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
         "leaks": made.recipe.clean.leaks,
         "findings": found_in(looked.files["clean"]),
         **({"network": network} if network is not None else {}),
+        **({"processes": shared} if shared is not None else {}),
         "warnings": [*_warnings(columns, all_entries(looked.files), table, task, rows), *tokens.get("warnings", [])],
         "plan": statuses,
     }
@@ -162,6 +165,9 @@ def _warnings(
         for c in columns
         if c["used"] and c["missing"] > 0.3
     ]
-    rules = Counter((f"{entry.rule.partition(':')[0]} ({entry.action})", entry.unit) for entry in entries)
+    rules: Counter[tuple[str, str]] = Counter()
+    for entry in entries:
+        rule = entry.rule if entry.count > 1 else entry.rule.partition(":")[0]
+        rules[f"{rule} ({entry.action})", entry.unit] += entry.count
     found += [f"{counted(count, unit)}: {rule}" for (rule, unit), count in rules.items()]
     return found

@@ -12,6 +12,7 @@ import pytest
 from made_pictures import write_pictures, write_recipe
 
 import keepfit as kf
+from keepfit import start
 from keepfit.core.errors import RecipeError
 from keepfit.engine.plan import plan
 from keepfit.recipe.load import load
@@ -108,6 +109,13 @@ def test_a_launcher_that_started_another_number_is_told(place, tmp_path, monkeyp
     with pytest.raises(RecipeError) as caught:
         kf.run(place, workspace=tmp_path)
     assert caught.value.code == "other_processes" and "must be 3" in caught.value.hint
+
+
+def test_check_says_how_a_step_is_shared(place, tmp_path):
+    said = start.check(place, ["train.distributed.processes=2", "train.distributed.use=fsdp"], tmp_path)["processes"]
+    assert (said["use"], said["processes"], said["step_rows"]) == ("fsdp", 2, 8)
+    assert "rows of a step in all processes" in said["batch_norm"]
+    assert "processes" not in start.check(place, [], tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ FORBIDDEN_NAMES = {
 }
 BROAD = {  # where a broad except may stand, and why
     "runtime/remote.py": "each remote file system has errors of its own classes",
+    "runtime/bundle.py": "hostile files lead numpy, onnxruntime and tokenizers to errors of every kind",
     "runtime/network.py": "onnxruntime raises its own classes for every damaged or hostile file",
     "runtime/pictures.py": "Pillow's decoders raise whatever a damaged or hostile file leads them to",
     "cli/main.py": "the border: an internal fault is written to a trace file, never shown",

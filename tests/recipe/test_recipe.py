@@ -61,7 +61,7 @@ def test_what_is_to_come_is_refused_by_name(dotted):
     with pytest.raises(RecipeError, match="not available yet") as caught:
         parse(base, origin="r.yaml")
     assert caught.value.code == "not_available" and dotted in str(caught.value) and "r.yaml:" in caught.value.where
-    assert sum(map(len, NOT_YET.values())) >= 6
+    assert sum(map(len, NOT_YET.values())) >= 1
 
 
 @pytest.mark.parametrize(("dotted", "value"), [(k, v) for k, many in NOT_YET_VALUES.items() for v in sorted(many)])

@@ -80,7 +80,10 @@ def _target(files: dict[str, Files], task: Task) -> dict[str, float]:
 
 
 def _ledger(entries: list[Entry]) -> list[dict[str, Any]]:
-    counts = Counter((entry.rule.partition(":")[0], entry.stage, entry.action, entry.unit) for entry in entries)
+    counts: Counter[tuple[str, str, str, str]] = Counter()
+    for entry in entries:
+        rule = entry.rule if entry.count > 1 else entry.rule.partition(":")[0]
+        counts[rule, entry.stage, entry.action, entry.unit] += entry.count
     said = {"dropped": "dropped from the data", "noted": "kept, and noted here", "changed": "changed"}
     return [
         {"rule": rule, "stage": stage, "count": count, "sentence": f"{counted(count, unit)}: {rule}; {said[action]}."}

@@ -45,7 +45,7 @@ _READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]]
         ("numpy", "scipy"),
     ),
     "train": (
-        ("modality", "model", "train", "augment", "clean.missing", "data.balance", "budget", "preset", "seed"),
+        ("modality", "model", "train", "augment", "clean.missing", "data.balance", "budget.time", "preset", "seed"),
         ("ingest", "split", "clean"),
         train.VERSION,
         ("numpy", "onnx"),
@@ -101,6 +101,8 @@ def plan(recipe: Recipe, frame: Table | None = None, until: str | None = None) -
         reads, inputs, number, libraries = _READS[stage]
         if stage == "split" and recipe.model.use == "existing":  # its classes are the task's
             reads = (*reads, "model.classes")
+        if stage == "ingest" and recipe.budget.memory is not None:  # a sample follows from the seed
+            reads = (*reads, "budget.memory", "seed")
         parts: dict[str, Any] = {
             "stage": stage,
             "version": number,

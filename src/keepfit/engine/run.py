@@ -26,6 +26,7 @@ from keepfit.runtime.writers import csv_lines, parquet_bytes
 from keepfit.stages import clean, evaluate, explain, guard, ingest, package, pictures, processes, split, texts, train
 from keepfit.stages.processes import Group
 from keepfit.stages.results import all_entries, json_of, row_counts
+from keepfit.stages.sample import Memory
 from keepfit.store.artifacts import Files, Store
 from keepfit.store.ledger import COLUMNS, KINDS, conserve
 from keepfit.store.scratch import Scratch, scratch
@@ -181,7 +182,8 @@ def _make(stage: str, plan: Plan, done: Run, emit: Emit, stopped: Stopped, place
             return pictures.ingest_pictures(recipe.data, recipe.folder, plan.frame)
         if recipe.modality == "text":
             return texts.ingest_texts(recipe.data, recipe.folder, plan.frame)
-        return ingest.ingest(recipe.data, recipe.folder, plan.frame)
+        memory = None if recipe.budget.memory is None else Memory(recipe.budget.memory, recipe.seed)
+        return ingest.ingest(recipe.data, recipe.folder, plan.frame, memory)
     if stage == "split":
         known = getattr(recipe.model, "classes", None)
         asked, leaks = _task(plan, files["ingest"]), recipe.clean.leaks

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from keepfit.core.catalog import load
 from keepfit.core.errors import RecipeError
 from keepfit.core.events import silent
 from keepfit.engine.plan import STAGES, Plan
@@ -23,6 +24,20 @@ def is_helper(recipe: Any) -> bool:
     if not learns_by_network(recipe.modality, recipe.model.use) or recipe.train.distributed is None:
         return False
     return int(recipe.train.distributed.node_rank) > 0
+
+
+def told(recipe: Any, rows: int) -> dict[str, Any] | None:
+    """What `check` says of a training in several processes on `rows` training rows; None for one process."""
+    if not learns_by_network(recipe.modality, recipe.model.use) or processes_of(recipe.train) == 1:
+        return None
+    said = recipe.train.distributed
+    fitting = load("keepfit.training.job:for_rows")(recipe.train, rows)
+    return {
+        "use": said.use,
+        "processes": said.world,
+        "step_rows": fitting.batch_size * said.world,
+        "batch_norm": "mean and variance over the rows of a step in all processes, as one process has them",
+    }
 
 
 def shared_plan(plan: Plan, group: Group | None) -> Plan:
@@ -50,4 +65,4 @@ def helped(plan: Plan, found: Group, stopped: Callable[[], bool]) -> Run:
         return run(made, Store(Path(place)), Path(place) / "runs", silent, stopped=stopped, group=found)
 
 
-__all__ = ["group", "helped", "is_helper", "shared_plan"]
+__all__ = ["group", "helped", "is_helper", "shared_plan", "told"]

@@ -89,7 +89,7 @@ class Profile:
                 float(raw["large"]),
                 float(raw["distinct"]),
             )
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError, OverflowError) as error:
             raise EnvironmentFault(
                 "damaged_bundle",
                 "the reference for monitoring cannot be read",

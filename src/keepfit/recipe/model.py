@@ -19,7 +19,7 @@ from keepfit.recipe.train import train_class
 
 NOT_YET = {
     "": {"tune", "compress", "export"},
-    "budget": {"memory", "disk"},
+    "budget": {"disk"},
     "serve": {"batch"},
 }
 NOT_YET_VALUES = {
@@ -153,8 +153,12 @@ def unused_keys(recipe: RecipeFields) -> set[str]:
     if not network:
         unused |= {"train"}
         if recipe.modality == "text" or learner not in ("auto", "ensemble"):
-            unused |= {"budget", "preset"}
+            unused |= {"budget.time", "preset"}
     elif "time" not in recipe.budget.model_fields_set:
+        unused |= {"budget.time"}
+    if recipe.modality != "tabular":
+        unused |= {"budget.memory"}  # pictures and texts are held whole
+    if "budget.time" in unused and recipe.budget.memory is None:
         unused |= {"budget"}
     if recipe.modality == "tabular" or not network:
         unused |= {"augment"}  # what is counted once has no epochs in which it could vary

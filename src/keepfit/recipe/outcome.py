@@ -31,6 +31,7 @@ def size_bytes(value: object) -> object:
 
 
 Seconds = Annotated[float, BeforeValidator(seconds, json_schema_input_type=float | str)]
+MemoryBytes = Annotated[int, BeforeValidator(size_bytes, json_schema_input_type=int | str), Field(ge=100_000_000)]
 SizeBytes = Annotated[int, BeforeValidator(size_bytes, json_schema_input_type=int | str)]
 
 
@@ -41,9 +42,12 @@ def _without_password(url: str) -> str:
 
 
 class BudgetOptions(Options):
-    """Contracts on time."""
+    """Contracts on time and memory."""
 
     time: Seconds = Field(300.0, description="time for trying models: 60s, 10m, 1h")
+    memory: MemoryBytes | None = Field(
+        None, description="memory for reading and cleaning a table: 2GB; of a larger one a random sample is taken"
+    )
 
 
 class EvaluateOptions(Options):

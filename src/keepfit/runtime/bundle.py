@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from keepfit.core import digest
-from keepfit.core.errors import DataError, EnvironmentFault, UsageError
+from keepfit.core.errors import EnvironmentFault, UsageError
 from keepfit.runtime.opening import Predictor, predictor_from
 
 FORMAT = 1
+_MOST_BYTES, _MOST_SUMS_BYTES = 2 << 30, 1 << 20  # protobuf, and so model.onnx, ends at 2 GiB
 _AGAIN = "take the bundle from its source again, or package the run again; keepfit verify BUNDLE checks it"
 REQUIRED = ("bundle.json", "model.onnx", "preparation.json", "profile.json", "recipe.yaml", "card.md")
 
@@ -53,7 +54,7 @@ class Bundle:
         try:
             manifest = json.loads(files["bundle.json"])
             version = int(manifest["format"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
             raise EnvironmentFault(
                 "damaged_bundle", "bundle.json cannot be read", where=str(path), seen=repr(error), hint=_AGAIN
             ) from None
@@ -131,7 +132,9 @@ class Bundle:
             )
             predictor.check_fit()
             self._replay(predictor)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, DataError) as error:
+        except EnvironmentFault:
+            raise
+        except Exception as error:  # hostile files lead numpy, onnxruntime and tokenizers to errors of every kind
             raise EnvironmentFault(
                 "damaged_bundle",
                 "the files of the bundle do not fit together",
@@ -169,6 +172,8 @@ def _verified(path: Path) -> tuple[dict[str, bytes], str]:
             seen="a symbolic link" if sums_path.is_symlink() else "no such file",
             hint="package the run again, or take the bundle from its source",
         )
+    if sums_path.stat().st_size > _MOST_SUMS_BYTES:
+        raise _too_large(sums_path)
     raw = sums_path.read_bytes()
     files: dict[str, bytes] = {}
     for line in raw.decode(errors="replace").splitlines():
@@ -178,6 +183,8 @@ def _verified(path: Path) -> tuple[dict[str, bytes], str]:
             raise EnvironmentFault(
                 "damaged_bundle", "SHA256SUMS names a file that is not there", where=str(path), seen=name, hint=_AGAIN
             )
+        if file.stat().st_size > _MOST_BYTES:
+            raise _too_large(file)
         files[name] = file.read_bytes()
         if digest.of_bytes(files[name]) != wanted:
             raise EnvironmentFault(
@@ -198,3 +205,13 @@ def _verified(path: Path) -> tuple[dict[str, bytes], str]:
             hint="keep no other files in the folder; or package the run again, or take the bundle from its source",
         )
     return files, digest.of_bytes(raw)
+
+
+def _too_large(file: Path) -> EnvironmentFault:
+    return EnvironmentFault(
+        "damaged_bundle",
+        "a file of the bundle is larger than any that is packaged",
+        where=str(file),
+        seen=f"{file.stat().st_size} bytes",
+        hint=_AGAIN,
+    )

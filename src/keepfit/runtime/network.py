@@ -9,14 +9,16 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from keepfit.core.errors import EnvironmentFault
+from keepfit.runtime.onnx_places import points_outside
 
 Scores = NDArray[np.float32]
 
 
 class Network:
-    """An onnxruntime session made from bytes, so that no external data can be reached."""
+    """An onnxruntime session made from bytes that are whole in themselves, so that no other file is read."""
 
     def __init__(self, model: bytes, threads: int = 1, where: str = "model.onnx") -> None:
+        _check_whole(model, where)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -66,3 +68,18 @@ class Network:
             for start in range(0, max(len(features), 1), 20_000)
         ]
         return np.asarray(np.concatenate(parts), np.float32)
+
+
+def _check_whole(model: bytes, where: str) -> None:
+    try:
+        reason = points_outside(model)
+    except ValueError as error:
+        reason = str(error)
+    if reason:
+        raise EnvironmentFault(
+            "damaged_model",
+            "model.onnx cannot be opened",
+            where=where,
+            seen=reason,
+            hint="package the run again, or take the bundle from its source",
+        )

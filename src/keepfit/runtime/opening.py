@@ -88,7 +88,7 @@ def predictor_from(
             return TextPredictor(TokenPreparation.from_json(raw, tokenizer), network, task, classes, ignored)
         if kind != "table":
             raise ValueError(f"kind {kind!r}")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError, RecursionError) as error:
         raise EnvironmentFault(
             "damaged_preparation",
             "preparation.json cannot be read",

@@ -113,7 +113,7 @@ class Preparation:
                 )
             features = tuple(_opened(feature, where) for feature in value["features"])
             return cls(tuple(ColumnRule.from_json(rule) for rule in value["columns"]), features)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError, RecursionError) as error:
             raise EnvironmentFault(
                 "damaged_preparation",
                 "preparation.json cannot be read",

@@ -9,17 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keepfit.core.errors import DataError, missing_extra, nearest
 from keepfit.recipe.data import DataOptions, ReadOptions
 from keepfit.runtime import sources
 from keepfit.runtime.table import Column, Table, concat, text_column
 from keepfit.stages.results import as_json, pack_table
+from keepfit.stages.sample import CHUNK, Memory, Sampler
 from keepfit.store.artifacts import Files
-from keepfit.store.ledger import Entry
+from keepfit.store.ledger import Entry, conserve
 from keepfit.store.record_tables import is_records, read_table
 
 VERSION = 3
+Rows = range | NDArray[np.int64]
 # One file of several that cannot be read at all is kept apart like a line that cannot; a single one ends the run.
 WHOLE_FILE = (
     "empty_file",
@@ -32,16 +35,27 @@ WHOLE_FILE = (
 )
 
 
-def ingest(section: DataOptions, folder: Path, frame: Table | None) -> Files:
-    """`table`, `given.json` (the split each row was given with, or empty) and `ledger.json`."""
+def ingest(section: DataOptions, folder: Path, frame: Table | None, memory: Memory | None = None) -> Files:
+    """`table`, `given.json` (the split each row was given with, or empty) and `ledger.json`.
+
+    With `memory` a source that does not fit gives a random sample of its rows; one entry stands for all the others.
+    """
     rejects = sources.Rejects()
     tables, places, given = [], [], []
     used: Counter[str] = Counter()
-    for part, source in sources_of(section):
-        for name, table in _tables(source, section, folder, frame if part == "" else None, rejects, used):
-            tables.append(_named(table, name, section))
+    said = sources_of(section)
+    sizes = _sizes(said, folder) if memory is not None and frame is None else []
+    beyond: list[Entry] = []
+    for number, (part, source) in enumerate(said):
+        sampler = memory.sampler(number, sizes[number] / sum(sizes)) if memory is not None and sizes else None
+        found = _tables(source, section, folder, frame if part == "" else None, rejects, used, sampler)
+        for name, rows, table in found:
+            tables.append(_named(table, name, rows))
             places.append((part, name))
             given += [part] * len(table)
+        if sampler is not None and memory is not None:
+            taken = sum(len(table) for (p, _), table in zip(places, tables, strict=True) if p == part)
+            beyond += _beyond(sampler, part or "source", memory, taken)
     if not tables or not sum(len(table) for table in tables):
         raise DataError(
             "no_rows",
@@ -63,15 +77,16 @@ def ingest(section: DataOptions, folder: Path, frame: Table | None) -> Files:
         Entry(f"{file}#line{line}", file, line, "", f"unreadable line: {reason}", raw, "", "ingest")
         for file, line, reason, raw in rejects.lines
     ]
-    if len(entries) > 0.5 * (len(entries) + len(table)):
+    read = len(table) + sum(entry.count for entry in beyond)
+    if len(entries) > 0.5 * (len(entries) + read):
         raise DataError(
             "mostly_unreadable",
             "most lines cannot be read",
             where=entries[0].source,
-            seen=f"{len(entries)} of {len(entries) + len(table)} lines; line {entries[0].row}: {entries[0].rule}",
+            seen=f"{len(entries)} of {len(entries) + read} lines; line {entries[0].row}: {entries[0].rule}",
             hint="say data.read.delimiter, quote or encoding",
         )
-    entries += _mended(rejects, table)
+    entries += _mended(rejects, table, sampled=bool(beyond)) + beyond
     _check_features(table, section.target)
     return {
         "table": pack_table(table),
@@ -80,8 +95,35 @@ def ingest(section: DataOptions, folder: Path, frame: Table | None) -> Files:
     }
 
 
-def _mended(rejects: sources.Rejects, table: Table) -> list[Entry]:
-    """What was mended while reading, under the id of its sample; a mended line of no one row is noted."""
+def _sizes(said: list[tuple[str, str]], folder: Path) -> list[int]:
+    """The bytes of each source, by which a budget is shared; those that are no files count as one megabyte."""
+    plain = [not source.startswith("sklearn:") and not is_records(source) for _, source in said]
+    return [
+        max(1, sum(path.stat().st_size for path in sources.files_of(source, folder))) if is_plain else 1_000_000
+        for (_, source), is_plain in zip(said, plain, strict=True)
+    ]
+
+
+def _beyond(sampler: Sampler, part: str, memory: Memory, taken: int) -> list[Entry]:
+    """One entry for all rows of a source that the budget of memory leaves out. Raises InternalFault if any was lost."""
+    if not sampler.left:
+        conserve(sampler.seen, taken, [])
+        return []
+    rule = (
+        f"beyond budget.memory: a random sample of {taken} of {sampler.seen} rows was taken (seed {memory.seed}), "
+        f"as more do not fit into {memory.budget / 1e6:g} MB"
+    )
+    before = f"{sampler.left} rows"
+    made = [Entry(f"data.{part}#beyond", f"data.{part}", -1, "", rule, before, "", "ingest", count=sampler.left)]
+    conserve(sampler.seen, taken, made)
+    return made
+
+
+def _mended(rejects: sources.Rejects, table: Table, *, sampled: bool = False) -> list[Entry]:
+    """What was mended while reading, under the id of its sample; a mended line of no one row is noted.
+
+    Of a sample, rows that were not taken are told by one entry for all of them.
+    """
     ids = {sample.rpartition(":")[0]: sample for sample in table.ids} if rejects.repairs else {}
     return [
         Entry(
@@ -96,6 +138,7 @@ def _mended(rejects: sources.Rejects, table: Table) -> list[Entry]:
             "changed" if one.row >= 0 else "noted",
         )
         for one in rejects.repairs
+        if not sampled or one.row < 0 or f"{one.file}#{one.row}" in ids
     ]
 
 
@@ -114,13 +157,17 @@ def _tables(
     frame: Table | None,
     rejects: sources.Rejects,
     used: Counter[str],
-) -> Iterator[tuple[str, Table]]:
+    sampler: Sampler | None,
+) -> Iterator[tuple[str, Rows, Table]]:
+    """Per file its name, the numbers of its rows and the rows; sets in memory already are taken whole."""
     if frame is not None:
-        yield "frame", frame
+        yield "frame", range(len(frame)), frame
     elif source.startswith("sklearn:"):
-        yield source, from_sklearn(source.removeprefix("sklearn:"), section.target)
+        found = from_sklearn(source.removeprefix("sklearn:"), section.target)
+        yield source, range(len(found)), found
     elif is_records(source):
-        yield source.rpartition("/")[2], read_table(source, folder, section.target)
+        found = read_table(source, folder, section.target)
+        yield source.rpartition("/")[2], range(len(found)), found
     else:
         read = reading(section.read)
         paths = sources.files_of(source, folder)
@@ -129,15 +176,31 @@ def _tables(
             name = path.name if used[path.name] == 1 else f"{path.name}~{used[path.name]}"  # the same name elsewhere
             bad = sources.Rejects()
             try:
-                parts = list(sources.chunks(path, read, bad))
+                whole = _read(path, name, read, bad, sampler)
             except DataError as error:
                 if len(paths) == 1 or error.code not in WHOLE_FILE:
                     raise
+                if sampler is not None:
+                    sampler.forget(name)
                 rejects.lines.append((name, 0, f"the whole file: {error.what}", error.seen or ""))
                 continue
             rejects.lines += [(name, line, reason, raw) for _, line, reason, raw in bad.lines]
             rejects.repairs += [replace(one, file=name) for one in bad.repairs]
-            yield name, concat(parts)
+            if whole is not None:
+                yield name, range(len(whole)), whole
+        if sampler is not None:
+            yield from sampler.tables()
+
+
+def _read(path: Path, name: str, read: sources.Read, bad: sources.Rejects, sampler: Sampler | None) -> Table | None:
+    """The rows of a file; None where they went to the sampler."""
+    if sampler is None:
+        return concat(list(sources.chunks(path, read, bad)))
+    row = 0
+    for table in sources.chunks(path, read, bad, CHUNK):
+        sampler.add(name, row, table)
+        row += len(table)
+    return None
 
 
 def reading(said: ReadOptions, spare: str | None = None) -> sources.Read:
@@ -146,14 +209,14 @@ def reading(said: ReadOptions, spare: str | None = None) -> sources.Read:
     return sources.Read(said.delimiter, said.header, names, said.quote, said.encoding, spare, said.sheet)
 
 
-def _named(table: Table, source: str, section: DataOptions) -> Table:
+def _named(table: Table, source: str, rows: Rows) -> Table:
     """The table with sample ids `source#row:hash of its content`; equal rows have equal hashes."""
     joined = zip(
         *([text if text is not None else "\x00" for text in column] for column in table.columns.values()), strict=True
     )
     hashes = [hashlib.blake2b("\x1f".join(cells).encode(), digest_size=8).hexdigest() for cells in joined]
     ids = np.empty(len(table), object)
-    ids[:] = [f"{source}#{row}:{found}" for row, found in enumerate(hashes)]
+    ids[:] = [f"{source}#{row}:{found}" for row, found in zip(rows, hashes, strict=True)]
     return Table(table.columns, ids)
 
 

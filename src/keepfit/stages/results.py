@@ -107,7 +107,7 @@ def all_entries(files: dict[str, Files]) -> list[Entry]:
 
 def row_counts(files: dict[str, Files]) -> tuple[int, int]:
     """Samples that came in (unreadable lines included) and samples that some split keeps."""
-    unread = sum(entry.action == "dropped" for entry in ledger_of(files["ingest"]))
+    unread = sum(entry.count for entry in ledger_of(files["ingest"]) if entry.action == "dropped")
     came = len(json_of(files["ingest"], "given.json")) + unread
     last = files.get("clean", files.get("split", {}))
     part = json_of(last, "part.json") if last else json_of(files["ingest"], "given.json")

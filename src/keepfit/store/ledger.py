@@ -18,7 +18,10 @@ BACK = "taken back"
 
 @dataclass(frozen=True)
 class Entry:
-    """One decision about one sample; `action` is dropped, changed or noted. A rule is `family: detail`."""
+    """One decision about one sample; `action` is dropped, changed or noted. A rule is `family: detail`.
+
+    `count` is the number of rows where one entry stands for many: rows that a budget of memory leaves out.
+    """
 
     id: str
     source: str
@@ -29,6 +32,7 @@ class Entry:
     after: str
     stage: str
     action: str = "dropped"
+    count: int = 1
 
     @property
     def key(self) -> str:
@@ -47,11 +51,12 @@ class Entry:
 
     def as_json(self) -> dict[str, Any]:
         """The entry as a stage keeps it."""
-        return {name: getattr(self, name) for name in COLUMNS[:-1]}
+        said = {name: getattr(self, name) for name in COLUMNS[:-1]}
+        return said if self.count == 1 else {**said, "count": self.count}
 
     def as_row(self) -> list[Any]:
         """The values of COLUMNS."""
-        return [*self.as_json().values(), self.key]
+        return [*(getattr(self, name) for name in COLUMNS[:-1]), self.key]
 
 
 def counted(count: int, unit: str) -> str:
@@ -78,8 +83,9 @@ def place_of(sample: str) -> tuple[str, int]:
 def conserve(rows_in: int, rows_kept: int, entries: Sequence[Entry]) -> None:
     """Raise InternalFault unless in = kept + dropped, each dropped sample counted once."""
     dropped = Counter(entry.id for entry in entries if entry.action == "dropped")
-    if rows_in != rows_kept + len(dropped) or any(times > 1 for times in dropped.values()):
-        raise _lost(f"{rows_in} in, {rows_kept} kept, {len(dropped)} dropped")
+    gone = sum(entry.count for entry in entries if entry.action == "dropped")
+    if rows_in != rows_kept + gone or any(times > 1 for times in dropped.values()):
+        raise _lost(f"{rows_in} in, {rows_kept} kept, {gone} dropped")
 
 
 def conserve_ids(came: Sequence[str], kept: Collection[str], entries: Sequence[Entry]) -> None:

@@ -92,7 +92,7 @@ def read_pointer(path: Path) -> Pointer:
         )
     except FileNotFoundError:
         return Pointer()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise EnvironmentFault(
             "damaged_registry",
             "the pointer of a model cannot be read",

@@ -98,7 +98,7 @@ class Registry:
                 raise ValueError("its sum is another one")
             said = facts["version"]
             return Version(path=place / "bundle", **{**said, "parents": tuple(said["parents"])})
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise EnvironmentFault(
                 "damaged_registry",
                 "the facts of a version cannot be read",
