@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from keepfit.stages import evaluate, guard
 from keepfit.stages.results import all_entries, found_in, json_of, row_counts, unpack_table
 from keepfit.stages.train import rehearse
 from keepfit.store.artifacts import Store
+from keepfit.store.ledger import counted
 
 _LIKELY = ("target", "label", "class", "y", "outcome", "churn", "survived", "income", "price", "species", "quality")
 
@@ -163,9 +165,9 @@ def _warnings(
         for c in columns
         if c["used"] and c["missing"] > 0.3
     ]
-    rules: dict[str, int] = {}
+    rules: Counter[tuple[str, str]] = Counter()
     for entry in entries:
         rule = entry.rule if entry.count > 1 else entry.rule.partition(":")[0]
-        rules[f"{rule} ({entry.action})"] = rules.get(f"{rule} ({entry.action})", 0) + entry.count
-    found += [f"{count} rows: {rule}" for rule, count in rules.items()]
+        rules[f"{rule} ({entry.action})", entry.unit] += entry.count
+    found += [f"{counted(count, unit)}: {rule}" for (rule, unit), count in rules.items()]
     return found

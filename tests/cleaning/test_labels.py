@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from keepfit.cleaning import labels
+from keepfit.cleaning import labels, plain_features
 from keepfit.modalities.tabular.schema import looked
 from keepfit.runtime.table import Table, text_column
 from keepfit.stages.labelling import labelling
@@ -62,3 +62,10 @@ def test_what_is_applied_stands_in_the_ledger(digits, way):
     assert {entry.action for entry in done.entries} == {{"relabel": "changed", "drop": "dropped"}[way]}
     assert all((entry.row < 700 and flipped[entry.row]) or entry.row < 700 for entry in done.entries)
     assert len(done.mended) == (len(done.entries) if way == "relabel" else 0)
+
+
+def test_a_class_that_learning_folds_lack_is_no_error():
+    texts = plain_features.of_texts([f"good day number {n}" for n in range(200)])
+    truth = np.zeros(200, np.int64)
+    truth[5] = 1
+    assert labels.wrong_labels(texts, truth, 2, 0).agreement > 0.98

@@ -136,5 +136,14 @@ def test_each_method_says_what_it_found_and_proposes_by_default() -> None:
 
 
 def test_what_is_unknown_among_the_undone_is_said() -> None:
-    _, cleaned = done(neat(), ("0123456789ab",))
-    assert [finding.rule for finding in cleaned.findings] == ["undo"]
+    _, cleaned = done(dirty(3), ("0123456789ab",))
+    key = decided(cleaned)[0].key
+    assert [finding.rule for finding in line.unknown_undo([key, "0123456789ab"], cleaned.entries)] == ["undo"]
+    assert line.unknown_undo([key], cleaned.entries) == []
+
+
+def test_what_is_only_proposed_is_not_said_to_be_done() -> None:
+    _, cleaned = done(dirty(3), spellings="report", rare="report", formats="report", dependencies="report")
+    told = {finding.rule: finding.proposal for finding in cleaned.findings if finding.level != "stop"}
+    assert all(said.startswith("kept") for rule, said in told.items() if rule.startswith(("spelling", "contradicts")))
+    assert any("proposed: " in said for said in told.values())

@@ -80,6 +80,9 @@ def fitted(
 ) -> NDArray[np.float64]:
     """Answers [m, k] to `asked` of models fitted on `features` [n, d]: half a forest's, half a linear model's."""
     out = np.zeros((asked.shape[0], max(classes, 1)))
+    if classes and len(known := np.unique(truth)) < 2:  # a rare class may stand in the asked rows alone
+        out[:, known.astype(int)] = 1.0
+        return out
     models = _models(classes, seed, trees, hasattr(features, "tocsr"), features.shape[1])
     for model in models:
         model.fit(features, truth)

@@ -6,25 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from keepfit.cleaning.findings import Cell, Finding
 from keepfit.cleaning.groups import members
 from keepfit.cleaning.view import View
-from keepfit.core.options import Options
 from keepfit.runtime.coerce import is_missing
 
 REPEATS, NEAR, EMPTY = "repeats an earlier row", "nearly repeats an earlier row", "too many missing cells"
-
-
-class NearOptions(Options):
-    """Near-duplicates: rows by tolerance, texts by MinHash, pictures by a perceptual hash."""
-
-    tolerance: float = Field(
-        0.001, ge=0, lt=0.5, description="tables: largest difference, as a share of a column's spread"
-    )
-    similarity: float = Field(0.8, gt=0.3, le=1, description="texts: least share of 5-letter pieces that both have")
-    difference: float = Field(0.02, ge=0, lt=0.5, description="pictures: largest mean difference of small grey copies")
 
 
 def exact(view: View, do: str) -> list[Finding]:
@@ -58,7 +46,6 @@ def _found(view: View, again: Sequence[tuple[int, int]], rule: str, said: str, d
     alike = [(row, first) for row, first in again if labels[row] == labels[first]]
     other = [(row, first) for row, first in again if labels[row] != labels[first]]
     out = []
-    noun = "rows" if len(again) != 1 else "row"
     for pairs, name, what, level in (
         (alike, rule, said, "note"),
         (other, f"{rule.removesuffix('row')}one, with another label", f"{said}, with another label", "warning"),
@@ -74,7 +61,7 @@ def _found(view: View, again: Sequence[tuple[int, int]], rule: str, said: str, d
                 name,
                 (),
                 view.ids(row for row, _ in pairs),
-                f"{len(pairs)} training {noun} {what}",
+                f"{len(pairs)} training row{'s' * (len(pairs) != 1)} {what}",
                 "dropped from training" if dropped else "kept" if level == "note" else "kept: which label is right?",
                 f"{key}: report" if dropped else f"{key}: drop" if level == "note" else f"{key}: off",
                 "note" if level == "note" else "warning",

@@ -51,14 +51,16 @@ def clean(view: View, section: Any, undo: Collection[str], seed: int, first: NDA
     _take(out, unreadable.look(view), "apply", undo)
     view = _mended(out, view, section, undo)
     _fitted(out, view, section, undo, seed)
-    unknown = set(undo) - {entry.key for entry in out.entries}
-    if unknown:
-        out.findings.append(
-            Finding(
-                "undo", (), (), f"{len(unknown)} entries of clean.undo are no entry here", "nothing", "clean.undo: []"
-            )
-        )
     return out
+
+
+def unknown_undo(undo: Collection[str], entries: Sequence[Entry]) -> list[Finding]:
+    """A finding where keys of `undo` name none of the entries."""
+    unknown = set(undo) - {entry.key for entry in entries}
+    if not unknown:
+        return []
+    message = f"{len(unknown)} keys of clean.undo name no entry here"
+    return [Finding("undo", (), (), message, "nothing", "clean.undo: []")]
 
 
 def clean_rows(
@@ -173,10 +175,15 @@ def _take(out: Cleaned, findings: Sequence[Finding], do: str, undo: Collection[s
                     action,
                 )
             )
-    out.findings += findings
+    out.findings += [_only_told(finding) for finding in findings] if do == "report" else findings
     done = without(made, undo)
     out.entries += done
     return done
+
+
+def _only_told(finding: Finding) -> Finding:
+    said = finding.proposal
+    return finding if said.startswith("kept") else replace(finding, proposal=f"kept as it is; proposed: {said}")
 
 
 def _patched(out: Cleaned, view: View, entries: Sequence[Entry]) -> View:

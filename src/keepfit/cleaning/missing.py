@@ -37,9 +37,9 @@ def look(view: View, options: MissingOptions) -> list[Finding]:
                 f"{FILLED}: {how}" if after is not None else f"{LEFT}: {how}",
                 (rule.name,),
                 view.ids(rows),
-                f"{rule.name} is missing in {len(rows)} rows ({len(rows) / len(view.table):.1%})",
+                f"{rule.name} is missing in {len(rows)} row{'s' * (len(rows) != 1)} ({len(rows) / len(view.table):.1%})",
                 _SAID.get(how, f"filled: {how}"),
-                "clean.missing: {numeric: median, categorical: most_frequent}" if after is None else "",
+                _OVERRIDES.get(rule.kind, "") if after is None else "",
                 cells=tuple(
                     Cell(str(view.table.ids[row]), rule.name, text[row], None if after is None else after[n])
                     for n, row in enumerate(rows)
@@ -50,9 +50,14 @@ def look(view: View, options: MissingOptions) -> list[Finding]:
     return found
 
 
+_OVERRIDES = {
+    "numeric": "clean.missing: {numeric: median}",
+    "categorical": "clean.missing: {categorical: most_frequent}",
+}
 _SAID = {
     "left to the learner": "learners that take missing values get them, others the median",
     "a category of its own": "a category of its own",
+    "an empty text": "learned from as an empty text",
     "knn": "filled from the nearest training rows; the served model fills with the median",
     "iterative": "filled by regression on the other numbers; the served model fills with the median",
 }
@@ -76,7 +81,7 @@ def _after(
         counts = Counter(value for value in view.data.categories[name] if value is not None)
         common = min(counts, key=lambda value: (-counts[value], value))
         return "most_frequent", [common] * len(rows)
-    return ("a category of its own" if kind == "categorical" else "left to the learner"), None
+    return {"categorical": "a category of its own", "text": "an empty text"}.get(kind, "left to the learner"), None
 
 
 def _text(value: float) -> str:

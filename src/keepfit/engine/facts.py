@@ -15,7 +15,7 @@ from keepfit.stages.card import card_markdown
 from keepfit.stages.report import ReportFacts, report_html, write_plots
 from keepfit.stages.results import PARTS, all_entries, found_in, json_of, row_counts, task_of, truth_of, unpack_table
 from keepfit.store.artifacts import Files
-from keepfit.store.ledger import Entry
+from keepfit.store.ledger import Entry, counted
 from keepfit.tasks.task import Task
 from keepfit.tasks.wording import metric_text, title
 
@@ -80,14 +80,14 @@ def _target(files: dict[str, Files], task: Task) -> dict[str, float]:
 
 
 def _ledger(entries: list[Entry]) -> list[dict[str, Any]]:
-    counts: Counter[tuple[str, str, str]] = Counter()
+    counts: Counter[tuple[str, str, str, str]] = Counter()
     for entry in entries:
         rule = entry.rule if entry.count > 1 else entry.rule.partition(":")[0]
-        counts[rule, entry.stage, entry.action] += entry.count
+        counts[rule, entry.stage, entry.action, entry.unit] += entry.count
     said = {"dropped": "dropped from the data", "noted": "kept, and noted here", "changed": "changed"}
     return [
-        {"rule": rule, "stage": stage, "count": count, "sentence": f"{count} rows: {rule}; {said[action]}."}
-        for (rule, stage, action), count in sorted(counts.items())
+        {"rule": rule, "stage": stage, "count": count, "sentence": f"{counted(count, unit)}: {rule}; {said[action]}."}
+        for (rule, stage, action, unit), count in sorted(counts.items())
     ]
 
 

@@ -44,6 +44,11 @@ class Entry:
         """Whether the next run can do without this decision: a row without an answer cannot be learned from."""
         return self.action != "noted" and self.stage in _UNDOABLE and not self.rule.startswith("unreadable")
 
+    @property
+    def unit(self) -> str:
+        """What the decision is about: a cell, or a row as a whole; a row that goes because of a cell is a row."""
+        return "cell" if self.column and self.action != "dropped" else "row"
+
     def as_json(self) -> dict[str, Any]:
         """The entry as a stage keeps it."""
         said = {name: getattr(self, name) for name in COLUMNS[:-1]}
@@ -52,6 +57,11 @@ class Entry:
     def as_row(self) -> list[Any]:
         """The values of COLUMNS."""
         return [*(getattr(self, name) for name in COLUMNS[:-1]), self.key]
+
+
+def counted(count: int, unit: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{count} {unit}{'s' * (count != 1)}"
 
 
 def without(entries: Sequence[Entry], undo: Collection[str]) -> list[Entry]:
