@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,10 @@ def _home(run: Path, workspace: Path) -> Path:
 
 def _name(run: Path) -> str:
     try:
-        return str(yaml.safe_load((run / "recipe.yaml").read_text("utf-8")).get("name", "model"))
+        name = str(yaml.safe_load((run / "recipe.yaml").read_text("utf-8")).get("name", "model"))
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):  # it becomes part of a path
+            raise ValueError(f"name: {name[:80]!r}")
+        return name
     except (OSError, ValueError, AttributeError, yaml.YAMLError) as error:
         raise EnvironmentFault(
             "damaged_run", "the recipe of the run cannot be read", where=str(run), seen=repr(error), hint="run it again"
