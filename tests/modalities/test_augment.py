@@ -17,7 +17,9 @@ from keepfit.core import catalog
 from keepfit.modalities.image.augment import augmented, contact_sheet, mixed
 from keepfit.modalities.randomness import generator
 
-PICTURES = [name for name in catalog.TABLE["augment"] if name not in ("mixup", "cutmix") and not name.startswith("word_")]
+PICTURES = [
+    name for name in catalog.TABLE["augment"] if name not in ("mixup", "cutmix") and not name.startswith("word_")
+]
 PLACES = st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 10_000), st.integers(0, 10**9))
 
 

@@ -91,7 +91,7 @@ def _ledger(run):
 def test_given_folders_and_jsonl(tmp_path):
     for part, first, each in (("train", 0, 30), ("validation", 50, 8), ("test", 80, 10)):
         write_folder(tmp_path / "all" / part, each, first)
-    run = kf.fit(tmp_path / "all", output=tmp_path / "a", workspace=tmp_path)
+    run = kf.fit(tmp_path / "all", output=tmp_path / "a", workspace=tmp_path, overrides=["clean.leaks=report"])
     assert run.modality == "text"
     splits = json.loads(run.files["clean"]["part.json"])
     assert [splits.count(name) for name in ("train", "validation", "test")] == [60, 16, 20]

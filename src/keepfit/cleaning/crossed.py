@@ -96,10 +96,10 @@ def fitted(
 def _models(classes: int, seed: int, trees: int, sparse: bool, width: int) -> list[Any]:
     _need_the_extra()
     from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import LogisticRegression, Ridge
 
     if sparse:
-        return [LogisticRegression(C=10.0, max_iter=300)]
+        return [LogisticRegression(C=10.0, max_iter=300) if classes else Ridge(alpha=1.0, random_state=seed)]
     if not classes:
         return [ExtraTreesRegressor(trees, min_samples_leaf=3, random_state=seed, n_jobs=1)]
     features = "sqrt" if width > 4 else None

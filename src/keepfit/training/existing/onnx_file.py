@@ -108,7 +108,11 @@ def opened(file: OnnxFile) -> Opened:
 
 
 def _input(one: Any) -> Input:
-    sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in one.type.tensor_type.shape.dim]
+    # some exporters write -1, or 0, for a size that is free
+    sizes = [
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
+        for dim in one.type.tensor_type.shape.dim
+    ]
     return Input(one.name, one.type.tensor_type.elem_type, tuple(sizes[1:]), sizes[0] if sizes else None)
 
 
