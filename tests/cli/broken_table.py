@@ -367,7 +367,9 @@ def to_come(name: str, *words: str) -> None:
     )
 
 
-to_come("bench of a url not yet", "bench", "--url", "http://127.0.0.1:8000")
+CASES.append(
+    Broken("bench of nobody", lambda folder, bundle: ["bench", "--url", "http://127.0.0.1:9"], 5, "no_service", "")
+)
 CASES.append(
     Broken("serve of an alias of nobody", lambda folder, bundle: ["serve", "churn@champion"], 2, "model_unknown", "")
 )

@@ -48,6 +48,8 @@ def protocol(most_bytes: int = MOST_HEAD_BYTES, seconds: float = HEAD_S) -> type
             super().data_received(data)
             if self.cycle is not cycle:
                 self.head_is_whole()
+                if self.cycle is not None and self.has_two_lengths():
+                    self.close_with(400, "Bad Request", "the head says a length and chunks")
 
         def connection_lost(self, exc: Exception | None) -> None:
             """See asyncio.Protocol."""
@@ -60,6 +62,11 @@ def protocol(most_bytes: int = MOST_HEAD_BYTES, seconds: float = HEAD_S) -> type
             if self.head_timer is not None:
                 self.head_timer.cancel()
                 self.head_timer = None
+
+        def has_two_lengths(self) -> bool:
+            """Whether a proxy before us may have cut the body elsewhere than we would (CVE-2019-16785); h11 lets it pass."""
+            names = {bytes(name).lower() for name, _ in self.scope["headers"]}
+            return {b"content-length", b"transfer-encoding"} <= names
 
         def head_is_late(self) -> None:
             """The time is over."""
