@@ -13,19 +13,19 @@ WARM = ("ewc", "lwf")
 
 
 def kinds_of(strategy: str, recipe: Recipe, changed: bool) -> tuple[str, ...]:
-    """The kinds of challenger that compete. Raises RecipeError for one that the learner cannot make.
+    """The kinds of challenger that compete. Raises RecipeError for one that is not built yet.
 
     `changed`: whether the world did; else all rows are of the same world, and there is nothing to forget.
     """
-    network = learns_by_network(recipe.modality, recipe.model.use)
-    if strategy in WARM and not network:
+    if strategy in WARM:
         raise RecipeError(
-            "strategy_unfit",
-            f"{strategy} holds a network near the champion's weights, and {recipe.model.use} is no network",
+            "not_available",
+            f"retrain.strategy: {strategy} is not available yet: to hold a network near the champion's weights",
             where="retrain.strategy",
-            seen=f"model.use is {recipe.model.use}",
+            seen=strategy,
             hint="retrain.strategy: auto, full, fresh or replay",
         )
+    network = learns_by_network(recipe.modality, recipe.model.use)
     if strategy != "auto":
         return (strategy,)
     if not changed:
@@ -37,7 +37,7 @@ def training_table(kind: str, old: Table, past: Table, new: Table, target: str, 
     """The rows of one kind. `old` are the recipe's, `past` labelled answers before the change, `new` those after it."""
     columns = new.names
     before = [Table({name: table.columns[name] for name in columns}) for table in (old, past) if len(table)]
-    if kind in ("fresh", *WARM) or not before:
+    if kind == "fresh" or not before:
         return Table(dict(new.columns))
     known = concat(before)
     if kind == "replay":

@@ -39,8 +39,8 @@ class RetrainOptions(Options):
     )
     strategy: Literal["auto", "full", "fresh", "replay", "ewc", "lwf"] = Field(
         "auto",
-        description="full: old and new rows; fresh: rows after the change; replay: new rows and remembered ones, warm start;"
-        " ewc, lwf: new rows alone, held near the champion; auto: several compete on the newest rows",
+        description="full: old and new rows; fresh: rows after the change; replay: new rows and remembered ones;"
+        " auto: several compete on the newest rows; ewc and lwf are not available yet",
     )
     memory: int = Field(2000, ge=0, description="remembered old rows, the same number of each class")
     rise: float = Field(

@@ -48,7 +48,7 @@ def protocol(most_bytes: int = MOST_HEAD_BYTES, seconds: float = HEAD_S) -> type
             super().data_received(data)
             if self.cycle is not cycle:
                 self.head_is_whole()
-                if self.cycle is not None and self.has_two_lengths():
+                if self.cycle is not None and _has_two_lengths(self.scope):
                     self.close_with(400, "Bad Request", "the head says a length and chunks")
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -63,11 +63,6 @@ def protocol(most_bytes: int = MOST_HEAD_BYTES, seconds: float = HEAD_S) -> type
                 self.head_timer.cancel()
                 self.head_timer = None
 
-        def has_two_lengths(self) -> bool:
-            """Whether a proxy before us may have cut the body elsewhere than we would (CVE-2019-16785); h11 lets it pass."""
-            names = {bytes(name).lower() for name, _ in self.scope["headers"]}
-            return {b"content-length", b"transfer-encoding"} <= names
-
         def head_is_late(self) -> None:
             """The time is over."""
             self.head_timer = None
@@ -80,6 +75,11 @@ def protocol(most_bytes: int = MOST_HEAD_BYTES, seconds: float = HEAD_S) -> type
                 self.transport.close()
 
     return Limited
+
+
+def _has_two_lengths(scope: Any) -> bool:
+    """Whether a proxy before us may have cut the body elsewhere than we would (CVE-2019-16785); h11 lets it pass."""
+    return {b"content-length", b"transfer-encoding"} <= {bytes(name).lower() for name, _ in scope["headers"]}
 
 
 def _refusal(status: int, phrase: str, what: str) -> bytes:
