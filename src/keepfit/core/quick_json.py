@@ -39,10 +39,10 @@ def quick(value: Any) -> bytes | None:
     return None if b"null" in made else made  # as which it writes NaN
 
 
-def flat_rows(body: bytes) -> tuple[list[dict[str, Any]], bool] | None:
-    """The rows of `{"input": {...}}` or `{"inputs": [{...}, ...]}`, and whether they are many; None for all that is not plainly so.
+def rows_of(body: bytes) -> tuple[list[dict[str, Any]], bool] | None:
+    """The objects of `{"input": {...}}` or `{"inputs": [{...}, ...]}`, and whether they are many; None for anything else.
 
-    No key is given twice and nothing is nested deeper. Integers over 64 bits may have become floats.
+    A key that came twice is there once, and integers over 64 bits may have become floats: see `is_flat`.
     """
     try:
         value = _fast_loads(body) if _fast_loads is not None else _standard(body)
@@ -52,13 +52,13 @@ def flat_rows(body: bytes) -> tuple[list[dict[str, Any]], bool] | None:
         return None
     many = "inputs" in value
     rows = value["inputs"] if many else [value.get("input")]
-    if type(rows) is not list or not all(type(row) is dict for row in rows):
-        return None
-    # A colon more, or a bracket, stands in a text, in something nested, or belongs to a key that came twice.
+    return (rows, many) if type(rows) is list and all(type(row) is dict for row in rows) else None
+
+
+def is_flat(body: bytes, rows: list[dict[str, Any]], many: bool) -> bool:
+    """Whether no key of these rows came twice and nothing is nested in them; False also where a text holds a colon or a bracket."""
     pairs = 1 + sum(map(len, rows))
-    if body.count(b":") != pairs or body.count(b"{") != 1 + len(rows) or body.count(b"[") != many:
-        return None
-    return rows, many
+    return body.count(b":") == pairs and body.count(b"{") == 1 + len(rows) and body.count(b"[") == many
 
 
 def _standard(body: bytes) -> Any:

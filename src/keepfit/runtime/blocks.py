@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.core.errors import DataError
+from keepfit.core.quick_json import is_flat, rows_of
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Column, Table, concat, from_rows, text_column
 
@@ -113,6 +114,14 @@ def _is_number(text: str) -> bool:
     return True
 
 
+_UNMARKED = bytes(set(range(256)) - set(b':{["tfn'))
+
+
+def _marks(text: bytes) -> int:
+    """How many characters of it could be the sign of anything but a number."""
+    return len(text.translate(None, _UNMARKED))
+
+
 class BlockReader:
     """Reads JSON rows for the rules of one preparation. `check` raises DataError for a cell that its rule does not take."""
 
@@ -126,10 +135,44 @@ class BlockReader:
         self._ignored, self._check = ignored, check
         self._known = frozenset(self.layout.names)
         self._pick = itemgetter(*self.layout.at) if self.layout.at else None
+        self._marks = 1 + sum(3 + _marks(name.encode("utf-8", "replace")) for name in self.layout.names)
+
+    def read(self, body: bytes, most: int) -> tuple[BlockTable, bool] | None:
+        """The table of a JSON body of at most `most` rows, and whether they came as a list; None for whatever the way over
+        text has to judge."""
+        if self._pick is None or (found := rows_of(body)) is None or not 0 < len(found[0]) <= most:
+            return None
+        rows, many = found
+        if not self.layout.rest and self._is_numbers(body, rows, many):
+            table = self._numbers(rows)
+        else:
+            table = self.table(rows) if is_flat(body, rows, many) else None
+        return None if table is None else (table, many)
+
+    def _is_numbers(self, body: bytes, rows: list[dict[str, Any]], many: bool) -> bool:
+        """Whether the body is rows of these columns and numbers, each key once: another key, text, true, false, null, list or
+        object would have marks of its own, and without a backslash no key can hide one."""
+        outer = len(b'{"inputs":[') - len(b"ipus") if many else len(b'{"input":') - len(b"ipu")
+        return b"\\" not in body and _marks(body) == outer + len(rows) * self._marks
+
+    def _numbers(self, rows: list[dict[str, Any]]) -> BlockTable | None:
+        names, count = self.layout.names, len(self.layout.names)
+        block = np.empty((len(rows), count), np.float64)
+        try:
+            for place, row in enumerate(rows):
+                if len(row) != count:
+                    return None
+                cells = (
+                    row.values() if tuple(row) == names else itemgetter(*names)(row) if count > 1 else (row[names[0]],)
+                )
+                block[place] = np.fromiter(cells, np.float64, count)
+        except (KeyError, ValueError, TypeError, OverflowError):
+            return None
+        return BlockTable(self.layout, block, {}) if _is_exact(block.reshape(-1)) else None
 
     def table(self, rows: Sequence[Any]) -> BlockTable | None:
-        """The table of rows, or None for whatever the way over text has to judge."""
-        if self._pick is None or not rows or not all(type(row) is dict and self._has_keys(row) for row in rows):
+        """The table of flat rows, or None for whatever the way over text has to judge."""
+        if self._pick is None or not all(self._has_keys(row) for row in rows):
             return None
         try:
             picked = [self._pick(row) for row in rows]
@@ -140,9 +183,7 @@ class BlockReader:
             rest = self._texts(rows) if self.layout.rest else {}
         except (KeyError, DataError, OverflowError):
             return None
-        if rest is None or not _is_exact(block.reshape(-1)):
-            return None
-        return BlockTable(self.layout, block, rest)
+        return None if rest is None or not _is_exact(block.reshape(-1)) else BlockTable(self.layout, block, rest)
 
     def _has_keys(self, row: dict[str, Any]) -> bool:
         return len(row) == len(self._known) or self._ignored.issuperset(row.keys() - self._known)

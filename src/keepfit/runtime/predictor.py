@@ -65,9 +65,10 @@ class Predictor:
     def _used(self) -> list[ColumnRule]:
         return [rule for rule in self.preparation.rules if rule.kind != "ignore"]
 
-    def quick_rows(self, rows: Sequence[Any]) -> Table | None:
-        """What `check_rows` gives, without the way over text; None where only that way can tell."""
-        return self._reader.table(rows)
+    def quick_body(self, body: bytes, most: int) -> tuple[Table, bool] | None:
+        """The table of `{"input": ...}` or `{"inputs": ...}` with at most `most` rows, and whether it was the latter, without the
+        way over text; None where only `check_rows` can tell."""
+        return self._reader.read(body, most)
 
     @cached_property
     def _reader(self) -> BlockReader:

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
-from starlette.responses import Response
 
 from keepfit.core.errors import DataError, nearest
-from keepfit.core.quick_json import flat_rows
 from keepfit.serve.batching import Question, Ready
-from keepfit.serve.body import parse_json
+from keepfit.serve.body import header, parse_json
 from keepfit.serve.pictures import files_of, table_of
 from keepfit.serve.replies import to_json
 from keepfit.serve.service import Current, Service
@@ -30,16 +28,17 @@ class PredictRoute:
     def __init__(self, current: Current) -> None:
         self.current = current
 
-    async def __call__(self, request: Request) -> Response:
-        """The reply to one request."""
+    async def __call__(self, request: Request) -> bytes:
+        """The reply to one request, as JSON."""
         service = self.current.service
-        kind = request.headers.get("content-type", "")
-        form = service.bundle.modality == "image" and kind.strip().lower().startswith("multipart/form-data")
+        kind = header(request, b"content-type") if service.bundle.modality == "image" else ""
+        form = kind.strip().lower().startswith("multipart/form-data")
 
         def read(body: bytes) -> Question | Ready:
             return read_files(service, body, kind) if form else read_json(service, body)
 
-        return Response(await service.work(request, read), media_type="application/json")
+        made: bytes = await service.work(request, read)
+        return made
 
 
 def read_files(service: Service, body: bytes, content_type: str) -> Question:
@@ -69,14 +68,8 @@ def read_json(service: Service, body: bytes) -> Question | Ready:
 
 def _quick(service: Service, body: bytes) -> Question | None:
     """The question of rows whose numbers need not become text; None where the slower way has to judge."""
-    if (
-        service.quick_rows is None
-        or (read := flat_rows(body)) is None
-        or not 0 < len(read[0]) <= service.settings.max_rows
-    ):
-        return None
-    table = service.quick_rows(read[0])
-    return None if table is None else _question(service, table, len(body), many=read[1])
+    read = None if service.quick_body is None else service.quick_body(body, service.settings.max_rows)
+    return None if read is None else _question(service, read[0], len(body), many=read[1])
 
 
 def _question(service: Service, table: Table, size_bytes: int, *, many: bool) -> Question:

@@ -16,7 +16,7 @@ from keepfit.runtime.blocks import stacked
 from keepfit.runtime.predictor import Predictor as TablePredictor
 from keepfit.serve import openapi, page
 from keepfit.serve.batching import Batcher, Question, Ready
-from keepfit.serve.body import read_body, unpack
+from keepfit.serve.body import header, read_body, unpack
 from keepfit.serve.meters import Meters
 from keepfit.serve.replies import to_json
 from keepfit.serve.settings import ServeSettings
@@ -49,9 +49,9 @@ class Service:
         return {"name": self.bundle.name, "version": self.bundle.version, "sha256": self.bundle.sha256}
 
     @cached_property
-    def quick_rows(self) -> Callable[[Any], Table | None] | None:
-        """Reads rows of tables without the way over text, where that gives the same."""
-        return self.predictor.quick_rows if isinstance(self.predictor, TablePredictor) else None
+    def quick_body(self) -> Callable[[bytes, int], tuple[Table, bool] | None] | None:
+        """Reads a body of a table's rows without the way over text, where that gives the same."""
+        return self.predictor.quick_body if isinstance(self.predictor, TablePredictor) else None
 
     @cached_property
     def document(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class Service:
     async def work(self, request: Request, read: Callable[[bytes], Question | Ready]) -> Any:
         """Read the body on the event loop; parse, predict and write in a thread, beside other questions that wait."""
         body = await read_body(request, self.settings)
-        encoding, limit = request.headers.get("content-encoding", ""), self.settings.max_body_bytes
+        encoding, limit = header(request, b"content-encoding"), self.settings.max_body_bytes
         client = request.client.host if request.client else ""
         return await self.batcher.ask(self, client, len(body), lambda: read(unpack(body, encoding, limit)))
 

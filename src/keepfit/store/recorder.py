@@ -34,15 +34,16 @@ log = logging.getLogger("keepfit.records")
 @dataclass(frozen=True)
 class Limits:
     """How much is kept, and how much may wait. `age_s` and `size_bytes` bound the store; `waiting` requests and
-    `waiting_bytes` of their bodies bound the queue, beyond which records are dropped and counted; `looked_per_s` rows a
-    second are looked into by sketches, every `look_s` or when their bodies come to `unseen_bytes`; a sketch is written
-    every `sketch_s`; answers are synced every `sync_s`."""
+    `waiting_bytes` of their bodies bound the queue, beyond which records are dropped and counted; `looked_per_s` rows and
+    `looked_cells_per_s` cells a second are looked into by sketches, every `look_s` or when their bodies come to `unseen_bytes`;
+    a sketch is written every `sketch_s`; answers are synced every `sync_s`."""
 
     age_s: float = 30 * DAY_S
     size_bytes: int = 1 << 30
     waiting: int = 10_000
     waiting_bytes: int = 64 << 20
     looked_per_s: int = 2000
+    looked_cells_per_s: int = 400_000
     look_s: float = 1.0
     unseen_bytes: int = 8 << 20
     sketch_s: float = 60.0
@@ -196,9 +197,12 @@ class Recorder:
                 self._record(batch)
 
     def _record(self, batch: list[Answered]) -> None:
-        look = int(self.limits.looked_per_s * self.limits.pause_s) + 1
+        cells = self.limits.looked_cells_per_s // max(1, *(len(answered.sketcher.bins) for answered in batch))
+        look = int(min(self.limits.looked_per_s, cells) * self.limits.pause_s) + 1
+        step = -(-len(batch) // look)  # of many small answers every so manieth is looked into
         # Spent evenly over the batch, so that no client's rows hide those of others.
-        self._unseen += [(answered, max(1, look // len(batch))) for answered in batch]
+        most = max(1, look // len(batch))
+        self._unseen += [(answered, 0 if place % step else most) for place, answered in enumerate(batch)]
         self._unseen_bytes += sum(answered.size_bytes for answered in batch)
         if self._unseen_bytes > self.limits.unseen_bytes:
             self._look()
