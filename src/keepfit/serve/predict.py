@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 
 from keepfit.core.errors import DataError, nearest
-from keepfit.serve.batching import Question, Ready
 from keepfit.serve.body import header, parse_json
 from keepfit.serve.pictures import files_of, table_of
 from keepfit.serve.replies import to_json
 from keepfit.serve.service import Current, Service
+from keepfit.serve.turns import Question, Ready
 
 if TYPE_CHECKING:
     from keepfit.runtime.answers import Answers
@@ -37,7 +37,8 @@ class PredictRoute:
         def read(body: bytes) -> Question | Ready:
             return read_files(service, body, kind) if form else read_json(service, body)
 
-        made: bytes = await service.work(request, read)
+        quick = None if form or service.quick_body is None else lambda body: _quick(service, body)
+        made: bytes = await service.work(request, read, quick)
         return made
 
 

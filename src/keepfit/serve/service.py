@@ -15,11 +15,12 @@ from keepfit.core.errors import DataError, KeepfitError
 from keepfit.runtime.blocks import stacked
 from keepfit.runtime.predictor import Predictor as TablePredictor
 from keepfit.serve import openapi, page
-from keepfit.serve.batching import Batcher, Question, Ready
+from keepfit.serve.batching import Batcher
 from keepfit.serve.body import header, read_body, unpack
 from keepfit.serve.meters import Meters
 from keepfit.serve.replies import to_json
 from keepfit.serve.settings import ServeSettings
+from keepfit.serve.turns import Question, Ready
 from keepfit.store.recorder import Answered
 
 if TYPE_CHECKING:
@@ -68,12 +69,19 @@ class Service:
         """The page of /docs."""
         return page.page(self.bundle, self.document)
 
-    async def work(self, request: Request, read: Callable[[bytes], Question | Ready]) -> Any:
-        """Read the body on the event loop; parse, predict and write in a thread, beside other questions that wait."""
+    async def work(
+        self,
+        request: Request,
+        read: Callable[[bytes], Question | Ready],
+        quick: Callable[[bytes], Question | None] | None = None,
+    ) -> Any:
+        """Read the body on the event loop; parse, predict and write beside other questions that wait, see Batcher. `quick` reads a
+        plain body in little time, or gives None."""
         body = await read_body(request, self.settings)
         encoding, limit = header(request, b"content-encoding"), self.settings.max_body_bytes
         client = request.client.host if request.client else ""
-        return await self.batcher.ask(self, client, len(body), lambda: read(unpack(body, encoding, limit)))
+        near = (lambda: quick(body)) if quick is not None and not encoding else None
+        return await self.batcher.ask(self, client, len(body), lambda: read(unpack(body, encoding, limit)), near)
 
     def check_count(self, rows: int) -> None:
         """Raises DataError `rows_too_many` over the limit."""
