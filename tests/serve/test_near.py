@@ -57,7 +57,10 @@ def said(reply: Any) -> Any:
 def test_answers_are_those_of_the_threads(bundle, near, monkeypatch):
     rows = [{**ROW, "age": age, "city": city} for age in (1, -2.5, None, 1e-7, 0) for city in ("Köln", None, "Rom")]
     bodies = [json.dumps(b) for b in [*({"input": row} for row in rows), {"inputs": rows}, {"inputs": rows[:1]}]]
-    bodies += [json.dumps({"input": {**ROW, **odd}}) for odd in ({"age": "x"}, {"age": True}, {"more": 1}, {"city": "a:b"}, {"age": "4"})]
+    bodies += [
+        json.dumps({"input": {**ROW, **odd}})
+        for odd in ({"age": "x"}, {"age": True}, {"more": 1}, {"city": "a:b"}, {"age": "4"})
+    ]
     bodies += ['{"input": {"age": NaN}}', '{"input": {"age": 1, "age": 2}}', "[]"]
 
     def asked() -> list[Any]:
@@ -122,7 +125,12 @@ def wide(tmp_path: Any) -> Bundle:
     extra = [{**raw["columns"][0], "name": f"n{place}"} for place in range(40)]
     raw["columns"] += extra
     (folder / "preparation.json").write_bytes(digest.canonical(raw))
-    profile = {"columns": {f"n{place}": {"kind": "numeric", "missing": 0.0, "quantiles": [0.0, 1.0, 2.0]} for place in range(40)}, "rows": 9}
+    profile = {
+        "columns": {
+            f"n{place}": {"kind": "numeric", "missing": 0.0, "quantiles": [0.0, 1.0, 2.0]} for place in range(40)
+        },
+        "rows": 9,
+    }
     (folder / "profile.json").write_bytes(digest.canonical(profile))
     golden = [json.loads(line) for line in (folder / "golden.jsonl").read_text().splitlines()]
     for one in golden:
@@ -139,7 +147,9 @@ def wide(tmp_path: Any) -> Bundle:
 
 def test_records_and_sketches_of_wide_rows_are_those_of_text(tmp_path, near):
     bundle, draw = wide(tmp_path), np.random.default_rng(0)
-    rows = [{**ROW, **{f"n{place}": value for place, value in enumerate(draw.normal(1, 1, 40).tolist())}} for _ in range(6)]
+    rows = [
+        {**ROW, **{f"n{place}": value for place, value in enumerate(draw.normal(1, 1, 40).tolist())}} for _ in range(6)
+    ]
     rows[1]["n3"] = rows[2]["city"] = None
     rows[3]["n7"] = -0.0
     texts = [{name: str(value) if name == "n0" else value for name, value in row.items()} for row in rows]
@@ -149,7 +159,9 @@ def test_records_and_sketches_of_wide_rows_are_those_of_text(tmp_path, near):
         recorder = Recorder(FileRecords(folder))
         with Client(app_of(Current(bundle, bundle.predictor(), ServeSettings(), recorder))) as client:
             client.post("/predict", json={"inputs": texts[:1]})
-            ids = [client.post("/predict", json={"inputs": some}).json()["request_id"] for some in (asked[:2], asked[2:])]
+            ids = [
+                client.post("/predict", json={"inputs": some}).json()["request_id"] for some in (asked[:2], asked[2:])
+            ]
             labels = ["no", None, None, "yes"]
             assert client.post("/feedback", json={"request_id": ids[1], "labels": labels}).status_code == 200
         recorder.close()
