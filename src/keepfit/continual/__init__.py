@@ -1,1 +1,3 @@
-"""Learning on without the old rows, or with few of them: replay, ewc and lwf, on the shared trainer; knows nothing of any one kind of input."""
+"""Learning on with few of the old rows or none: replay, ewc and lwf, on the shared trainer; knows nothing of any one input."""
+
+VERSION = 1

@@ -23,7 +23,7 @@ from keepfit.training.loading import Examples, plain
 ANSWERS, READOUT = 0.3, 10.0
 """Weights of the champion's scores in the loss of remembered rows (dark experience replay, Buzzega et al. 2020), and of the
 head in closed form beside the learned one."""
-PENALTY, DISTIL, TEMPERATURE = 1000.0, 1.0, 2.0
+PENALTY, DISTIL, TEMPERATURE = 100.0, 1.0, 2.0
 SLOWEST, ROWS_PER_ROW = 0.1, 6.0
 """Layers below the head learn as fast as the memory can hold them: fully from one remembered row to six new ones on."""
 
@@ -142,7 +142,7 @@ class Ewc:
     """
 
     remembered: Some
-    classes: int
+    known: list[int]
     moved: Tensor
     hold: float
     anchor: dict[str, Tensor] = field(default_factory=dict)
@@ -162,7 +162,7 @@ class Ewc:
         draw, was, rows = torch.Generator().manual_seed(0), network.training, 0
         network.eval()
         for inputs, _ in plain(self.remembered, 1):
-            logs = network(inputs.to(place)).float().log_softmax(1)
+            logs = network(inputs.to(place))[:, self.known].float().log_softmax(1)
             drawn = torch.multinomial(logs.detach().exp().cpu(), 1, generator=draw).to(place)
             found = torch.autograd.grad(logs.gather(1, drawn).sum(), list(learned.values()), allow_unused=True)
             for name, slope in zip(learned, found, strict=True):

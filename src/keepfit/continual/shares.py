@@ -14,7 +14,7 @@ _LEAST = 1e-6
 
 
 def adjustment(shown: Tensor, expected: Tensor) -> Tensor:
-    """What is added to scores [b, k] while learning from classes in the shares `shown` [k], for answers in the shares `expected`."""
+    """What is added to scores [b, k] while learning from a mix of classes `shown` [k], for answers in the mix `expected`."""
     return (_fair(shown).log() - _fair(expected).log()).float()
 
 

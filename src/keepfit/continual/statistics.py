@@ -42,7 +42,7 @@ class Statistics:
         return Statistics(self.moments + other.moments, self.sums + other.sums)
 
     def moved(self, old: Tensor, new: Tensor, weights: Tensor) -> Statistics:
-        """As if the rows had been seen by a network that gives `new` where the one before gave `old`: both [n, d + 1], with weights [n]."""
+        """As a network sees the rows that gives `new` where the one before gave `old`: both [n, d + 1], with weights [n]."""
         heavy = old * weights[:, None]
         ridge = RIDGE * torch.eye(old.shape[1], dtype=torch.float64)
         step = torch.linalg.solve(heavy.T @ old + ridge, heavy.T @ new + ridge)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load
 from torch import Tensor, nn
 
-from keepfit.continual import methods
+from keepfit.continual import VERSION, methods
 from keepfit.continual.head import carried, features, head_of
 from keepfit.continual.rehearsal import Rehearsal, Some
 from keepfit.continual.shares import adjustment, counts_of, expected_shares
@@ -23,7 +23,6 @@ from keepfit.core.errors import EnvironmentFault
 from keepfit.training.job import Job
 
 RECALL = "recall.safetensors"
-VERSION = 1
 PERTURBED = 0.1
 """Share of fresh weights in the start of replay, at most (Ash & Adams 2020, "On warm-starting neural network training")."""
 
@@ -88,7 +87,11 @@ class Warm:
             return copy.deepcopy(champion), Some(job.train, new), method
         if self.method == "ewc":
             held = Some(job.train, old)
-            return copy.deepcopy(champion), Some(job.train, new), methods.Ewc(held, job.classes, adjustment(fresh, expected), self.hold)
+            return (
+                copy.deepcopy(champion),
+                Some(job.train, new),
+                methods.Ewc(held, known, adjustment(fresh, expected), self.hold),
+            )
         rows = Rehearsal(job.train, new, old, codes, job.seed)
         name, head = head_of(champion, job.classes)
         found = None
@@ -105,8 +108,9 @@ class Warm:
 
     def _weights(self, head: str) -> tuple[dict[str, Tensor], bytes | None]:
         """The champion's weights, with the head as it was learned where a head in closed form was mixed into it."""
-        recall = self.files.get(f"weights/{RECALL}")
-        found = [name for name in sorted(self.files) if name.startswith("weights/") and not name.endswith(RECALL)]
+        kept = [name for name in sorted(self.files) if name.startswith("weights/")]
+        found = [name for name in kept if not name.endswith(RECALL)]
+        recall = next((self.files[name] for name in kept if name.endswith(RECALL)), None)
         if len(found) != 1:
             raise EnvironmentFault(
                 "no_champion_weights",
@@ -129,5 +133,3 @@ def perturbed(network: nn.Module, fresh: nn.Module, share: float) -> nn.Module:
             if mine.requires_grad:
                 mine.lerp_(other.to(mine), share)
     return network
-
-

@@ -234,7 +234,9 @@ class Loop:
             self.note(now, "refused", version=result.version, reasons=["it is the champion itself"])
         else:
             held = len(attempt.rows("holdout"))
-            self.note(now, "challenger", version=result.version, kind=result.kind, scores=result.scores, holdout=held)
+            more = {"forgotten": result.forgotten, "faults": result.error} if result.forgotten or result.error else {}
+            said = {"version": result.version, "kind": result.kind, "scores": result.scores, "holdout": held}
+            self.note(now, "challenger", **said, **more)
 
     def _try(self, now: float) -> None:
         """Challenger against champion on labels that came after the challenger's rows."""

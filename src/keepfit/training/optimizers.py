@@ -30,9 +30,7 @@ def sgd(said: SgdOptions, groups: Groups, lr: float) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=lr, momentum=said.momentum, nesterov=said.nesterov and said.momentum > 0)
 
 
-def make(
-    said: Any, network: nn.Module, lr: float, shares: Mapping[str, float] | None = None
-) -> torch.optim.Optimizer:
+def make(said: Any, network: nn.Module, lr: float, shares: Mapping[str, float] | None = None) -> torch.optim.Optimizer:
     """The optimizer that a recipe names, over the parameters that learn; each group has `scale`, its share of the rate."""
     makers: dict[str, Any] = {"adam": adam, "adamw": adamw, "sgd": sgd}
     made: torch.optim.Optimizer = makers[said.use](said, groups_of(network, said, shares or {}), lr)
