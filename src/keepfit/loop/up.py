@@ -180,6 +180,8 @@ def in_words(entry: Entry) -> str:
     if entry.what in ("promoted", "settled", "rolled_back"):
         evidence = said.get("evidence", {})
         return f"version {said['version']} after {evidence.get('labels', 0)} labels"
+    if entry.what == "intends":
+        return f"to {said['move']}: version {said['version']} in place of {said['before']}"
     if entry.what in ("refused", "failed"):
         return "; ".join(said.get("reasons", [])) or str(said.get("why", ""))
     return str(said.get("why", ""))[:200]
