@@ -156,7 +156,13 @@ def test_cells_that_are_no_numbers_are_told() -> None:
 
 def test_each_cell_with_a_unit_a_currency_or_another_date_is_told_with_what_it_is_read_as() -> None:
     rows = [
-        {"weight": f"{n}.5 oz", "price": f"${n + 1},000", "share": f"{n},5", "day": f"2020-01-{n % 28 + 1:02}", "x": n / 4}
+        {
+            "weight": f"{n}.5 oz",
+            "price": f"${n + 1},000",
+            "share": f"{n},5",
+            "day": f"2020-01-{n % 28 + 1:02}",
+            "x": n / 4,
+        }
         for n in range(60)
     ]
     rows[4] |= {"day": "25/03/2020", "x": "inf"}
