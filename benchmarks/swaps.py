@@ -217,7 +217,7 @@ def models(workspace: str) -> tuple[list[bytes], dict[str, list[Any]]]:
             "sklearn:breast_cancer",
             "diagnosis",
             workspace=workspace,
-            overrides=["model.use=gbdt", f"seed={seed}", f"model.params.rounds={40 + 20 * seed}"],
+            overrides=["model.use=gbdt", f"seed={seed}", f"model.params.rounds={300 + 100 * seed}"],
         )
         version = registry.register(run.bundle, "bench")
         if frame is None:
