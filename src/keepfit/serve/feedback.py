@@ -77,7 +77,9 @@ class FeedbackRoute:
         given = service.recorder.ids.read(request_id) if service.recorder is not None else None
         service.check_count(len(labels))
         try:
-            found = checked_labels(labels, service.bundle.task, service.bundle.classes, class_name)
+            found = checked_labels(
+                labels, service.bundle.task, service.bundle.classes, class_name, service.settings.new_classes
+            )
         except DataError:
             self.current.meters.feedback.labels("refused").inc()
             raise
