@@ -51,7 +51,7 @@ def monitor(
 
     reads, said = _split(overrides)
     source = _source(bundle, reference, reads, said)
-    story = Story(source.profile, source.section, str(Path(records).name), bundle is None)
+    story = Story(source.profile, source.section, str(Path(records).name))
     watch, rows, left = None, 0, 0
     for window, last in _windows(_records(source, records, reads), source.section.window):
         if last and rows and len(window) < _LEAST:

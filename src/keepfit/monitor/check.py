@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,7 +28,8 @@ _REPEATED = 0.5
 
 @dataclass(frozen=True)
 class Report:
-    """What one window showed. `watch` is the state of the detector of errors, for the next window."""
+    """What one window showed. `watch` is the state of the detector of errors, for the next window. A feature rings where its log p
+    is at most `log_level`; `whole` is the log p of all inputs together."""
 
     start: int
     end: int
@@ -44,6 +46,8 @@ class Report:
     quality: Mapping[str, Any] = field(default_factory=dict)
     slices: tuple[Mapping[str, Any], ...] = ()
     rang_at: tuple[int, ...] = ()
+    log_level: float = 0.0
+    whole: float = 0.0
 
     @property
     def alarm(self) -> bool:
@@ -71,6 +75,8 @@ class Report:
             "estimated_accuracy": self.estimate.as_json() if self.estimate else None,
             "labelled_accuracy": round(1 - self.errors / self.labels, 4) if self.labels else None,
             "labels": self.labels,
+            "errors": self.errors,
+            "level": math.exp(self.log_level),
             "why": list(self.why),
             "changes": [change.as_json() for change in self.changes[:8]],
             "faults": [fault.as_json() for fault in self.faults],
@@ -80,10 +86,18 @@ class Report:
         }
 
 
-def check(reference: Profile, window: Records, section: MonitorOptions, watch: streams.Watch | None = None) -> Report:
+def check(
+    reference: Profile,
+    window: Records,
+    section: MonitorOptions,
+    watch: streams.Watch | None = None,
+    *,
+    labels_apart: bool = False,
+) -> Report:
     """What a window shows. `watch` is the state that the report of the window before gave; None at the start.
 
-    The budget of false alarms is shared: features, answers and, while labels come, errors. Nothing is read but the arguments.
+    The budget of false alarms is shared: features, answers and, while labels come, errors. With `labels_apart` the errors are
+    watched elsewhere, label by label, and their part of the budget is left to them. Nothing is read but the arguments.
     """
     values = describe(window.table, reference.rules, reference.lens)
     outputs = {}
@@ -95,11 +109,11 @@ def check(reference: Profile, window: Records, section: MonitorOptions, watch: s
         name: np.bincount(code, minlength=reference.by_name[name].bins + 2).astype(np.float64)
         for name, code in codes.items()
     }
-    wrong, at = _errors(reference, window)
-    labelled = len(wrong) > 0 and reference.labels > 0
+    wrong, at = errors_in(reference, window)
+    labelled = (len(wrong) > 0 or labels_apart) and reference.labels > 0
     drifted = section.rate * (1 - _LABELS if labelled else 1.0)
     inputs, answers = _verdicts(reference, tallies, drifted)
-    watch, rang = _watched(reference, watch, wrong, section)
+    watch, rang = (watch, []) if labels_apart else _watched(reference, watch, wrong, section)
     quality = _quality(reference, window)
     faults = find_faults(reference.by_name, values, inputs.changes, inputs.named) if inputs.named else []
     kind, named, why = _ring(reference, inputs, answers, faults, quality, rang)
@@ -121,6 +135,8 @@ def check(reference: Profile, window: Records, section: MonitorOptions, watch: s
         quality,
         _slices(reference, window, section, wrong, at),
         tuple(int(at[place]) + window.start for place in rang),
+        inputs.log_level,
+        inputs.whole,
     )
 
 
@@ -139,7 +155,12 @@ def _watched(
     if not reference.labels:
         return None, []
     watch = watch or streams.watch_of(reference.errors, reference.labels)
-    return streams.step(watch, wrong, section.window / (section.rate * _LABELS))
+    return streams.step(watch, wrong, labels_between(section))
+
+
+def labels_between(section: MonitorOptions) -> float:
+    """Mean labels between two false alarms of the detector of errors, by its part of the budget."""
+    return section.window / (section.rate * _LABELS)
 
 
 def _ring(
@@ -204,8 +225,8 @@ def _power(log_p: float) -> str:
     return f"1e{log_p / math.log(10):.0f}" if log_p < -7 else f"{math.exp(log_p):.4f}"
 
 
-def _errors(reference: Profile, window: Records) -> tuple[list[bool], NDArray[np.int64]]:
-    """Whether each labelled answer was wrong, and the rows of these."""
+def errors_in(reference: Profile, window: Records) -> tuple[list[bool], NDArray[np.int64]]:
+    """Whether each labelled answer was wrong, and the rows [m] of these; a regression's is where it is off by over `large`."""
     if window.labels is None or window.scores is None:
         return [], np.zeros(0, np.int64)
     good = np.array([not error for error in window.errors] or [True] * len(window), bool)
@@ -249,10 +270,33 @@ def _quality(reference: Profile, window: Records) -> dict[str, Any]:
         "repeated": round(repeated, 4),
         "not_answered": sum(bool(error) for error in window.errors),
     }
-    if window.latency_s is not None and len(window.latency_s):
+    seconds = _seconds(window)
+    if seconds > 0:
+        found["rows_per_s"] = round(len(window) / seconds, 3)
+    if window.latency_s is not None and not np.isnan(window.latency_s).all():
         p50, p95, p99 = np.nanquantile(window.latency_s, [0.5, 0.95, 0.99])
         found["latency_s"] = {"p50": float(p50), "p95": float(p95), "p99": float(p99)}
     return found
+
+
+def _seconds(window: Records) -> float:
+    """From the first to the last record; 0 where their times cannot be read."""
+    if window.times is None or not len(window.times):
+        return 0.0
+    first, last = (_moment(window.times[place]) for place in (0, -1))
+    return last - first if first is not None and last is not None else 0.0
+
+
+def _moment(text: Any) -> float | None:
+    """Unix seconds of ISO 8601, or of a number that is that already."""
+    number = parse_number(str(text))
+    if number is not None:
+        return number
+    try:
+        read = dt.datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return (read if read.tzinfo else read.replace(tzinfo=dt.UTC)).timestamp()
 
 
 def _slices(
