@@ -102,7 +102,7 @@ def check(
     values = describe(window.table, reference.rules, reference.lens)
     outputs = {}
     if window.scores is not None and reference.outputs:
-        outputs = outputs_of(window.scores, reference.classes)
+        outputs = outputs_of(window.scores, reference.classes, _answered(window))
     every = values | outputs
     codes = {name: feature.code(every[name]) for name, feature in reference.by_name.items() if name in every}
     tallies = {
@@ -229,8 +229,7 @@ def errors_in(reference: Profile, window: Records) -> tuple[list[bool], NDArray[
     """Whether each labelled answer was wrong, and the rows [m] of these; a regression's is where it is off by over `large`."""
     if window.labels is None or window.scores is None:
         return [], np.zeros(0, np.int64)
-    good = np.array([not error for error in window.errors] or [True] * len(window), bool)
-    known = np.array([not is_missing(text) for text in window.labels], bool) & good
+    known = np.array([not is_missing(text) for text in window.labels], bool) & _answered(window)
     at = np.flatnonzero(known)
     if not reference.classes:
         truth = [parse_number(str(window.labels[row])) for row in at]
@@ -239,6 +238,11 @@ def errors_in(reference: Profile, window: Records) -> tuple[list[bool], NDArray[
         ], at
     place = window.scores.argmax(1)
     return [_plain(window.labels[row]) != _plain(reference.classes[place[row]]) for row in at], at
+
+
+def _answered(window: Records) -> NDArray[np.bool_]:
+    """Rows [n] that the model has answered."""
+    return np.array([not error for error in window.errors] or [True] * len(window), bool)
 
 
 def _plain(text: Any) -> str:
@@ -251,7 +255,11 @@ def _plain(text: Any) -> str:
 def _estimate(reference: Profile, window: Records, codes: Mapping[str, Any], kind: str) -> Estimate | None:
     if reference.doubt is None or window.scores is None or not len(window) or "prediction" not in codes:
         return None
-    found = estimate(reference.doubt, reference.by_name, codes, window.scores.max(1).astype(np.float64))
+    rows = _answered(window)
+    if not rows.any():
+        return None
+    known = codes if rows.all() else {name: code[rows] for name, code in codes.items()}
+    found = estimate(reference.doubt, reference.by_name, known, window.scores.max(1).astype(np.float64)[rows])
     if kind != "bug":
         return found
     return Estimate(found.value, found.low, found.high, False, "the feed is broken")

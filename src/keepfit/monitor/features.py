@@ -89,17 +89,19 @@ class Feature:
             found[np.isnan(values.data)] = self.bins
         else:
             data = values.data if not values.is_numeric else values.data.astype(object)
-            found = np.array([self._category(text) for text in data], np.int64)
+            bin_of, rare = self._bin_of.get, self.bins - 1
+            found = np.array([bin_of(text, rare) for text in data.tolist()], np.int64)
         found[values.bad] = self.bins + 1
         return found
 
-    def _category(self, text: str | None) -> int:
-        if text is None:
-            return self.bins
-        place = self.codes.get(text)
-        if place is not None:
-            return place if place < _NAMED or not self.groups else _NAMED + zlib.crc32(text.encode()) % self.groups
-        return self.bins - 1
+    @cached_property
+    def _bin_of(self) -> dict[str | None, int]:
+        """Bin of each named value, and of a missing one; any other is rare."""
+        found: dict[str | None, int] = {None: self.bins}
+        for value, place in self.codes.items():
+            named = place < _NAMED or not self.groups
+            found[value] = place if named else _NAMED + zlib.crc32(value.encode()) % self.groups
+        return found
 
     def tally(self, values: Values) -> Floats:
         """Counts [k + 2] of a window."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from dataclasses import replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,15 @@ LATE_S, LOOK_S = 120.0, 20.0
 log = logging.getLogger("keepfit.monitor")
 
 
+@dataclass(frozen=True)
+class Truth:
+    """A label that came: when its row was answered (Unix seconds), whether wrongly, and the row's cells that slices are of."""
+
+    at: float
+    wrong: bool
+    cells: dict[str, str]
+
+
 class Live:
     """Looks at the records of one service, again and again; `folder` gets figures.json, state.json and report.html.
 
@@ -46,17 +55,20 @@ class Live:
         self._rows: list[Row] = []
         self._known: dict[tuple[str, int], float] = {}
         self._labelled: dict[tuple[str, int], float] = {}
+        self._truths: list[Truth] = []
         self._cut = False
 
     def follow(self, model: Watched) -> None:
         """Watch another model from here on; what was kept of this very version before is taken up again."""
-        self.model, self._rows = model, []
+        self.model, self._rows, self._truths = model, [], []
         try:
             state = json.loads((self.folder / "state.json").read_bytes())
             if state["sha256"] == model.sha256:
                 model.resume(state)
                 self.since, self.labels_since = float(state["since"]), float(state["labels_since"])
+                self._known = {(name, int(row)): at for name, row, at in state["known"]}
                 self._labelled = {(name, int(row)): at for name, row, at in state["labelled"]}
+                self._truths = [Truth(float(at), bool(wrong), dict(cells)) for at, wrong, cells in state["truths"]]
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
@@ -124,7 +136,7 @@ class Live:
         for name in report.features:
             if name not in model.named and len(model.named) < MAX_FEATURES:
                 model.named.append(name)
-        score = {change.name: round(-change.log_p / np.log(10), 3) for change in report.changes}
+        score = {change.name: round(abs(change.log_p) / np.log(10), 3) for change in report.changes}
         rest = [value for name, value in score.items() if name not in model.named]
         shown = {name: score[name] for name in model.named if name in score} | {OTHER: max(rest, default=0.0)}
         estimate = report.estimate
@@ -151,23 +163,28 @@ class Live:
                 fresh.append(row)
         self.labels_since = max(self.labels_since, now - 4 * BEHIND_S)
         self._labelled = {key: at for key, at in self._labelled.items() if at >= self.labels_since}
-        for row in sorted(fresh, key=lambda one: one.at):
-            self._learn(model, row)
-        return bool(fresh)
+        self._truths += [Truth(row.at, self._wrong(model, row), self._cells(model, row)) for row in fresh]
+        # errors of a broken feed are no finding of their own: a row's label waits until its window was judged
+        judged = self._rows[0].at if self._rows else self.since
+        ready = sorted((one for one in self._truths if one.at < judged), key=lambda one: one.at)
+        self._truths = [one for one in self._truths if one.at >= judged]
+        for one in ready:
+            self._learn(model, one)
+        return bool(ready)
 
-    def _learn(self, model: Watched, row: Row) -> None:
+    def _learn(self, model: Watched, truth: Truth) -> None:
         """The truth about one row: counted, watched, and put down at its window."""
-        wrong = self._wrong(model, row)
+        wrong = truth.wrong
         model.counts["labels"]["wrong" if wrong else "right"] += 1
         model.recent.append(wrong)
         while len(model.recent) > model.section.window:
             model.recent.popleft()
         if model.since_rang is not None:
             model.since_rang += 1
-        said = next((one for since, until, one in reversed(model.windows) if since <= row.at < until), None)
+        said = next((one for since, until, one in reversed(model.windows) if since <= truth.at < until), None)
         if said is not None and model.story is not None:
-            model.story.label(said, wrong, row.inputs or {})
-        if model.watch is None:
+            model.story.label(said, wrong, truth.cells)
+        if model.watch is None or (said is not None and said["kind"] == "bug"):
             return
         seen, errors = model.watch.labels + 1, model.watch.errors + wrong
         model.watch, rang = step(model.watch, [wrong], labels_between(model.section))
@@ -178,6 +195,9 @@ class Live:
             said = said or (model.story.windows[-1] if model.story is not None and model.story.windows else None)
             if model.story is not None and said is not None:
                 model.story.rang(said, why)
+
+    def _cells(self, model: Watched, row: Row) -> dict[str, str]:
+        return {name: str((row.inputs or {}).get(name)) for name in model.section.slices}
 
     def _wrong(self, model: Watched, row: Row) -> bool:
         if model.profile is None:
@@ -208,8 +228,17 @@ class Live:
         if not told:
             return
         since = self._rows[0].at if self._rows else self.since
+        waiting = {(row.request_id, row.row) for row in self._rows}  # read again after a restart
+        known = [[*key, at] for key, at in self._known.items() if key not in waiting]
         labelled = [[*key, at] for key, at in self._labelled.items()]
-        state = {**model.state(), "since": since, "labels_since": self.labels_since, "labelled": labelled}
+        looked: dict[str, Any] = {
+            "since": since,
+            "labels_since": self.labels_since,
+            "known": known,
+            "labelled": labelled,
+        }
+        looked["truths"] = [astuple(one) for one in self._truths]
+        state = {**model.state(), **looked}
         atomic.write_text(self.folder / "state.json", json.dumps(state, default=float, ensure_ascii=False))
         if model.story is not None:
             atomic.write_text(self.folder / "report.html", model.story.html())
