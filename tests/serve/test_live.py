@@ -22,7 +22,7 @@ from keepfit.store.record_files import FileRecords
 from keepfit.store.records import Records
 from keepfit.store.request_ids import RequestIds
 
-AT = time.time() - 30.0  # files of records are passed over by when they were written
+AT = 0.0
 
 
 def drawn(rows, seed, factor=1.0, wrong=0.1):
@@ -33,6 +33,12 @@ def drawn(rows, seed, factor=1.0, wrong=0.1):
     truth = np.where(rng.random(rows) < wrong, 1 - answer, answer)
     shares = np.where(answer[:, None] == [0, 1], 0.9, 0.1)
     return {"age": [str(one) for one in age], "city": city.tolist()}, shares, truth
+
+
+@pytest.fixture(autouse=True)
+def begun(monkeypatch):
+    """Files of records are passed over by when they were written: their rows must be of about that time."""
+    monkeypatch.setitem(globals(), "AT", time.time() - 30.0)
 
 
 @pytest.fixture(scope="module")
