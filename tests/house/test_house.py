@@ -47,6 +47,8 @@ BROAD = {  # where a broad except may stand, and why
     "modalities/hugging_face.py": "transformers raises its own and others' classes for a damaged model folder",
     "modalities/image/hugging_face_head.py": "transformers raises its own and others' classes for a damaged model folder",
     "modalities/brought.py": "onnxruntime raises its own classes for a graph that does not take several rows",
+    "modalities/text/tokened.py": "the user's own network may raise anything while it answers",
+    "training/existing/tensorflow_process.py": "TensorFlow and its converter raise whatever a model leads them to",
     "modalities/text/existing.py": "transformers raises its own and others' classes for a damaged model folder",
     "training/existing/archives.py": "whatever a hostile pickle leads torch to, it is refused",
     "training/existing/onnx_file.py": "protobuf and onnxruntime raise their own classes for a damaged or hostile file",

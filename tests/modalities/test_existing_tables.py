@@ -227,8 +227,6 @@ def test_what_is_no_model_says_what_would_be(tmp_path, iris):
     folder, _ = iris
     (tmp_path / "iris.csv").write_bytes((folder / "iris.csv").read_bytes())
     (tmp_path / "empty").mkdir()
-    (tmp_path / "tf").mkdir()
-    (tmp_path / "tf/saved_model.pb").write_bytes(b"")
     (tmp_path / "old.h5").write_bytes(b"x")
     (tmp_path / "bad.onnx").write_bytes(b"nothing")
     for name, code, hint in (
@@ -236,7 +234,6 @@ def test_what_is_no_model_says_what_would_be(tmp_path, iris):
         ("empty", "model_unknown", "save_pretrained"),
         ("old.h5", "legacy_keras", "model.keras"),
         ("bad.onnx", "model_broken", ""),
-        ("tf", "needs_conversion", "tf2onnx"),
     ):
         with pytest.raises(KeepfitError) as caught:
             packaged(tmp_path, name, "iris.csv", said={"columns": COLUMNS})

@@ -132,7 +132,7 @@ def test_clients_take_turns_and_a_crowd_makes_room_for_one_alone(row):
         service, batcher = current.service, current.batcher
 
         def read(name: str) -> Any:
-            from keepfit.serve.batching import Ready
+            from keepfit.serve.turns import Ready
 
             order.append(name)
             if name == "first":

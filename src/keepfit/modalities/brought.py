@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.core.catalog import load
-from keepfit.core.errors import EnvironmentFault, RecipeError
+from keepfit.core.errors import RecipeError
 from keepfit.modalities.room import Trained
 from keepfit.runtime.network import Network
 from keepfit.tasks.task import class_name
@@ -19,10 +19,6 @@ from keepfit.training.existing.form import Array, Head, Opened, answers, better_
 from keepfit.training.existing.kinds import kind_of, refused
 
 _FOREIGN = "keepfit.training.existing"
-_TENSORFLOW = (
-    "in an environment of its own: pip install tf2onnx tensorflow; python -m tf2onnx.convert --saved-model DIR "
-    "--output model.onnx; then keepfit package model.onnx"
-)
 
 
 def opened(options: Any, folder: Path, offered: Mapping[str, Any]) -> Opened:
@@ -38,14 +34,6 @@ def opened(options: Any, folder: Path, offered: Mapping[str, Any]) -> Opened:
     if kind == "state_dict":
         made: Opened = load(f"{_FOREIGN}.torch_files:state_dict")(path, options.class_, folder, options.args, offered)
         return made
-    if kind == "saved_model":
-        raise EnvironmentFault(
-            "needs_conversion",
-            "a TensorFlow SavedModel is not opened here: TensorFlow runs the code of its graph while it loads one",
-            where=str(path),
-            seen="saved_model.pb",
-            hint=_TENSORFLOW,
-        )
     if kind == "hugging_face":
         raise refused(
             "wrong_room",
@@ -54,7 +42,7 @@ def opened(options: Any, folder: Path, offered: Mapping[str, Any]) -> Opened:
             "a table",
             "data.image, or data.text",
         )
-    name = {"program": "torch_files:program", "keras": "keras_file:load"}[kind]
+    name = {"program": "torch_files:program", "keras": "keras_file:load", "saved_model": "saved_model:load"}[kind]
     found: Opened = load(f"{_FOREIGN}.{name}")(path)
     return found
 
@@ -97,7 +85,7 @@ class Fixed:
         element = source.graph.input[0].type.tensor_type.elem_type
         nodes = before(element, source.graph.input[0].name)
         after = graphs.head(source.graph.output[0].name, self.head, self.order)
-        made = graphs.closed(source, nodes, after, shape, max(len(self.order), 1))
+        made = graphs.closed(source, nodes, after, graphs.row_input(shape), max(len(self.order), 1))
         try:
             Network(made).scores(np.zeros((3, *shape), np.float32))
         except Exception as error:  # onnxruntime raises its own classes

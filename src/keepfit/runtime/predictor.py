@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from keepfit.core.errors import DataError, nearest
 from keepfit.runtime.answers import Answers, answers_of
+from keepfit.runtime.blocks import BlockReader, BlockTable
 from keepfit.runtime.coerce import ColumnRule, is_missing, parse_date, parse_number
 from keepfit.runtime.network import Network
 from keepfit.runtime.preparation import Preparation, coerced
@@ -32,7 +34,8 @@ class Predictor:
 
     def scores(self, table: Table) -> tuple[NDArray[np.float32], list[str], dict[str, int]]:
         """Scores [n, k], the error of each row, unseen categories by column. Raises DataError for an absent column."""
-        absent = [rule.name for rule in self._used() if rule.name not in table.columns]
+        is_ours = isinstance(table, BlockTable) and table.layout is self._reader.layout
+        absent = [] if is_ours else [rule.name for rule in self._used() if rule.name not in table.columns]
         if absent:
             raise DataError(
                 "column_missing",
@@ -61,6 +64,15 @@ class Predictor:
 
     def _used(self) -> list[ColumnRule]:
         return [rule for rule in self.preparation.rules if rule.kind != "ignore"]
+
+    def quick_body(self, body: bytes, most: int) -> tuple[Table, bool] | None:
+        """The table of `{"input": ...}` or `{"inputs": ...}` with at most `most` rows, and whether it was the latter, without the
+        way over text; None where only `check_rows` can tell."""
+        return self._reader.read(body, most)
+
+    @cached_property
+    def _reader(self) -> BlockReader:
+        return BlockReader(self.preparation.rules, self.ignored, self._check_cell)
 
     def check_rows(self, rows: Sequence[Any]) -> Table:
         """JSON objects of columns as a table. Raises DataError that names row and column."""

@@ -14,6 +14,7 @@ from keepfit.core import digest
 from keepfit.core.errors import EnvironmentFault
 from keepfit.runtime import coerce
 from keepfit.runtime.arrays import unpack
+from keepfit.runtime.blocks import BlockNumbers, BlockTable, NumberFeatures
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Column, Table
 from keepfit.runtime.words import figures, part_of, tokens, weigh
@@ -43,10 +44,14 @@ def coerced(
     if spared:
         return _sparing(table, rules, spared)
     out = Coerced(errors=[""] * len(table))
+    if isinstance(table, BlockTable) and table.layout.rules is rules:
+        out.numbers, rules, columns = BlockNumbers(table), table.layout.rest, table.rest
+    else:
+        columns = table.columns
     for rule in rules:
         if rule.kind == "ignore":
             continue
-        column = table.columns[rule.name]
+        column = columns[rule.name]
         if rule.kind == "numeric":
             out.numbers[rule.name], bad = coerce.numbers(column, rule)
         elif rule.kind == "datetime":
@@ -76,10 +81,13 @@ class Preparation:
 
     rules: tuple[ColumnRule, ...]
     features: tuple[dict[str, Any], ...]
+    _laid_out: NumberFeatures | None = field(default=None, init=False, repr=False, compare=False)
 
     def apply(self, data: Coerced, unseen: dict[str, int] | None = None) -> Matrix:
         """float32 [n, d]. Counts unseen categories by column into `unseen`."""
         counted = {} if unseen is None else unseen
+        if isinstance(data.numbers, BlockNumbers):
+            return self._of_block(data, data.numbers, counted)
         blocks = [_OPS[feature["op"]](feature, data, counted) for feature in self.features]
         if not blocks:
             return np.zeros((len(data.errors), 0), np.float32)
@@ -87,6 +95,22 @@ class Preparation:
             matrix = np.concatenate([b if b.ndim == 2 else b[:, None] for b in blocks], axis=1).astype(np.float32)
         matrix[np.isinf(matrix)] = np.nan
         return np.ascontiguousarray(matrix)
+
+    def _of_block(self, data: Coerced, numbers: BlockNumbers, unseen: dict[str, int]) -> Matrix:
+        """`apply` where the numbers stand in a block; the same bits."""
+        laid_out = self._laid_out
+        if laid_out is None or laid_out.layout is not numbers.layout:
+            laid_out = NumberFeatures(self.features, numbers.layout)
+            object.__setattr__(self, "_laid_out", laid_out)
+        matrix = np.empty((len(data.errors), laid_out.width), np.float32)
+        with np.errstate(over="ignore"):
+            laid_out.fill(matrix, numbers.block)
+            for start, feature in laid_out.others:
+                made = _OPS[feature["op"]](feature, data, unseen)
+                made = made if made.ndim == 2 else made[:, None]
+                matrix[:, start : start + made.shape[1]] = made
+        matrix[np.isinf(matrix)] = np.nan
+        return matrix
 
     def feature_names(self) -> list[str]:
         """One name for each column of the matrix."""

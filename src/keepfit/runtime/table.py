@@ -65,8 +65,8 @@ class Table:
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()))) if self.columns else len(self.ids)
 
-    def take(self, rows: NDArray[Any]) -> Table:
-        """The rows at integer positions or under a boolean mask."""
+    def take(self, rows: NDArray[Any] | slice) -> Table:
+        """The rows at integer positions, of a slice or under a boolean mask."""
         ids = self.ids[rows] if len(self.ids) else self.ids
         return Table({name: column[rows] for name, column in self.columns.items()}, ids)
 

@@ -51,7 +51,7 @@ def app_of(current: Current) -> FastAPI:
         lifespan=life,
         exception_handlers={HTTPException: _unrouted},
     )
-    app.add_middleware(Gate, settings=current.settings, meters=current.meters)
+    app.add_middleware(Gate, settings=current.settings, meters=current.meters, predict=PredictRoute(current))
     for method, path, endpoint in [*_plain_routes(current), *protocol.routes(current)]:
         app.add_route(path, endpoint, methods=[method])
     return app
@@ -61,7 +61,7 @@ def _plain_routes(current: Current) -> list[tuple[str, str, protocol.Endpoint]]:
     predict, feedback = PredictRoute(current), FeedbackRoute(current)
 
     async def ask(request: Request) -> Response:
-        return await predict(request)
+        return Response(await predict(request), media_type="application/json")
 
     async def learn(request: Request) -> Response:
         return await feedback(request)

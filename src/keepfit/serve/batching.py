@@ -8,71 +8,49 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from keepfit.core.errors import EnvironmentFault
 from keepfit.serve.settings import ServeSettings
+from keepfit.serve.turns import Question, Ready, Turns, Waiting
 
 if TYPE_CHECKING:
-    from keepfit.runtime.answers import Answers
-    from keepfit.runtime.table import Table
     from keepfit.serve.meters import Meters
     from keepfit.serve.service import Service
 
 LARGE_BYTES = 1 << 18
-
-
-@dataclass(frozen=True)
-class Question:
-    """Checked rows of one request; `write` makes the reply of a request id and their answers, in the thread that answered."""
-
-    table: Table
-    size_bytes: int
-    write: Callable[[str, Answers], Any]
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A reply that needs no model."""
-
-    body: Any
-
-
-@dataclass(eq=False)
-class Waiting:
-    """A request whose body is here: which model it took, how to read it, and who waits for `done`."""
-
-    service: Service
-    client: str
-    size_bytes: int
-    read: Callable[[], Question | Ready]
-    loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[Any]
-    since: float = field(default_factory=time.monotonic)
+NEAR_S = 0.004  # a batch that costs more of the CPU would keep the event loop from refusing and from health checks
 
 
 Outcome = tuple[Waiting, Any, BaseException | None]
 
 
 class Batcher:
-    """The queue of one process and the threads that empty it."""
+    """The queue of one process, and who empties it: the event loop itself, for questions that cost little to read and while the
+    model costs little to ask; threads for all others. Between a small question and its answer stands no other thread."""
 
     def __init__(self, settings: ServeSettings, meters: Meters, runners: int) -> None:
         self._settings, self._meters, self._runners = settings, meters, runners
-        self._waiting: dict[str, deque[Waiting]] = {}  # the client whose turn is next comes first
-        self._count = self._held = self._held_bytes = 0
+        self._turns, self._near = Turns(), Turns()
+        self._held = self._held_bytes = 0
+        self._cost_s, self._is_called = 1.0, False  # unknown models are asked in a thread first
         self._wake, self._ending = threading.Condition(), False
         self._threads: list[threading.Thread] = []
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="keepfit-large")
 
-    async def ask(self, service: Service, client: str, size_bytes: int, read: Callable[[], Question | Ready]) -> Any:
-        """The reply. Raises EnvironmentFault `overloaded` at once when the queue is full, `too_late` after the time limit,
-        and whatever reading and answering raise."""
+    async def ask(
+        self,
+        service: Service,
+        client: str,
+        size_bytes: int,
+        read: Callable[[], Question | Ready],
+        quick: Callable[[], Question | None] | None = None,
+    ) -> Any:
+        """The reply. `quick` reads in little time, or gives None. Raises EnvironmentFault `overloaded` at once when the queue is
+        full, `too_late` after the time limit, and whatever reading and answering raise."""
         loop = asyncio.get_running_loop()
         one = Waiting(service, client, size_bytes, read, loop, loop.create_future())
         large = size_bytes > LARGE_BYTES
@@ -83,19 +61,41 @@ class Batcher:
             self._held += 1
             self._held_bytes += size_bytes
             self._meters.waiting.set(self._held)
-            if not large:
-                self._put(one)
-                self._start()
-                self._wake.notify()
-        if large:
-            self._pool.submit(self._alone, one)
         try:
+            near = quick() if quick is not None and not large and self._cost_s < NEAR_S else None
+            if near is not None and len(near.table) <= self._settings.batch_max:
+                self._call(one, near)
+            elif large:
+                self._pool.submit(self._alone, one)
+            else:
+                with self._wake:
+                    self._turns.put(one)
+                    self._start()
+                    self._wake.notify()
             return await one.done
         finally:
             with self._wake:
                 self._held -= 1
                 self._held_bytes -= size_bytes
                 self._meters.waiting.set(self._held)
+
+    def _call(self, one: Waiting, question: Question) -> None:
+        """Answer it once the event loop has read what else has come."""
+        one.read = lambda: question
+        with self._wake:
+            self._near.put(one)
+        if not self._is_called:
+            self._is_called = True
+            one.loop.call_soon(self._near_round)
+
+    def _near_round(self) -> None:
+        with self._wake:
+            batch = self._near.take(self._settings.batch_max)
+            self._is_called = bool(self._near.count)
+        if self._is_called:
+            batch[0].loop.call_soon(self._near_round)  # after what came meanwhile is read
+        if batch:
+            self._answer(batch)
 
     def close(self) -> None:
         """Answer what waits and stop."""
@@ -111,18 +111,11 @@ class Batcher:
         limit = self._settings
         if self._held < limit.queue and (not self._held or self._held_bytes + one.size_bytes <= limit.queue_bytes):
             return
-        most = max(self._waiting, key=lambda name: len(self._waiting[name]), default=None)
-        if most is None or len(self._waiting[most]) <= len(self._waiting.get(one.client, ())) + 1:
+        turns = max((self._turns, self._near), key=lambda some: some.longest()[0])
+        length, client = turns.longest()
+        if length <= max(self._turns.length(one.client), self._near.length(one.client)) + 1:
             raise _overloaded(self._held)
-        last = self._waiting[most].pop()
-        self._count -= 1
-        if not self._waiting[most]:
-            del self._waiting[most]
-        _deliver([(last, None, _overloaded(self._held))])
-
-    def _put(self, one: Waiting) -> None:
-        self._waiting.setdefault(one.client, deque()).append(one)
-        self._count += 1
+        _deliver([(turns.drop_last(client), None, _overloaded(self._held))])
 
     def _start(self) -> None:
         if not self._threads:
@@ -147,18 +140,10 @@ class Batcher:
         """Up to `batch_max` questions, one of each client in turn; none when the service ends."""
         most, wait_s = self._settings.batch_max, self._settings.batch_wait_s
         with self._wake:
-            self._wake.wait_for(lambda: self._count or self._ending)
-            if wait_s and self._count < most and not self._ending:
-                self._wake.wait_for(lambda: self._count >= most or self._ending, wait_s)
-            taken: list[Waiting] = []
-            while self._count and len(taken) < most:
-                client = next(iter(self._waiting))
-                queue = self._waiting.pop(client)
-                taken.append(queue.popleft())
-                self._count -= 1
-                if queue:
-                    self._waiting[client] = queue  # at the end: its next turn is after everybody's
-            return taken
+            self._wake.wait_for(lambda: self._turns.count or self._ending)
+            if wait_s and self._turns.count < most and not self._ending:
+                self._wake.wait_for(lambda: self._turns.count >= most or self._ending, wait_s)
+            return self._turns.take(most)
 
     def _answer(self, batch: list[Waiting]) -> None:
         outcomes: list[Outcome] = []
@@ -181,10 +166,19 @@ class Batcher:
         service, questions = part[0][0].service, [question for _, question in part]
         self._meters.batch_rows.observe(sum(len(question.table) for question in questions))
         if len(part) > 1:
+            begun = time.thread_time()
             replies, error = _tried(service.answer_together, questions)
+            self._note_cost(time.thread_time() - begun)
             if error is None and replies is not None:
                 return [(one, reply, None) for (one, _), reply in zip(part, replies, strict=True)]
-        return [(one, *_tried(service.answer, question)) for one, question in part]
+        begun = time.thread_time()
+        outcomes = [(one, *_tried(service.answer, question)) for one, question in part]
+        self._note_cost(time.thread_time() - begun)
+        return outcomes
+
+    def _note_cost(self, seconds: float) -> None:
+        """What a batch costs of late, in CPU time."""
+        self._cost_s = seconds if self._cost_s >= 1.0 else 0.8 * self._cost_s + 0.2 * seconds
 
     def _large(self, one: Waiting, question: Question) -> None:
         with suppress(RuntimeError):  # the pool is closed only once nobody waits any more
@@ -243,7 +237,11 @@ def _overloaded(held: int) -> EnvironmentFault:
 
 def _deliver(outcomes: list[Outcome]) -> None:
     """Wake everybody who waits, once for each event loop."""
+    here = asyncio._get_running_loop()
     for loop in {one.loop for one, _, _ in outcomes}:
+        if loop is here:
+            _hand_over([outcome for outcome in outcomes if outcome[0].loop is loop])
+            continue
         with suppress(RuntimeError):  # a loop that is closed has nobody left who waits
             loop.call_soon_threadsafe(_hand_over, [outcome for outcome in outcomes if outcome[0].loop is loop])
 

@@ -20,10 +20,15 @@ _DIGITS = 18
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
+def header(request: Request, name: bytes) -> str:
+    """A header by its name in small letters; empty where it is not there."""
+    return next((value.decode("latin-1") for key, value in request.scope["headers"] if key == name), "")
+
+
 async def read_body(request: Request, settings: ServeSettings) -> bytes:
     """The raw bytes. Raises DataError `body_too_large` before the excess is held, `body_slow` after the time limit."""
     limit = settings.max_body_bytes
-    declared = request.headers.get("content-length", "")
+    declared = header(request, b"content-length")
     if declared.isascii() and declared.isdigit() and (len(declared) > _DIGITS or int(declared) > limit):
         raise _too_large(limit)
     pieces, size, more = [], 0, True

@@ -11,10 +11,10 @@ from starlette.responses import Response
 
 from keepfit.core.errors import DataError, EnvironmentFault, KeepfitError, nearest
 from keepfit.runtime.answers import class_name
-from keepfit.serve.batching import Ready
 from keepfit.serve.body import parse_json
 from keepfit.serve.replies import reply
 from keepfit.serve.service import Current, Service
+from keepfit.serve.turns import Ready
 from keepfit.store.records import checked_labels
 
 KEYS = ("request_id", "label", "labels")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,6 +22,7 @@ OPEN_PATHS = frozenset({"/healthz", "/v2/health/live", "/v2/health/ready"})
 MODEL_ROUTES = frozenset({"/predict", "/feedback", INFER})
 BUSY = frozenset({"overloaded", "too_late", "stopping"})
 LINGER_S = 1.0
+Predict = Callable[[Request], Awaitable[bytes]]
 log = logging.getLogger("keepfit.serve")
 
 
@@ -63,10 +64,10 @@ class Exchange:
 class Gate:
     """Wraps the application; the one place of this room where a broad `except` is allowed."""
 
-    def __init__(self, app: ASGIApp, settings: ServeSettings, meters: Meters) -> None:
-        self.app, self.settings, self.meters = app, settings, meters
+    def __init__(self, app: ASGIApp, settings: ServeSettings, meters: Meters, predict: Predict) -> None:
+        self.app, self.settings, self.meters, self.predict = app, settings, meters, predict
         self.expected = f"Bearer {settings.token}".encode() if settings.token is not None else None
-        self.asking = 0
+        self.asking = self.in_flight = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; anything but HTTP passes."""
@@ -75,7 +76,8 @@ class Gate:
             return
         path, start, exchange = scope["path"], perf_counter(), Exchange(receive, send)
         route = route_label(path)
-        self.meters.in_flight.inc()
+        self.in_flight += 1
+        self.meters.in_flight.set(self.in_flight)
         try:
             await self._admit(scope, route, exchange)
         except ClientDisconnect:
@@ -90,7 +92,8 @@ class Gate:
                 raise
             await exchange.refuse(refuse(_failed(route), path))
         finally:
-            self.meters.in_flight.dec()
+            self.in_flight -= 1
+            self.meters.in_flight.set(self.in_flight)
             self.meters.answered(route, exchange.status or 500, perf_counter() - start)
 
     async def _admit(self, scope: Scope, route: str, exchange: Exchange) -> None:
@@ -98,9 +101,18 @@ class Gate:
             self._check_token(scope)
         if route in MODEL_ROUTES and scope["method"] == "POST":
             with self._slot():
-                await self.app(scope, exchange.receive, exchange.send)
+                if scope["path"] == "/predict":  # the one route that is asked all the time goes by no router
+                    await self._predict(scope, exchange)
+                else:
+                    await self.app(scope, exchange.receive, exchange.send)
         else:
             await self.app(scope, exchange.receive, exchange.send)
+
+    async def _predict(self, scope: Scope, exchange: Exchange) -> None:
+        body = await self.predict(Request(scope, exchange.receive))
+        head = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
+        await exchange.send({"type": "http.response.start", "status": 200, "headers": head})
+        await exchange.send({"type": "http.response.body", "body": body})
 
     def _check_token(self, scope: Scope) -> None:
         given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")

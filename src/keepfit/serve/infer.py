@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from keepfit.core.errors import DataError, nearest
 from keepfit.runtime.table import Table
-from keepfit.serve.batching import Question
 from keepfit.serve.body import parse_json
 from keepfit.serve.pictures import count_of, from_tensors
 from keepfit.serve.replies import to_json
 from keepfit.serve.service import Service
 from keepfit.serve.tensors import Given, class_datatype, decode, encode, label_array
+from keepfit.serve.turns import Question
 
 if TYPE_CHECKING:
     from keepfit.runtime.answers import Answers

@@ -58,6 +58,21 @@ class ModelInfo:
         yield family
 
 
+class Level:
+    """A number that goes up and down with every request, read when somebody looks; where processes share, written at once."""
+
+    def __init__(self, gauge: Gauge, shared: bool) -> None:
+        self.value, self._gauge = 0, gauge if shared else None
+        if not shared:
+            gauge.set_function(lambda: self.value)
+
+    def set(self, value: int) -> None:
+        """It is this."""
+        self.value = value
+        if self._gauge is not None:
+            self._gauge.set(value)
+
+
 class Meters:
     """Counters of one service, in a registry of their own; where several processes answer, the sum over them."""
 
@@ -73,12 +88,8 @@ class Meters:
             buckets=BUCKETS_S,
             registry=own,
         )
-        self.in_flight = Gauge(
-            "keepfit_requests_in_flight", "Requests being answered.", registry=own, multiprocess_mode="livesum"
-        )
-        self.waiting = Gauge(
-            "keepfit_questions_waiting", "Questions read and not answered.", registry=own, multiprocess_mode="livesum"
-        )
+        self.in_flight = self._level("keepfit_requests_in_flight", "Requests being answered.")
+        self.waiting = self._level("keepfit_questions_waiting", "Questions read and not answered.")
         self.batch_rows = Histogram(
             "keepfit_batch_rows", "Rows that went through the model at once.", buckets=BATCH_ROWS, registry=own
         )
@@ -98,10 +109,9 @@ class Meters:
         ):
             for result in results:
                 counter.labels(result)
-        for route in TIMED_ROUTES:
-            self.seconds.labels(route)
-            for code in ("2xx", "4xx", "5xx"):
-                self.requests.labels(route, code)  # from 0, so that a rate sees the first of them
+        self._timed = {route: self.seconds.labels(route) for route in TIMED_ROUTES}
+        # From 0, so that a rate sees the first of them.
+        self._counted = {(r, code): self.requests.labels(r, f"{code}xx") for r in TIMED_ROUTES for code in (2, 4, 5)}
         self._info = ModelInfo()
         self._figures: Figures | None = None
         self._classes: set[str] = set()
@@ -129,9 +139,11 @@ class Meters:
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """One request is over."""
-        self.requests.labels(route, f"{status // 100}xx").inc()
-        if route in TIMED_ROUTES:
-            self.seconds.labels(route).observe(seconds)
+        counted = self._counted.get((route, status // 100))
+        (self.requests.labels(route, f"{status // 100}xx") if counted is None else counted).inc()
+        timed = self._timed.get(route)
+        if timed is not None:
+            timed.observe(seconds)
 
     def predicted(self, answers: Answers) -> None:
         """Rows are answered; a regression counts under the empty class."""
@@ -143,6 +155,9 @@ class Meters:
         for column, cells in answers.unseen.items():
             if cells:
                 self.unseen.labels(column if column in self._columns else OTHER).inc(cells)
+
+    def _level(self, name: str, text: str) -> Level:
+        return Level(Gauge(name, text, registry=self.registry, multiprocess_mode="livesum"), self.shared is not None)
 
     def text(self) -> bytes:
         """The exposition format."""

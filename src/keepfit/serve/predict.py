@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
-from starlette.responses import Response
 
 from keepfit.core.errors import DataError, nearest
-from keepfit.serve.batching import Question, Ready
-from keepfit.serve.body import parse_json
+from keepfit.serve.body import header, parse_json
 from keepfit.serve.pictures import files_of, table_of
 from keepfit.serve.replies import to_json
 from keepfit.serve.service import Current, Service
+from keepfit.serve.turns import Question, Ready
 
 if TYPE_CHECKING:
     from keepfit.runtime.answers import Answers
@@ -29,16 +28,18 @@ class PredictRoute:
     def __init__(self, current: Current) -> None:
         self.current = current
 
-    async def __call__(self, request: Request) -> Response:
-        """The reply to one request."""
+    async def __call__(self, request: Request) -> bytes:
+        """The reply to one request, as JSON."""
         service = self.current.service
-        kind = request.headers.get("content-type", "")
-        form = service.bundle.modality == "image" and kind.strip().lower().startswith("multipart/form-data")
+        kind = header(request, b"content-type") if service.bundle.modality == "image" else ""
+        form = kind.strip().lower().startswith("multipart/form-data")
 
         def read(body: bytes) -> Question | Ready:
             return read_files(service, body, kind) if form else read_json(service, body)
 
-        return Response(await service.work(request, read), media_type="application/json")
+        quick = None if form or service.quick_body is None else lambda body: _quick(service, body)
+        made: bytes = await service.work(request, read, quick)
+        return made
 
 
 def read_files(service: Service, body: bytes, content_type: str) -> Question:
@@ -50,6 +51,9 @@ def read_files(service: Service, body: bytes, content_type: str) -> Question:
 
 def read_json(service: Service, body: bytes) -> Question | Ready:
     """The question of a JSON body. Raises DataError for anything a client may get wrong."""
+    quick = _quick(service, body)
+    if quick is not None:
+        return quick
     value = parse_json(body, service.settings.max_depth)
     key = _check_keys(value)
     rows = value["inputs"] if key == "inputs" else [value["input"]]
@@ -61,6 +65,12 @@ def read_json(service: Service, body: bytes) -> Question | Ready:
     if not rows:
         return Ready(to_json({"request_id": service.new_id(0), "model": service.model, "predictions": []}))
     return _question(service, service.predictor.check_rows(rows), len(body), many=key == "inputs")
+
+
+def _quick(service: Service, body: bytes) -> Question | None:
+    """The question of rows whose numbers need not become text; None where the slower way has to judge."""
+    read = None if service.quick_body is None else service.quick_body(body, service.settings.max_rows)
+    return None if read is None else _question(service, read[0], len(body), many=read[1])
 
 
 def _question(service: Service, table: Table, size_bytes: int, *, many: bool) -> Question:

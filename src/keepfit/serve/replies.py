@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from starlette.responses import Response
 
 from keepfit.core.errors import DataError, KeepfitError, UsageError
+from keepfit.core.quick_json import to_json
+
+__all__ = ["error_body", "refuse", "reply", "status_of", "to_json"]
 
 STATUS = {
     "token_wrong": 401,
@@ -24,12 +26,6 @@ STATUS = {
     "stopping": 503,
 }
 HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
-
-
-def to_json(value: Any) -> bytes:
-    """Compact UTF-8 JSON. NaN is our own fault and raises ValueError; half characters leave as escapes."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode("utf-8", "backslashreplace")
 
 
 def reply(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

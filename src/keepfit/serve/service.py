@@ -12,19 +12,22 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 
 from keepfit.core.errors import DataError, KeepfitError
-from keepfit.runtime.table import concat
+from keepfit.runtime.blocks import stacked
+from keepfit.runtime.predictor import Predictor as TablePredictor
 from keepfit.serve import openapi, page
-from keepfit.serve.batching import Batcher, Question, Ready
-from keepfit.serve.body import read_body, unpack
+from keepfit.serve.batching import Batcher
+from keepfit.serve.body import header, read_body, unpack
 from keepfit.serve.meters import Meters
 from keepfit.serve.replies import to_json
 from keepfit.serve.settings import ServeSettings
+from keepfit.serve.turns import Question, Ready
 from keepfit.store.recorder import Answered
 
 if TYPE_CHECKING:
     from keepfit.runtime.answers import Answers
     from keepfit.runtime.bundle import Bundle
     from keepfit.runtime.opening import Predictor
+    from keepfit.runtime.table import Table
     from keepfit.store.recorder import Recorder
     from keepfit.store.sketches import Sketcher
 
@@ -47,6 +50,11 @@ class Service:
         return {"name": self.bundle.name, "version": self.bundle.version, "sha256": self.bundle.sha256}
 
     @cached_property
+    def quick_body(self) -> Callable[[bytes, int], tuple[Table, bool] | None] | None:
+        """Reads a body of a table's rows without the way over text, where that gives the same."""
+        return self.predictor.quick_body if isinstance(self.predictor, TablePredictor) else None
+
+    @cached_property
     def document(self) -> dict[str, Any]:
         """The OpenAPI document."""
         return openapi.document(self.bundle, self.predictor.ignored, self.settings.token is not None)
@@ -61,12 +69,19 @@ class Service:
         """The page of /docs."""
         return page.page(self.bundle, self.document)
 
-    async def work(self, request: Request, read: Callable[[bytes], Question | Ready]) -> Any:
-        """Read the body on the event loop; parse, predict and write in a thread, beside other questions that wait."""
+    async def work(
+        self,
+        request: Request,
+        read: Callable[[bytes], Question | Ready],
+        quick: Callable[[bytes], Question | None] | None = None,
+    ) -> Any:
+        """Read the body on the event loop; parse, predict and write beside other questions that wait, see Batcher. `quick` reads a
+        plain body in little time, or gives None."""
         body = await read_body(request, self.settings)
-        encoding, limit = request.headers.get("content-encoding", ""), self.settings.max_body_bytes
+        encoding, limit = header(request, b"content-encoding"), self.settings.max_body_bytes
         client = request.client.host if request.client else ""
-        return await self.batcher.ask(self, client, len(body), lambda: read(unpack(body, encoding, limit)))
+        near = (lambda: quick(body)) if quick is not None and not encoding else None
+        return await self.batcher.ask(self, client, len(body), lambda: read(unpack(body, encoding, limit)), near)
 
     def check_count(self, rows: int) -> None:
         """Raises DataError `rows_too_many` over the limit."""
@@ -95,7 +110,7 @@ class Service:
 
     def answer_together(self, questions: list[Question]) -> list[Any] | None:
         """The replies to several questions from one call of the model; None, and nothing recorded, when a row has an error."""
-        answers = self.predictor.predict(concat([question.table for question in questions]))
+        answers = self.predictor.predict(stacked([question.table for question in questions]))
         if any(answers.errors):
             return None
         self.meters.predicted(answers)

@@ -5,12 +5,16 @@ What is kept lies in a Backend: `FileRecords` (segments under `.keepfit/records/
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keepfit.core.errors import DataError, UsageError, nearest
+from keepfit.runtime.table import text_column
 from keepfit.store.record_files import Backend, FileRecords
 from keepfit.store.request_ids import RequestIds
 from keepfit.store.segments import Entry
@@ -39,6 +43,7 @@ class Records:
 
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
+        self._blocks: dict[str, list[str]] = {}
 
     @classmethod
     def open(cls, place: str | Path, workspace: str | Path = ".") -> Records:
@@ -71,7 +76,7 @@ class Records:
         those with a label, False only those without. Memory grows with the labels of that time, not with the answers."""
         truth = self._truth(since, until)
         for answer in self.backend.read("answers", since, until):
-            for row in _rows_of(answer, truth.get(answer["id"])):
+            for row in self._rows_of(answer, truth.get(answer["id"])):
                 if labelled is None or labelled == (row.label is not None):
                     yield row
 
@@ -88,7 +93,7 @@ class Records:
             return
         for answer in self.backend.read("answers", min(times) - 60.0, max(times) + 60.0):
             if answer["id"] in truth:
-                yield from (row for row in _rows_of(answer, truth[answer["id"]]) if row.label is not None)
+                yield from (row for row in self._rows_of(answer, truth[answer["id"]]) if row.label is not None)
 
     def windows(self, rows: int, since: float | None = None) -> Iterator[list[Row]]:
         """`rows` answered rows at a time, in order; what is left at the end is a shorter window."""
@@ -116,8 +121,20 @@ class Records:
             return []
         for answer in self.backend.read("answers", given.at - 5.0, given.at + 60.0):
             if answer["id"] == request_id:
-                return list(_rows_of(answer, self._truth(given.at - 5.0, None).get(request_id)))
+                return list(self._rows_of(answer, self._truth(given.at - 5.0, None).get(request_id)))
         return []
+
+    def _rows_of(self, answer: Entry, feedback: Entry | None) -> Iterator[Row]:
+        block = answer.get("block")
+        if block is None:
+            return _rows_of(answer, feedback)
+        sha256 = answer["model"][2]
+        if sha256 not in self._blocks:
+            self._blocks[sha256] = self.models().get(sha256, {}).get("block", [])
+        names = self._blocks[sha256]
+        numbers = np.frombuffer(base64.b64decode(block), "<f8").reshape(len(answer["predictions"]), -1)
+        cells = {name: text_column(column.tolist()).tolist() for name, column in zip(names, numbers.T, strict=True)}
+        return _rows_of({**answer, "inputs": {**answer["inputs"], **cells}}, feedback)
 
     def _truth(self, since: float | None, until: float | None) -> dict[str, Entry]:
         """Request id -> the last feedback for answers of that time."""

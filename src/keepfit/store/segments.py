@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from keepfit.core import atomic
+from keepfit.core.quick_json import quick
 
 ENDING = ".jsonl"
 SEGMENT_BYTES, SEGMENT_S = 16 << 20, 3600.0
@@ -29,7 +30,9 @@ Entry = dict[str, Any]  # `t` is its time, Unix seconds
 
 def packed(entry: Entry) -> bytes:
     """A line: JSON, a tab (which JSON cannot hold), the CRC-32 of the JSON, a line feed."""
-    text = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    text = quick(entry)
+    if text is None:
+        text = json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
     return b"%s\t%08x\n" % (text, zlib.crc32(text))
 
 

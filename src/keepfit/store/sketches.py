@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.runtime import coerce
+from keepfit.runtime.blocks import BlockTable, Layout, stacked
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Column, Table
 
@@ -44,7 +45,7 @@ class Bins:
         kind = self.rule.kind
         if kind == "categorical":
             return self._count_values(coerce.categories(column, self.rule))
-        bad = np.zeros(len(column), bool)
+        bad = None
         if kind == "numeric":
             numbers, bad = coerce.numbers(column, self.rule)
         elif kind == "datetime":
@@ -53,13 +54,19 @@ class Bins:
         else:
             gone = [coerce.is_missing(cell, self.rule.missing) for cell in column]
             numbers = np.array([np.nan if none else len(cell) for none, cell in zip(gone, column, strict=True)], float)
+        return self.count_numbers(numbers, bad)
+
+    def count_numbers(self, numbers: NDArray[np.float64], bad: NDArray[np.bool_] | None = None) -> Counts:
+        """int64 [size] of numbers [n], NaN where missing; `bad` [n] are those that could not be read."""
         found = np.zeros(self.size, np.int64)
-        known = ~np.isnan(numbers)
+        gone = np.isnan(numbers)
+        known = numbers[~gone] if gone.any() else numbers
         # The last edge belongs to its own bin: a profile's largest value is inside.
-        places = np.searchsorted(self.edges, numbers[known], side="right")
-        places -= (numbers[known] == self.edges[-1]) if len(self.edges) else 0
+        places = np.searchsorted(self.edges, known, side="right")
+        places -= (known == self.edges[-1]) if len(self.edges) else 0
         found[: self.size - 2] = np.bincount(places, minlength=self.size - 2)
-        found[-2], found[-1] = int((~known & ~bad).sum()), int(bad.sum())
+        found[-1] = 0 if bad is None else int(bad.sum())
+        found[-2] = int(gone.sum()) - found[-1]
         return found
 
     def _count_values(self, column: Column) -> Counts:
@@ -133,44 +140,73 @@ class Sketcher:
     """Makes sketches for one bundle, from its profile and its rules."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self.bins = _bins(bundle)
+        rules = _rules(bundle)
+        self.bins = _bins(bundle, rules)
+        self.block_names = list(Layout.of(tuple(rules)).at)
         self._codes = {label: place for place, label in enumerate(bundle.classes)}
         self._regression = bundle.task == "regression"
 
     def sketch(self, table: Table, answers: Answers, most: int) -> Sketch:
         """The sketch of answered rows; at most `most` of them are looked into."""
-        rows = len(answers)
-        made = Sketch(rows=rows, looked=min(rows, max(most, 0)))
-        if made.looked:
-            for name, bins in self.bins.items():
-                if name in table.columns:
-                    made.columns[name] = bins.count(table.columns[name][: made.looked])
+        return self.sketch_all([(table, answers, most)])
+
+    def sketch_all(self, answered: Sequence[tuple[Table, Answers, int]]) -> Sketch:
+        """The sketch of several answers at once: their rows, what was said, and how many of the rows are looked into."""
+        looks = [min(len(answers), max(most, 0)) for _, answers, most in answered]
+        made = Sketch(rows=sum(len(answers) for _, answers, _ in answered), looked=sum(looks))
+        if made.looked and self.bins:
+            parts = [table.take(slice(look)) for (table, _, _), look in zip(answered, looks, strict=True) if look]
+            made.columns = self._count(stacked(parts))
+        labels = [label for _, answers, _ in answered for label in answers.labels]
         if self._regression:
-            values = np.array([value for value in answers.labels if value is not None], float)
+            values = np.array([value for value in labels if value is not None], float)
             if len(values):
                 squares = float((values**2).sum())
                 least, largest = float(values.min()), float(values.max())
                 made.moments = (float(len(values)), float(values.sum()), squares, least, largest)
             return made
         made.predictions = np.zeros(len(self._codes) + 1, np.int64)
-        for label in answers.labels:
-            made.predictions[self._codes.get(label, len(self._codes))] += 1
-        if answers.probabilities is not None and rows:
-            places = np.minimum(answers.probabilities.max(1) * CONFIDENCE_BINS, CONFIDENCE_BINS - 1).astype(int)
+        for label, times in Counter(labels).items():
+            made.predictions[self._codes.get(label, len(self._codes))] += times
+        shares = [
+            answers.probabilities for _, answers, _ in answered if answers.probabilities is not None and len(answers)
+        ]
+        if shares:
+            surest = np.concatenate([some.max(1) for some in shares])
+            places = np.minimum(surest * CONFIDENCE_BINS, CONFIDENCE_BINS - 1).astype(int)
             made.confidence = np.bincount(places, minlength=CONFIDENCE_BINS).astype(np.int64)
         return made
 
+    def _count(self, table: Table) -> dict[str, Counts]:
+        if not isinstance(table, BlockTable):
+            return {name: bins.count(table.columns[name]) for name, bins in self.bins.items() if name in table.columns}
+        columns = np.ascontiguousarray(table.layout.clipped(table.block).T)
+        return {
+            name: bins.count_numbers(columns[place])
+            if (place := table.layout.at.get(name)) is not None
+            else bins.count(table.rest[name])
+            for name, bins in self.bins.items()
+            if name in table.layout.at or name in table.rest
+        }
 
-def _bins(bundle: Bundle) -> dict[str, Bins]:
-    """The bins of every column that rules and profile know; none for pictures."""
+
+def _rules(bundle: Bundle) -> list[ColumnRule]:
+    """The rules of a table's columns; none for pictures."""
     try:
-        profile = json.loads(bundle.files["profile.json"])["columns"]
         rules = json.loads(bundle.files["preparation.json"]).get("columns", [])
     except (KeyError, ValueError, AttributeError, TypeError):
+        return []
+    return [ColumnRule.from_json(raw) for raw in rules] if isinstance(rules, list) else []
+
+
+def _bins(bundle: Bundle, rules: Sequence[ColumnRule]) -> dict[str, Bins]:
+    """The bins of every column that rules and profile know."""
+    try:
+        profile = json.loads(bundle.files["profile.json"])["columns"]
+    except (KeyError, ValueError, TypeError):
         return {}
     found: dict[str, Bins] = {}
-    for raw in rules if isinstance(rules, list) else []:
-        rule = ColumnRule.from_json(raw)
+    for rule in rules:
         seen = profile.get(rule.name)
         if rule.kind == "categorical" and seen and "counts" in seen:
             values = sorted(seen["counts"], key=lambda value: (-seen["counts"][value], value))[:_MOST_VALUES]

@@ -1,54 +1,33 @@
-"""A text classifier of the transformers library that is trained already: its own tokenizer feeds the source, ours the bundle."""
+"""A text classifier that is trained already; one of the transformers library is fed by its own tokenizer, the bundle by ours."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save
-from torch import Tensor, nn
 
 from keepfit.core import digest
 from keepfit.core.errors import missing_extra
 from keepfit.modalities.brought import Fixed, result
 from keepfit.modalities.hugging_face import first_line, quiet
 from keepfit.modalities.room import Sample, Say, Trained, Way
+from keepfit.modalities.text import tokened
 from keepfit.modalities.text.encoders import preparation_of
+from keepfit.modalities.text.tokened import Answered
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table
 from keepfit.runtime.text_predictor import COLUMN
+from keepfit.runtime.tokens import TokenPreparation
 from keepfit.training.checkpoint import apart
-from keepfit.training.existing.form import Array, Head, Opened
+from keepfit.training.existing.form import Array, Head, Opened, squared
 from keepfit.training.existing.kinds import kind_of, named_classes, refused
-from keepfit.training.existing.torch_files import exported
-from keepfit.training.exporting import to_onnx
 
 _SAMPLE, _AT_ONCE = 32, 32
-
-
-class Answered(nn.Module):
-    """int64 ids [n, m] to probabilities [n, k] in the task's order, or numbers [n, 1]; padding is not seen."""
-
-    def __init__(self, model: Any, pad: int, head: Head, order: list[int]) -> None:
-        super().__init__()
-        self.model, self.pad, self.head, self.order = model, pad, head, order
-
-    def forward(self, ids: Tensor) -> Tensor:
-        """As `form.answers` does it."""
-        mask = ids != self.pad
-        mask = torch.cat([torch.ones_like(mask[:, :1]), mask[:, 1:]], 1)
-        scores: Tensor = self.model(input_ids=ids, attention_mask=mask.long()).logits.float()
-        if self.head == "number":
-            return scores
-        if self.head in ("share", "logit"):
-            second = scores.sigmoid() if self.head == "logit" else scores
-            scores = torch.cat([1 - second, second], 1)
-        elif self.head == "scores":
-            scores = scores.softmax(1)
-        return scores[:, self.order]
 
 
 def fit(
@@ -63,9 +42,37 @@ def fit(
 ) -> Trained:
     """Nothing is learned: training texts tell what the scores look like."""
     path = (way.folder / options.source).expanduser()
-    if kind_of(path) != "hugging_face":
-        hint = "a folder of save_pretrained, with config.json, safetensors and the tokenizer"
-        raise refused("wrong_room", "for texts a Hugging Face folder is read", path, path.suffix, hint)
+    found = (
+        _of_folder(path) if kind_of(path) == "hugging_face" else _of_file(options, path, way.folder, max(classes, 1))
+    )
+    prepared = found.prepared
+    opened = Opened(found.kind, found.library, None, found.raw, lambda batch: None, found.classes, found.weights)
+    sample = found.raw(list(train.table.columns[COLUMN][:_SAMPLE]))
+    fixed = Fixed(opened, options, path, classes, list(way.names), sample)
+    native, held = (fixed.of(found.raw(list(table.columns[COLUMN]))) for table in (probe, valid.table))
+    onnx = found.graph(fixed.head, fixed.order)
+    ids = [str(i) for i in valid.table.ids]
+    said = digest.canonical(prepared.to_json())
+    notes = fixed.judged(held, valid.truth, list(way.names))
+    files = {"tokenizer.json": prepared.tokenizer}
+    return result(said, onnx, native, (ids, held), opened, prepared.max_length, notes, files)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A model from raw texts to scores, and its ONNX with head and order from token ids to answers."""
+
+    kind: str
+    library: str
+    prepared: TokenPreparation
+    raw: Callable[[Any], Array]
+    graph: Callable[[Head, list[int]], bytes]
+    classes: list[Any] | None
+    weights: dict[str, bytes]
+
+
+def _of_folder(path: Path) -> _Found:
+    """A Hugging Face folder, fed by the tokenizer of transformers."""
     model, tokenizer = _opened(path)
     prepared = preparation_of(path, model)
 
@@ -78,22 +85,26 @@ def fit(
                 found.append(model(**fed).logits.float().numpy())
         return np.concatenate(found)
 
+    def graph(head: Head, order: list[int]) -> bytes:
+        return tokened.exported_ids(Answered(model, prepared.pad, head, order), prepared, path)
+
     weights = {"network.safetensors": save(apart(model.state_dict()))}
-    opened = Opened("hugging_face", "transformers", None, raw, lambda batch: None, named_classes(path), weights)
-    sample = raw(list(train.table.columns[COLUMN][:_SAMPLE]))
-    fixed = Fixed(opened, options, path, classes, list(way.names), sample)
-    native, held = (fixed.of(raw(list(table.columns[COLUMN]))) for table in (probe, valid.table))
-    network = Answered(model, prepared.pad, fixed.head, fixed.order).eval()
-    length = min(8, prepared.max_length)
-    example = torch.full((2, length), prepared.encoded("a word").ids[0], dtype=torch.int64)
-    graph = exported(lambda: to_onnx(network, example, longest=prepared.max_length), path)
-    graph.metadata_props.add(key="tokens", value=str(prepared.size))
-    ids = [str(i) for i in valid.table.ids]
-    onnx = graph.SerializeToString(deterministic=True)
-    said = digest.canonical(prepared.to_json())
-    notes = fixed.judged(held, valid.truth, list(way.names))
-    files = {"tokenizer.json": prepared.tokenizer}
-    return result(said, onnx, native, (ids, held), opened, prepared.max_length, notes, files)
+    return _Found("hugging_face", "transformers", prepared, raw, graph, named_classes(path), weights)
+
+
+def _of_file(options: Any, path: Path, folder: Path, outputs: int) -> _Found:
+    """An ONNX file, or weights with their class, fed by the tokenizer that the recipe names."""
+    model = tokened.opened(options, path, folder, outputs)
+    prepared = model.prepared
+
+    def raw(texts: Any) -> Array:
+        found = []
+        for start in range(0, len(texts), _AT_ONCE):
+            some = [prepared.encoded(text).ids for text in texts[start : start + _AT_ONCE]]
+            found.append(squared(model.scores(prepared.padded(some)), path))
+        return np.concatenate(found)
+
+    return _Found(model.kind, model.library, prepared, raw, model.graph, model.classes, model.weights)
 
 
 def _opened(path: Path) -> tuple[Any, Any]:

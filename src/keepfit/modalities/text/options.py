@@ -188,12 +188,23 @@ class AutoOptions(Options):
 
 
 class ExistingOptions(Options):
-    """A text classifier that is trained already: a Hugging Face folder with its tokenizer."""
+    """A text classifier that is trained already: a Hugging Face folder, an ONNX file, or weights with their class."""
 
     impl: ClassVar[str] = "keepfit.modalities.text.existing:fit"
     fits_itself: ClassVar[bool] = True
     use: Literal["existing"] = "existing"
-    source: str = Field(description="the folder of save_pretrained")
+    source: str = Field(description="the folder of save_pretrained, an ONNX file or a file of weights")
+    class_: str | None = Field(
+        None, alias="class", pattern=r"^.+\.py:[A-Za-z_]\w*$", description="for weights: file and class, file.py:Class"
+    )
+    args: dict[str, Any] = Field(default_factory=dict, description="what the constructor is called with")
+    tokenizer: str | None = Field(
+        None, description="for a file: its tokenizer.json, or the folder of one; absent: the one beside the file"
+    )
+    max_length: int | None = Field(
+        None, ge=4, le=8192, description="for a file: the most tokens of a text; absent: the tokenizer's own, else 512"
+    )
+    output: str = Field("auto", description="the output of an ONNX file that holds the scores")
     classes: list[str | int | bool | float] | None = Field(
         None, description="the classes in the order of the model's scores; its own names where it has some"
     )
@@ -202,6 +213,11 @@ class ExistingOptions(Options):
     )
 
     def files(self, folder: Path) -> list[Path]:
-        """The folder's files, for the step key."""
+        """The model's files, the tokenizer and the class, for the step key."""
         path = (folder / self.source).expanduser()
-        return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        if path.is_dir():
+            return sorted(p for p in path.rglob("*") if p.is_file())
+        said = path.parent if self.tokenizer is None else (folder / self.tokenizer).expanduser()
+        more = [said / "tokenizer.json" if said.is_dir() else said]
+        more += [folder / self.class_.rpartition(":")[0]] if self.class_ is not None else []
+        return [path, *(one for one in more if one.is_file())]

@@ -80,10 +80,17 @@ def head(output: str, kind: Head, order: list[int]) -> tuple[list[Any], list[Any
     return [*nodes, helper.make_node("Gather", [at, "keepfit_order"], [OUT], axis=1)], weights
 
 
+def row_input(shape: list[Any]) -> Any:
+    """float32 `keepfit_in` [n, *shape]."""
+    from onnx import TensorProto, helper
+
+    return helper.make_tensor_value_info(IN, TensorProto.FLOAT, ["n", *shape])
+
+
 def closed(
-    model: Any, before: tuple[list[Any], list[Any]], after: tuple[list[Any], list[Any]], shape: list[Any], width: int
+    model: Any, before: tuple[list[Any], list[Any]], after: tuple[list[Any], list[Any]], read: Any, width: int
 ) -> bytes:
-    """The whole graph with input float32 [n, *shape] and output float32 [n, width], bare of names of machines and clocks."""
+    """The whole graph with the input `read` and output float32 [n, width], bare of names of machines and clocks."""
     from onnx import TensorProto, checker, helper
 
     graph = model.graph
@@ -91,7 +98,7 @@ def closed(
     del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
     graph.node.extend(nodes)
     graph.initializer.extend([*before[1], *after[1]])
-    graph.input.append(helper.make_tensor_value_info(IN, TensorProto.FLOAT, ["n", *shape]))
+    graph.input.append(read)
     graph.output.append(helper.make_tensor_value_info(OUT, TensorProto.FLOAT, ["n", width]))
     if not any(one.domain in ("", "ai.onnx") for one in model.opset_import):
         model.opset_import.append(helper.make_opsetid("", 18))
