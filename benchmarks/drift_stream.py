@@ -82,7 +82,8 @@ def main() -> int:
             def ring(stream: np.ndarray, _: np.ndarray, name: str = name) -> list[int]:
                 return rivers(name, stream)
 
-            beside[name] = measured(ring, theirs, seeds[0])
+            one = measured(ring, theirs, seeds[0])
+            beside[name] = {key: n if np.isfinite(n) else None for key, n in one.items()}  # None: missed in most streams
     return told(
         GOAL,
         found,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from keepfit.monitor import streams
 from keepfit.monitor.accuracy import Estimate, estimate
-from keepfit.monitor.describe import describe, grown_words
+from keepfit.monitor.describe import describe, grown_words, novel_texts
 from keepfit.monitor.drift import Change, Verdict, judge
 from keepfit.monitor.faults import Fault, find_faults
 from keepfit.monitor.options import MonitorOptions
@@ -259,7 +259,9 @@ def _estimate(reference: Profile, window: Records, codes: Mapping[str, Any], kin
     if not rows.any():
         return None
     known = codes if rows.all() else {name: code[rows] for name, code in codes.items()}
-    found = estimate(reference.doubt, reference.by_name, known, window.scores.max(1).astype(np.float64)[rows])
+    texts = [name for name, lens in reference.lens.items() if "words" in lens and name in window.table.columns]
+    novel = max((novel_texts(window.table.columns[name][rows], name, reference.lens) for name in texts), default=0.0)
+    found = estimate(reference.doubt, reference.by_name, known, window.scores.astype(np.float64)[rows], novel)
     if kind != "bug":
         return found
     return Estimate(found.value, found.low, found.high, False, "the feed is broken")
