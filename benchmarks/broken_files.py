@@ -1,9 +1,10 @@
 """300 broken files beside good ones: no crash, bounded memory, each bad item told, the model that of the cleaned set.
 
-100 pictures (truncated, empty, text, bombs) and 200 tables (ragged lines, NUL, bytes of no encoding, byte order marks,
-empty, cut gzip, binary, workbooks with formula errors, values not stored, entity bombs). The cleaned set is the same
-without what cannot be read, and with cells as they are after the repair. Each run is a process of its own, whose peak
-memory is taken.
+100 pictures (truncated, empty, text, bombs, animated, CMYK) and 200 tables (ragged lines, NUL, bytes of no encoding, lines in
+several encodings, byte order marks, NaN and infinity, empty, cut gzip, binary, CSV and workbook cells with formulas, values not
+stored, entity bombs). The cleaned set is the same without what cannot be read, and with cells as they are after the repair;
+animated and CMYK pictures can be read, and are the same in both. All of it is learned from: validation and test rows are files
+of their own, since a row's place in a split follows from its text. Each run is a process of its own, whose peak memory is taken.
 
 `--mutant stop` lets a file that cannot be read end the run: it must miss the goal. `--quick` is a fifth of the files.
 """
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measuring import is_quick, mutant, told
 
@@ -76,8 +78,15 @@ def broken_table(kind: int, rng: random.Random) -> tuple[str, bytes, bytes | Non
     """The ending, the broken file, and the cleaned one (None: nothing of it can be read)."""
     rows = rows_of(rng)
     clean, lines = text_of(rows), text_of(rows).split(b"\n")
-    blank = sheet([[rows[0][0], "", *rows[0][2:]], *rows[1:]])
+    empty = [[rows[0][0], "", *rows[0][2:]], *rows[1:]]
+    blank = sheet(empty)
+    odd = [[row[0], text, *row[2:]] for row, text in zip(rows, ("NaN", "inf", "-Infinity", "1e999"), strict=False)]
+    gone = [[row[0], "", *row[2:]] for row in rows[:4]]
+    mixed = b"\n".join(line.decode().encode("cp1252") if n % 2 else line for n, line in enumerate(lines))
     return [
+        ("csv", text_of([*odd, *rows[4:]]), text_of([*gone, *rows[4:]])),
+        ("csv", text_of([[rows[0][0], "=1/0", *rows[0][2:]], *rows[1:]]), text_of(empty)),
+        ("csv", mixed, clean),
         ("csv", b"\n".join([*lines[:4], b"1,2", *lines[4:]]), clean),
         ("csv", b"\n".join([*lines[:6], b"1,2,3,4,5,6", *lines[6:]]), clean),
         ("csv", clean.replace(b",", b"\x00,", 3).replace(b"a\x00", b"a"), clean),
@@ -90,7 +99,7 @@ def broken_table(kind: int, rng: random.Random) -> tuple[str, bytes, bytes | Non
         ("xlsx", sheet(rows, "<c><f>B9</f></c>"), blank),
         ("xlsx", sheet(rows, "", '<!DOCTYPE a [<!ENTITY b "c">]>'), None),
         ("xlsx", b"PK\x03\x04 no workbook", None),
-    ][kind % 12]
+    ][kind % 15]
 
 
 def tables(broken: Path, clean: Path, count: int) -> int:
@@ -111,6 +120,17 @@ def tables(broken: Path, clean: Path, count: int) -> int:
 
 def picture(rng: random.Random, label: str, form: str = "PNG") -> bytes:
     """A small picture, brighter above for one class and below for the other."""
+    image = drawn(rng, label)
+    out = io.BytesIO()
+    if form == "GIF":
+        image.save(out, form, save_all=True, append_images=[image.rotate(90), image.rotate(180)], duration=50)
+    else:
+        (image.convert("CMYK") if form == "CMYK" else image).save(out, "JPEG" if form == "CMYK" else form)
+    return out.getvalue()
+
+
+def drawn(rng: random.Random, label: str) -> Any:
+    """The same as a Pillow image."""
     from PIL import Image
 
     image = Image.new("RGB", (24, 24))
@@ -121,9 +141,7 @@ def picture(rng: random.Random, label: str, form: str = "PNG") -> bytes:
             for _ in range(24)
         ]
     )
-    out = io.BytesIO()
-    image.save(out, form)
-    return out.getvalue()
+    return image
 
 
 def pictures(broken: Path, clean: Path, count: int) -> int:
@@ -144,10 +162,12 @@ def pictures(broken: Path, clean: Path, count: int) -> int:
     for number in range(count):
         label = ("up", "down")[number % 2]
         data = picture(rng, label, "JPEG")
-        bad = [data[: len(data) // 3], b"", b"no picture at all", bomb + b"\0" * 60, picture(rng, label)[:90]][
-            number % 5
-        ]
-        (broken / label / f"odd{number:03}.{'png' if bad[:4] == bomb[:4] else 'jpg'}").write_bytes(bad)
+        kinds = [data[: len(data) // 3], b"", b"no picture at all", bomb + b"\0" * 60, picture(rng, label)[:90]]
+        kinds += [picture(rng, label, "GIF"), picture(rng, label, "CMYK")]
+        bad = kinds[number % 7]
+        ending = {bomb[:4]: "png", b"GIF8": "gif"}.get(bad[:4], "jpg")
+        for place in (broken, clean)[: 1 + (number % 7 > 4)]:
+            (place / label / f"odd{number:03}.{ending}").write_bytes(bad)
     return count
 
 
@@ -173,13 +193,17 @@ def compared(folder: Path, kind: str, count: int, mode: str) -> dict[str, object
         place.mkdir(parents=True)
     (tables if kind == "tables" else pictures)(*places, count)
     said = (
-        "data: {source: 'data/*', target: y}\nmodel: {use: gbdt, params: {rounds: 20}}\n"
+        "data: {train: 'data/*', validation: 'held/v.csv', test: 'held/t.csv', target: y}\n"
+        "model: {use: gbdt, params: {rounds: 20}}\n"
         if kind == "tables"
         else "data: {source: data}\nmodel: {use: cnn}\ntrain: {epochs: 2}\n"
     )
     runs = []
     for place in places:
         recipe = place.parent / "r.yaml"
+        (place.parent / "held").mkdir()
+        for name, seed in (("v", 5001), ("t", 5002)):
+            (place.parent / "held" / f"{name}.csv").write_bytes(text_of(rows_of(random.Random(seed), 60)))
         recipe.write_text(f"version: 1\nname: r\n{said}")
         runs.append(trained(recipe, mode))
     if any("error" in run for run in runs):

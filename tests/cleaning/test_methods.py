@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from keepfit.cleaning import line, written
 from keepfit.cleaning.dependencies import DependencyOptions, codes_of, discover, violated
 from keepfit.cleaning.formats import FormatOptions, odd_ones
 from keepfit.cleaning.missing import fills_of, neighbours, regressed
@@ -12,6 +13,7 @@ from keepfit.cleaning.outliers import OutlierOptions, anomaly, fences
 from keepfit.cleaning.spellings import distance, variants
 from keepfit.cleaning.unreadable import look
 from keepfit.cleaning.view import View
+from keepfit.modalities.tabular.schema import looked
 from keepfit.runtime.coerce import OTHER, ColumnRule, categories, numbers
 from keepfit.runtime.table import Column, from_rows, text_column
 
@@ -150,3 +152,36 @@ def test_cells_that_are_no_numbers_are_told() -> None:
     assert [cell.before for cell in found["unreadable cell: not a number"].cells] == ["lots"]
     assert found["numbers read as words"].columns == ("b",) and "'—'" in found["numbers read as words"].message
     assert found["numbers read as words"].override == "data.columns: {b: numeric}"
+
+
+def test_each_cell_with_a_unit_a_currency_or_another_date_is_told_with_what_it_is_read_as() -> None:
+    rows = [
+        {
+            "weight": f"{n}.5 oz",
+            "price": f"${n + 1},000",
+            "share": f"{n},5",
+            "day": f"2020-01-{n % 28 + 1:02}",
+            "x": n / 4,
+        }
+        for n in range(60)
+    ]
+    rows[4] |= {"day": "25/03/2020", "x": "inf"}
+    rows[5] |= {"x": "=1/0", "price": None}
+    table = from_rows(rows, list(rows[0]))
+    table = type(table)(table.columns, np.array([f"t#{n}:0" for n in range(60)], object))
+    view = View(table, tuple(one.rule for one in looked(table, "y", {}, [])), "y")
+    assert {rule.name: rule.kind for rule in view.rules} == dict.fromkeys(
+        ("weight", "price", "share", "x"), "numeric"
+    ) | {"day": "datetime"}
+    told = {finding.columns[0]: finding for finding in written.look(view)}
+    first = {name: (len(found.cells), found.cells[0].before, found.cells[0].after) for name, found in told.items()}
+    assert first == {
+        "weight": (60, "0.5 oz", "0.5"),
+        "price": (59, "$1,000", "1000"),
+        "share": (60, "0,5", "0.5"),
+        "day": (1, "25/03/2020", "2020-03-25"),
+    }
+    assert [cell.before for cell in look(view)[0].cells] == ["inf", "=1/0"]
+    entries = line.read_elsewhere(view)
+    assert {entry.action for entry in entries if entry.column == "x"} == {"noted"} and len(entries) == 182
+    assert not any(entry.is_undoable for entry in entries)

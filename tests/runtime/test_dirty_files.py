@@ -32,6 +32,15 @@ def test_chinese_files_are_read_in_every_usual_encoding(tmp_path, encoding, text
     assert ",".join(rows[0]) == text.split("\n")[1] and ",".join(rows[-1]) == text.split("\n")[-2]
 
 
+def test_a_file_with_more_lines_of_another_encoding_than_whole_ones_is_read_line_by_line(tmp_path):
+    names = ["Zoë", "Jürgen", "Ann", "José"] * 6
+    raw = [f"{name},{n}".encode("utf-8" if n % 3 == 0 else "cp1252") for n, name in enumerate(names)]
+    (tmp_path / "a.csv").write_bytes(b"\n".join([b"name,n", *raw]) + b"\n")
+    _, rows, rejects = rows_of(tmp_path / "a.csv")
+    assert [row[0] for row in rows] == names
+    assert len(rejects.repairs) == sum(not name.isascii() and n % 3 != 0 for n, name in enumerate(names))
+
+
 def test_a_line_of_another_encoding_is_read_by_itself_and_told(tmp_path):
     lines = ["name,n", *[f"Zoë Müller,{n}" for n in range(40)]]
     raw = [line.encode() for line in lines]

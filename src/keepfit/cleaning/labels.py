@@ -17,7 +17,8 @@ from keepfit.cleaning.crossed import crossed, fitted, folds_for
 
 _SURE = 0.6  # the share of rows, by confidence, from which the share of wrong labels is read
 _MORE = 1.2
-_MARGIN = 0.3
+_MARGIN = 0.25
+_BORROWED = 30  # rows
 _BLIND = 0.4  # where labels disagree this often among the surest rows, models cannot judge labels
 _FAR = 6.0
 _BINS = 10
@@ -50,22 +51,38 @@ def wrong_labels(features: Any, truth: NDArray[Any], classes: int, seed: int, tr
         again = _without(features, truth, classes, seed + 1, suspected, trees)
     best = again.argmax(1)
     margin = again.max(1) - again[np.arange(len(truth)), truth]
+    rated = _rates(again, truth, classes)
+    if len(truth) < _FEWEST or rated.easy > _BLIND:
+        return _nothing(agreement, classes, blind=True)
     found: list[int] = []
-    sure_off = sure_rows = 0
     for label in range(classes):
         rows = np.flatnonzero(best == label)
-        rows = rows[np.argsort(-again[rows, label], kind="stable")]
-        top = rows[: int(np.ceil(_SURE * len(rows)))]
-        off = int((truth[top] != label).sum())
-        sure_off, sure_rows = sure_off + off, sure_rows + len(top)
-        most = int(np.ceil(_MORE * len(rows) * off / max(len(top), 1)))
+        most = int(np.ceil(_MORE * len(rows) * rated.of_class[label]))
         wrong = rows[(truth[rows] != label) & (margin[rows] > _MARGIN)]
         found += wrong[np.argsort(-margin[wrong], kind="stable")][:most].tolist()
-    if len(truth) < _FEWEST or sure_off > _BLIND * sure_rows:
-        return _nothing(agreement, classes, blind=True)
     order = np.array(sorted(found, key=lambda row: (-margin[row], row)), np.int64)
-    easy, whole = sure_off / max(sure_rows, 1), float((best != truth).mean())
-    return Suspects(order, best[order], margin[order], agreement, overlapping=whole > max(0.1, 1.5 * easy))
+    overlapping = float((best != truth).mean()) > max(0.1, 1.5 * rated.easy)
+    return Suspects(order, best[order], margin[order], agreement, overlapping=overlapping)
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """The share of wrong labels among the surest rows, `easy` over all and `of_class` [k] by answered class."""
+
+    easy: float
+    of_class: NDArray[np.float64]
+
+
+def _rates(scores: NDArray[np.float64], truth: NDArray[Any], classes: int) -> _Rates:
+    """A class of few rows borrows from the rate of all, since one wrong label more or less would make half of its own."""
+    best = scores.argmax(1)
+    sure, off = np.zeros(classes), np.zeros(classes)
+    for label in range(classes):
+        rows = np.flatnonzero(best == label)
+        top = rows[np.argsort(-scores[rows, label], kind="stable")][: int(np.ceil(_SURE * len(rows)))]
+        sure[label], off[label] = len(top), (truth[top] != label).sum()
+    easy = float(off.sum() / max(sure.sum(), 1))
+    return _Rates(easy, (off + _BORROWED * easy) / (sure + _BORROWED))
 
 
 def _nothing(agreement: float, classes: int, blind: bool) -> Suspects:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.cleaning import dependencies, duplicates, formats, missing, outliers, rare, spellings, unreadable
+from keepfit.cleaning import dependencies, duplicates, formats, missing, outliers, rare, spellings, unreadable, written
 from keepfit.cleaning.findings import Finding
 from keepfit.cleaning.view import View
 from keepfit.runtime.coerce import ColumnRule
@@ -49,9 +49,19 @@ def clean(view: View, section: Any, undo: Collection[str], seed: int, first: NDA
     kept = np.array([str(sample) not in decided for sample in view.table.ids], bool)
     view = replace(view, table=view.table.take(kept))
     _take(out, unreadable.look(view), "apply", undo)
+    _take(out, written.look(view), "apply", undo)
     view = _mended(out, view, section, undo)
     _fitted(out, view, section, undo, seed)
     return out
+
+
+def read_elsewhere(view: View) -> list[Entry]:
+    """Cells of rows that are not learned from (`view` has none but these) that cannot be read as their column, or are
+    written otherwise than plainly. The first are noted: where the model answers such a row is decided there."""
+    out = Cleaned()
+    _take(out, unreadable.cells(view), "report", ())
+    _take(out, written.look(view), "apply", ())
+    return out.entries
 
 
 def unknown_undo(undo: Collection[str], entries: Sequence[Entry]) -> list[Finding]:

@@ -10,6 +10,7 @@ from keepfit.cleaning.findings import Cell, Finding
 from keepfit.cleaning.view import View, some
 from keepfit.runtime import coerce
 from keepfit.runtime.coerce import ALWAYS_MISSING, parse_number
+from keepfit.store.ledger import counted
 
 RULE = "unreadable cell"
 _MOSTLY = 0.5
@@ -20,6 +21,11 @@ def look(view: View) -> list[Finding]:
 
     And one per column that would be numbers but for a few cells and is read as something else.
     """
+    return [*cells(view), *_nearly_numbers(view)]
+
+
+def cells(view: View) -> list[Finding]:
+    """One finding per column of numbers or dates with cells that are neither."""
     found = []
     for rule in view.named("numeric", "datetime"):
         column = view.table.columns[rule.name]
@@ -38,7 +44,7 @@ def look(view: View) -> list[Finding]:
                 f"{RULE}: not {noun}",
                 (rule.name,),
                 view.ids(rows),
-                f"{rule.name} has {len(rows)} cells that are not {noun}: {some(list(dict.fromkeys(texts)))}",
+                f"{rule.name} has {counted(len(rows), 'cell')} that cannot be read as {noun}: {some(list(dict.fromkeys(texts)))}",
                 "read as missing in training rows",
                 f"data.columns: {{{rule.name}: categorical}}",
                 "warning",
@@ -46,7 +52,7 @@ def look(view: View) -> list[Finding]:
                 share=len(rows) / len(column),
             )
         )
-    return [*found, *_nearly_numbers(view)]
+    return found
 
 
 def _nearly_numbers(view: View) -> list[Finding]:

@@ -29,7 +29,7 @@ from keepfit.stages.results import as_json, changed, json_of, ledger_of, room_of
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry, conserve_ids, place_of, without
 
-VERSION = 7
+VERSION = 8
 _GOLDEN = 12
 
 
@@ -49,6 +49,9 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
     task = task_of(json_of(parted, "task.json"))
     labelled = labelling.labelling(section.labels, table, left, rules, room, task, seed).less(section.undo)
     done.entries += labelled.entries
+    if room == "tabular":
+        others = table.take((part == "validation") | (part == "test"))
+        done.entries += line.read_elsewhere(View(others, tuple(rules), data.target, _spellings(data)))
     done.findings += labelled.findings + line.unknown_undo(section.undo, done.entries)
     dropped = done.dropped
     part = np.array(["" if sample in dropped else p for sample, p in zip(table.ids, part, strict=True)], object)

@@ -56,7 +56,7 @@ def labelling(
     some = _drawn(rows, REPORTED_ON, seed) if way == "report" else rows
     held = _drawn(np.flatnonzero(part == "validation"), COMPARED_ON // 4, seed) if way != "report" else rows[:0]
     both = table.take(np.concatenate([some, held]))
-    features, truth = _features(both, room, rules), truth_of(both.columns[task.target], task)
+    features, truth = features_seen(both, room, rules), truth_of(both.columns[task.target], task)
     count, classes = len(some), len(task.classes)
     found = labels.suspects_of(features[:count], truth[:count], classes, seed, _TREES if way == "report" else 100)
     told = _Told(table, some, task, found, truth)
@@ -84,7 +84,8 @@ def _drawn(rows: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
     return rows if len(rows) <= most else np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
 
 
-def _features(table: Table, room: str, rules: list[ColumnRule]) -> Any:
+def features_seen(table: Table, room: str, rules: list[ColumnRule]) -> Any:
+    """Plain features [n, d] by which labels are judged: dense for tables and pictures, sparse for texts."""
     if room == "image":
         return plain_features.of_pictures(list(table.columns[PICTURE]))
     if room == "text":

@@ -13,6 +13,7 @@ from keepfit.core.errors import InternalFault
 COLUMNS = ("id", "source", "row", "column", "rule", "before", "after", "stage", "action", "entry")
 KINDS = ("VARCHAR", "VARCHAR", "BIGINT", *["VARCHAR"] * 7)
 _UNDOABLE = ("clean",)
+_READ = ("unreadable", "written otherwise")  # how a column is read is a matter of the column
 BACK = "taken back"
 
 
@@ -42,7 +43,7 @@ class Entry:
     @property
     def is_undoable(self) -> bool:
         """Whether the next run can do without this decision: a row without an answer cannot be learned from."""
-        return self.action != "noted" and self.stage in _UNDOABLE and not self.rule.startswith("unreadable")
+        return self.action != "noted" and self.stage in _UNDOABLE and not self.rule.startswith(_READ)
 
     @property
     def unit(self) -> str:

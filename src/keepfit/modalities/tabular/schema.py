@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -134,10 +135,24 @@ def _said(form: Form | None, values: list[str], kind: str) -> str:
 
 
 def _numeric_share(values: list[str], sample: list[str], form: Form | None) -> tuple[float, set[str]]:
-    """Share of cells that are numbers, and the few spellings that are not."""
+    """Share of cells that are numbers, and the few spellings that are not.
+
+    Infinity, and formulas of a spreadsheet, are spoilt numbers: they count as missing, not against the others.
+    """
     readable = {text: _number(text, form) is not None for text in sample}
     odd = {text for text, good in readable.items() if not good}
-    return (sum(readable[v] for v in values) / len(values) if values else 0.0), odd
+    spoilt = {text for text in odd if _is_spoilt(text)}
+    left = sum(v not in spoilt for v in values) if spoilt else len(values)
+    return (sum(readable[v] for v in values) / left if 2 * left > len(values) else 0.0), odd
+
+
+def _is_spoilt(text: str) -> bool:
+    if text.startswith("="):
+        return True
+    try:
+        return math.isinf(float(text))
+    except ValueError:
+        return False
 
 
 def _number(text: str, form: Form | None) -> float | None:

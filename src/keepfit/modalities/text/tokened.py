@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from keepfit.modalities.text.encoders import unknown_of
+from keepfit.runtime.network import Network
 from keepfit.runtime.tokens import INPUT, MOST_LENGTH, TokenPreparation
 from keepfit.training.checkpoint import apart
 from keepfit.training.custom import network_of
@@ -177,7 +178,14 @@ def _of_onnx(options: Any, path: Path, prepared: TokenPreparation) -> Tokened:
         return file.run({name: fed[role].astype(dtypes[kinds[name]]) for name, role in roles.items()})
 
     def graph(head: Head, order: list[int]) -> bytes:
-        return _graph(file, roles, kinds, prepared, (head, order))
+        made = _graph(file, roles, kinds, prepared, (head, order))
+        try:
+            Network(made)
+        except Exception as error:  # onnxruntime raises its own classes
+            seen = (str(error).strip().splitlines() or [""])[0][:200]
+            hint = "export it with opset 13 or later, and a free number of texts and tokens"
+            raise refused("model_broken", "the model does not follow masks of its own", path, seen, hint) from None
+        return made
 
     return Tokened("onnx", "onnx", prepared, scores, graph, file.classes, {})
 
