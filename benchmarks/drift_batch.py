@@ -145,7 +145,7 @@ def defaults(reference: dict[str, Values], window: dict[str, Values]) -> dict[st
 def main() -> int:
     """Every size and width; many references each, since a reference has its own luck. Quick: a budget of 1 in 100."""
     begun = time.monotonic()
-    references, quiet, faults, rate = (2, 100, 6, 0.01) if is_quick() else (15, 200, 6, 0.001)
+    references, quiet, faults, rate = (2, 100, 6, 0.01) if is_quick() else (8, 200, 6, 0.001)
     first = 100 if "--tune" in sys.argv else 2000
     cells = {}
     for width in WIDTHS:

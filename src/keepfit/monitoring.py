@@ -82,11 +82,12 @@ def _records(source: Source, records: str | Path, reads: Sequence[str], workspac
     from keepfit.monitor import Records
 
     tables, _ = tables_for(source.bundle, records, reads)
-    predictor = source.bundle.predictor() if source.bundle is not None else None
+    predictor = None
     inputs = {rule.name for rule in source.profile.rules}
     for table in tables:
         scores, errors = given_scores(table, source.classes)
-        if scores is None and predictor is not None and inputs <= set(table.names):
+        if scores is None and source.bundle is not None and inputs <= set(table.names):
+            predictor = predictor or source.bundle.predictor()
             found, errors, _ = predictor.scores(table)
             scores = found.astype(np.float64)
         label = next((n for n in ("label", source.target) if n and n in table.columns and n not in inputs), None)

@@ -149,7 +149,9 @@ def _foreign(reference: str | Path, section: MonitorOptions, reads: Sequence[str
     inputs = table.without([name for name in table.names if _is_ours(name)])
     shown = [name for name in inputs.names if any(isinstance(cell, bytes) for cell in inputs.columns[name])]
     rules = [ColumnRule(name, "image") for name in shown]
-    rules += [finding.rule for finding in infer(inputs.without(shown), "", {}, [])]
+    rest = inputs.without(shown)
+    if rest.names:
+        rules += [finding.rule for finding in infer(rest, "", {}, [])]
     classes = _classes_of(table)
     scores, errors = given_scores(table, classes)
     held = None

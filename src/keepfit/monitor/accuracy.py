@@ -17,7 +17,7 @@ from keepfit.runtime.arrays import pack, unpack
 Floats = NDArray[np.float64]
 Codes = Sequence[NDArray[np.int64]]
 _PARTS, _FEATURES, _ROWS, _GROUPS = 4, 16, 4000, 24
-_RIDGE, _Z, _UNSURE = 12.0, 1.645, 0.05
+_RIDGE, _Z, _UNSURE, ENOUGH = 12.0, 1.645, 0.05, 30
 _LEFT = (
     0.35,
     0.6,
@@ -176,6 +176,16 @@ def estimate(
     half += 0.08 * min(max(torn - 1.0, 0.0), 1.5)
     why = _why(odd, torn, half, unclear, far)
     return Estimate(value, max(value - half, 0.0), min(value + half, 1.0), not why, why)
+
+
+def contradicted(said: Mapping[str, Any], labels: int, errors: int) -> bool:
+    """Whether labels show that an estimate, as `Estimate.as_json` gives it, is off by more than five points (three standard
+    errors beyond that, at least 30 labels)."""
+    if labels < ENOUGH:
+        return False
+    seen = 1 - (errors + 1) / (labels + 2)
+    noise = math.sqrt(seen * (1 - seen) / labels)
+    return bool(abs(said["value"] - seen) > _UNSURE + 3 * noise)
 
 
 def _why(odd: float, torn: float, half: float, unclear: float, far: float) -> str:

@@ -16,6 +16,7 @@ Floats = NDArray[np.float64]
 LEVELS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 _ATOM, _ATOMS, _LEAST, _NAMED, _GROUPS = 0.05, 8, 5, 12, 8
 _SPLITS = (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.98)
+LEVEL, SPREAD = "mean rank in the reference", "mean distance from its middle rank, 0 to 1,"
 MISSING, UNREADABLE, OUTSIDE, RARE = "missing", "unreadable", "outside the known range", "rare or unknown value"
 
 
@@ -153,7 +154,7 @@ class Feature:
             return (), np.zeros((0, self.bins))
         weight = self.counts[:-2] + self.prior
         rank = (np.cumsum(weight) - weight / 2) / weight.sum()
-        return ("level", "spread"), np.array([rank, 2 * np.abs(rank - 0.5)])
+        return (LEVEL, SPREAD), np.array([rank, 2 * np.abs(rank - 0.5)])
 
     def as_json(self) -> dict[str, Any]:
         """For profile.json."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keepfit.monitor import draw, show
+from keepfit.monitor.accuracy import ENOUGH, contradicted
 from keepfit.monitor.check import Report
 from keepfit.monitor.draw import esc
 from keepfit.monitor.options import MonitorOptions
@@ -46,6 +47,7 @@ class Story:
         span = [str(times[0]), str(times[-1])] if times is not None and len(times) else ["", ""]
         said = report.as_json() | {"span": span} | ({"service": dict(service)} if service else {})
         self.windows.append(said)
+        self._weigh(len(self.windows) - 1)
         for name in ("prediction", "confidence"):
             if name in report.tallies:
                 self.tallies[name] = self.tallies.get(name, 0.0) + report.tallies[name]
@@ -70,6 +72,24 @@ class Story:
                 right = round((part["accuracy"] or 0.0) * part["labels"]) + (not wrong)
                 part["labels"] += 1
                 part["accuracy"] = round(right / part["labels"], 4)
+
+        at = next(place for place in reversed(range(len(self.windows))) if self.windows[place] is said)
+        for place in {at, len(self.windows) - 1}:
+            self._weigh(place)
+
+    def _weigh(self, place: int) -> None:
+        """An estimate is not trusted where labels of its window, or the last labels before it, show that it is off."""
+        said = self.windows[place]["estimated_accuracy"]
+        if said is None or not said["trusted"]:
+            return
+        labelled = (one for one in reversed(self.windows[: place + 1]) if one["labels"] >= ENOUGH)
+        latest = next(labelled, None)
+        if latest is None or latest["estimated_accuracy"] is None:
+            return
+        if contradicted(latest["estimated_accuracy"], latest["labels"], latest["errors"]):
+            own = latest is self.windows[place]
+            seen = latest["labelled_accuracy"]
+            said |= {"trusted": False, "why": f"{'its labels' if own else 'the labels before it'} show {seen:.1%}"}
 
     def rang(self, said: dict[str, Any], why: str) -> None:
         """Labels that came after a window was judged show more errors than there were on held-out rows."""

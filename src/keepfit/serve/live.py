@@ -215,6 +215,9 @@ class Live:
             found["labelled_accuracy"] = 1 - sum(model.recent) / len(model.recent)
         if model.profile is not None and model.profile.labels:
             found["held_out_accuracy"] = 1 - model.profile.errors / model.profile.labels
+        newest = model.windows[-1][2]["estimated_accuracy"] if model.windows else None
+        if newest is not None:  # labels may have shown since that it is off
+            found["estimated_accuracy_trusted"] = float(newest["trusted"])
         latest = next((one for _, _, one in reversed(model.windows) if one["labels"]), None)
         if latest is not None:
             groups = {_group(part): part["accuracy"] for part in latest["slices"][:MAX_GROUPS] if part["labels"]}
