@@ -87,7 +87,9 @@ class FeedbackRoute:
                 hint='give "labels" one value for each row, null where the truth is not known',
             )
         try:
-            return request_id, checked_labels(labels, service.bundle.task, service.bundle.classes, class_name)
+            return request_id, checked_labels(
+                labels, service.bundle.task, service.bundle.classes, class_name, service.settings.new_classes
+            )
         except DataError:
             self.current.meters.feedback.labels("refused").inc()
             raise

@@ -148,8 +148,11 @@ def _failing(operation: dict[str, Any], failures: dict[str, str]) -> dict[str, A
     return operation
 
 
-def _feedback(bundle: Bundle) -> dict[str, Any]:
-    label = {"type": "number"} if bundle.task == "regression" else {"enum": bundle.classes}
+def _feedback(bundle: Bundle, new_classes: bool) -> dict[str, Any]:
+    label: dict[str, Any] = {"type": "number"} if bundle.task == "regression" else {"enum": bundle.classes}
+    if new_classes and "enum" in label:
+        kind = {"type": "string"} if isinstance(bundle.classes[0], str) else {"type": "integer"}
+        label = {"anyOf": [label, kind]}
     known = {"request_id": _STRING, "known": {"type": "boolean"}, "stored": {"type": "boolean"}}
     reply = {"type": "object", "required": list(known), "properties": known}
     operation = _operation("The truth about an answer, whenever it is known; stored before 200", reply)
@@ -167,13 +170,14 @@ def _feedback(bundle: Bundle) -> dict[str, Any]:
     return _failing(operation, {**_FAILURES, "404": "records are off", "415": "no JSON"})
 
 
-def document(bundle: Bundle, ignored: Iterable[str], locked: bool) -> dict[str, Any]:
-    """OpenAPI 3.1. `ignored` are columns that may be given and are not read; `locked`: a bearer token is needed."""
+def document(bundle: Bundle, ignored: Iterable[str], locked: bool, new_classes: bool = False) -> dict[str, Any]:
+    """OpenAPI 3.1. `ignored` are columns that may be given and are not read; `locked`: a bearer token is needed; with
+    `new_classes` feedback may name others than the model knows."""
     free: dict[str, Any] = {"type": "object"}
     name = {"name": "name", "in": "path", "required": True, "schema": {"enum": [bundle.name]}}
     paths: dict[str, Any] = {
         "/predict": {"post": _predict(bundle)},
-        "/feedback": {"post": _feedback(bundle)},
+        "/feedback": {"post": _feedback(bundle, new_classes)},
         "/healthz": {"get": _operation("Is the service alive", free)},
         "/metrics": {"get": _operation("Prometheus metrics", _STRING, "text/plain")},
         "/v2": {"get": _operation("Open Inference Protocol: server metadata", free)},
