@@ -83,7 +83,9 @@ def main() -> int:
                 return rivers(name, stream)
 
             one = measured(ring, theirs, seeds[0])
-            beside[name] = {key: n if np.isfinite(n) else None for key, n in one.items()}  # None: missed in most streams
+            beside[name] = {
+                key: n if np.isfinite(n) else None for key, n in one.items()
+            }  # None: missed in most streams
     return told(
         GOAL,
         found,
