@@ -41,6 +41,7 @@ class Finding:
         }
 
 
+_ZEROS = "codes with leading zeros"  # 0123 is another code than 123
 _ACTIONS = {
     "numeric": "read as a number",
     "categorical": "each value is a category; unseen values are answered and counted",
@@ -91,7 +92,9 @@ def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) 
     numeric, odd = (1.0, set[str]()) if plain is not None else _numeric_share(values, sample, form)
     boolean = bool(distinct) and {v.lower() for v in distinct} <= {"true", "false"}
     kind, why = (
-        _kind(values, distinct, sample, numeric, len(column), form, plain) if said is None else (said, "said in the recipe")
+        _kind(values, distinct, sample, numeric, len(column), form, plain)
+        if said is None
+        else (said, "said in the recipe")
     )
     if not distinct and kind != "ignore":
         kind, why = "ignore", "every cell is missing"
@@ -100,7 +103,7 @@ def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) 
         kind,
         why,
         extra | (frozenset(v.lower() for v in odd) if kind == "numeric" and said is None else frozenset()),
-        number_like=numeric == 1.0 and form is None,
+        number_like=numeric == 1.0 and form is None and why != _ZEROS,
         boolean=boolean,
         month_first=kind == "datetime" and is_month_first(sample),
         form=form if kind == "numeric" else None,
@@ -200,15 +203,13 @@ def _kind(
     return "categorical", f"{len(distinct)} different values"
 
 
-def _number_kind(
-    values: list[str], distinct: set[str], rows: int, numbers: NDArray[np.float64]
-) -> tuple[str, str]:
+def _number_kind(values: list[str], distinct: set[str], rows: int, numbers: NDArray[np.float64]) -> tuple[str, str]:
     whole = bool(np.all(numbers == np.floor(numbers)))
     if whole and len(distinct) == len(values) == rows and rows >= 30 and np.ptp(numbers) < 4 * rows:
         return "ignore", "an identifier: a different running number in every row"
     zeros = sum(len(v) > 1 and v[0] == "0" and v.isdigit() for v in distinct)
     if zeros > 0.1 * len(distinct):
-        return "categorical", "codes with leading zeros"
+        return "categorical", _ZEROS
     return "numeric", f"numbers with {len(distinct)} different values"
 
 
