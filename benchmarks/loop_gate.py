@@ -14,6 +14,8 @@ import random
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,15 @@ import numpy as np
 
 import keepfit as kf
 from benchmarks.measuring import is_quick, mutant, told
+from keepfit import recipe as recipes
 from keepfit.core.errors import KeepfitError
+from keepfit.engine.plan import plan
+from keepfit.engine.run import run as walk
 from keepfit.loop.accuracy import errors_of
 from keepfit.loop.gate import Side, Trial, examine
 from keepfit.loop.rows import Labelled
 from keepfit.recipe.retrain import GateOptions
+from keepfit.store.artifacts import Store
 from keepfit.store.registry import Registry
 
 EACH = 3 if is_quick() else 25
@@ -38,16 +44,18 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         champion = trained(home / "champion", rows(1, 1500))
-        refused = {kind: sum(is_refused(home, kind, seed, champion) for seed in range(EACH)) for kind in KINDS}
-        better = [trained(home / f"better{seed}", rows(300 + seed, 12000)) for seed in range(1 if is_quick() else 3)]
-        passed_better = sum(judged(home, one, champion, 900 + seed) is True for seed, one in enumerate(better))
+        refused = {
+            kind: counted(kind, lambda seed, kind=kind: is_refused(home, kind, seed, champion)) for kind in KINDS
+        }
+        weaker = [trained(home / f"weaker{seed}", rows(300 + seed, 250)) for seed in range(1 if is_quick() else 3)]
+        passed_better = sum(judged(home, champion, one, 900 + seed) is True for seed, one in enumerate(weaker))
         doors = [trained(home / f"door{seed}", backdoored(seed)) for seed in range(2 if is_quick() else 10)]
         backdoors = sum(judged(home, one, champion, 800 + seed) is True for seed, one in enumerate(doors))
         quiet, back = false_runs(champion), taken_back(home, champion)
     value = {
         "refused": refused,
         "sabotaged": EACH * len(KINDS),
-        "better_promoted": f"{passed_better} of {len(better)}",
+        "better_promoted": f"{passed_better} of {len(weaker)}",
         "backdoored_promoted": f"{backdoors} of {len(doors)}",
         "false_retrains": quiet,
         "quiet_items": QUIET,
@@ -56,6 +64,15 @@ def main() -> int:
     good = sum(refused.values()) == EACH * len(KINDS) and passed_better and quiet <= 1 and 0 < back <= 1000
     anchor = {"refused": "all", "false_retrains": "1 in 100,000", "labels_until_taken_back": 1000}
     return told("L1 gate, quiet world and probation", value, anchor, bool(good))
+
+
+def counted(kind: str, refuses: Callable[[int], bool]) -> int:
+    """How many of one kind are refused."""
+    found = 0
+    for seed in range(EACH):
+        found += refuses(seed)
+        print(kind, seed + 1, "refused", found, file=sys.stderr, flush=True)
+    return found
 
 
 def rows(seed: int, count: int, rule: int = 0) -> list[dict[str, Any]]:
@@ -82,10 +99,14 @@ def trained(home: Path, given: list[dict[str, Any]]) -> Path:
         writer.writeheader()
         writer.writerows(given)
     text = "version: 1\nname: m\ndata: {source: rows.csv, target: label, split: {test: 0.1}}\nmodel: {use: gbdt}\n"
-    (home / "r.yaml").write_text(text)
-    found = kf.run(home / "r.yaml", workspace=home).bundle
-    assert found is not None
-    return found
+    (home / "r.yaml").write_text(text + "clean: {labels: 'off', leaks: 'off'}\n")
+    steps = plan(recipes.load(home / "r.yaml"))
+    short = replace(steps, steps=tuple(one for one in steps.steps if one.stage != "report"))  # as the loop does it
+    files = walk(short, Store(home), home / "runs", lambda event: None).files["package"]
+    (home / "bundle").mkdir()
+    for name, data in files.items():
+        (home / "bundle" / name).write_bytes(data)
+    return home / "bundle"
 
 
 def is_refused(home: Path, kind: str, seed: int, champion: Path) -> bool:
@@ -153,7 +174,7 @@ def _broken(tensor: Any, numpy_helper: Any, draw: random.Random) -> Any:
 
 def judged(home: Path, bundle: Path, champion: Path, seed: int) -> bool | None:
     """The gate's word on a challenger: bounds first, then labels 20 at a time."""
-    registry = Registry(home / f"registry{seed}-{bundle.parent.name}-{bundle.name}")
+    registry = Registry(home / f"registry{seed}-{bundle.parent.name}-{bundle.name}-{champion.parent.name}")
     first = registry.register(champion, "m")
     try:
         second = registry.register(bundle, "m")

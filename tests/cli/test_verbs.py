@@ -167,6 +167,8 @@ def test_verify_models_ledger_bench(desk: Desk, finished: Any) -> None:
 
 
 def test_verbs_about_keepfit(desk: Desk) -> None:
+    assert desk.text("--version").strip() == "keepfit 0.1.0"
+    assert "Commands:" in desk.text()
     schema = json.loads(desk.text("schema"))
     assert schema["$schema"].endswith("2020-12/schema") and schema["additionalProperties"] is False
     assert {"version", "data", "model", "serve"} <= set(schema["properties"]) and schema["required"] == ["data"]

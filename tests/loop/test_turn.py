@@ -1,5 +1,7 @@
 """The loop on a stream: a changed world is noticed, a challenger proves itself, a worse champion is taken back."""
 
+import dataclasses
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +11,11 @@ from tests.loop.made_stream import Stream, rows_of
 
 import keepfit as kf
 from keepfit.core.events import Event
-from keepfit.loop import turn
+from keepfit.loop import rows, turn
+from keepfit.loop.accuracy import errors_of
 from keepfit.loop.attempts import Attempt
 from keepfit.loop.journal import Entry, Journal
+from keepfit.loop.rows import Memory
 from keepfit.loop.state import state_of
 from keepfit.loop.up import look
 from keepfit.store.registry import Registry
@@ -103,3 +107,47 @@ def test_whatever_goes_wrong_in_a_look_is_told_and_the_loop_goes_on(stream: Stre
     look(stream.loop, told.append)
     assert told[0].data["code"] == "internal"
     assert "nobody foresaw this" in (stream.loop.journal.folder / "faults.log").read_text()
+
+
+def test_a_crash_between_promotion_and_its_line_loses_no_figure(stream: Stream, monkeypatch: pytest.MonkeyPatch):
+    stream.send(rows_of(400, False, 1))
+    write = Journal.write
+
+    def torn(self: Journal, at: float, what: str, **data: object) -> Entry:
+        if what == "promoted":
+            raise KeyboardInterrupt
+        return write(self, at, what, **data)
+
+    monkeypatch.setattr(Journal, "write", torn)
+    with pytest.raises(KeyboardInterrupt):
+        stream.send(rows_of(1200, True, 2))
+    monkeypatch.setattr(Journal, "write", write)
+    assert Registry(stream.home).pointer("stream").aliases["champion"] == 2 and stream.loop.state.champion == 1
+    stream.loop = stream.opened()
+    stream.look()
+    said = next(entry for entry in stream.loop.journal if entry.what == "promoted")
+    assert said.data["evidence"]["labels"] > 0 and stream.loop.state.shown[1] > 0
+    assert stream.loop.state.previous == 1 and stream.told().count("champion") == 1
+
+
+def test_a_restarted_loop_reads_the_labels_that_it_remembers(stream: Stream, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rows, "_OVERLAP_S", 0.1)
+    stream.send(rows_of(600, False, 1))
+    place = stream.loop.journal.folder / "memory.json"
+    few = Memory(100, place)
+    few.take(stream.loop._store(), stream.clock)
+    assert len(few.rows) == 100 and place.exists()
+    again = Memory(100, place)
+    read = again.take(stream.loop._store(), stream.clock)
+    assert 100 <= len(read) < 400 and [row.request_id for row in again.rows] == [row.request_id for row in few.rows]
+
+
+def test_errors_are_trusted_as_far_as_there_were_rows(stream: Stream):
+    bundle = Registry(stream.home).get("stream", 1).open()
+    said = json.loads(bundle.files["profile.json"])["monitor"]
+    assert said["labels"] > 20
+    tight, loose = (
+        errors_of(bundle, 1e5),
+        errors_of(dataclasses.replace(bundle, files={**bundle.files, "profile.json": b"{}"}), 1e5),
+    )
+    assert tight.watch.rate != loose.watch.rate

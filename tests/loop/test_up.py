@@ -67,7 +67,7 @@ def test_it_answers_outlives_a_killed_loop_and_ends(tmp_path: Path, capsys: pyte
     ("overrides", "code", "exit_code"),
     [
         (["serve.record=sketch"], "record_needed", 2),
-        (["retrain.strategy=ewc"], "not_available", 2),
+        (["retrain.strategy=ewc"], "bad_value", 2),
         (["retrain.every=1h"], "bad_value", 2),
         (["retrain.wen=[drift]"], "unknown_key", 2),
     ],

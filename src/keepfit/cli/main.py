@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 import traceback
+from typing import Annotated
 
 import typer
 
@@ -27,6 +28,23 @@ for room in (making, answers, models, service, loop, tools):
     room.register(app)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        import keepfit
+
+        typer.echo(f"keepfit {keepfit.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="show it and end")
+    ] = False,
+) -> None:
+    """From raw data to a served model that you can trust."""
+
+
 def main() -> None:
     """Run the command line and exit with the documented code."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # else threads that wait burn the core that others need
@@ -40,7 +58,7 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; never a traceback for what a user can cause."""
     as_json = "--json" in arguments
     try:
-        code = app(arguments, prog_name="keepfit", standalone_mode=False)
+        code = app(arguments or ["--help"], prog_name="keepfit", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except KeepfitError as error:
         return _refused(error, as_json)

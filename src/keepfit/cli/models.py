@@ -63,7 +63,14 @@ def _line(model: dict[str, Any]) -> str:
     number = str(model.get("version") or "-")
     aliases = ",".join(model.get("aliases", ()))
     tail = model.get("error") or model.get("bundle", "")
-    return f"{model['name']:24} {number:>4} {aliases:12} {model.get('sha256', '')[:12]:12} {tail}"
+    return f"{model['name']:24} {number:>4} {aliases:12} {_figure(model):20} {model.get('sha256', '')[:12]:12} {tail}"
+
+
+def _figure(model: dict[str, Any]) -> str:
+    """The first of the test figures that people ask for, with its name."""
+    test = (model.get("metrics") or {}).get("test") or {}
+    known = [name for name in ("accuracy", "rmse", "mae") if isinstance(test.get(name), int | float)]
+    return f"{known[0]} {test[known[0]]:.4g}" if known else ""
 
 
 def _verify(asked: _Asked) -> tuple[dict[str, Any], str]:

@@ -47,6 +47,7 @@ def gather(plan: Plan, files: dict[str, Files]) -> ReportFacts:
         terms=trained.get("terms", []),
         epochs=trained.get("epochs", []),
         sheets=_sheets(files),
+        forgotten=plan.forgotten or {},
         findings=found_in(files["clean"]),
         described=json_of(files["clean"], "described.json"),
         mistakes=json_of(files["evaluate"], "mistakes.json") if "mistakes.json" in files["evaluate"] else [],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from keepfit.recipe.render import file_name, values_read
 from keepfit.runtime import sources
 from keepfit.runtime.table import Table
 from keepfit.stages import clean, evaluate, explain, ingest, package, pictures, split, texts, train
+from keepfit.stages.warm import FIRST, Start
 from keepfit.store.artifacts import Store
 from keepfit.store.record_tables import digest_of, is_records
 from keepfit.store.undone import undone
@@ -78,23 +79,29 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """The recipe, its rendered text as bundle and report show it (file names, no folders), and the steps in order."""
+    """The recipe, its rendered text as bundle and report show it (file names, no folders), and the steps in order.
+
+    `start` is what training starts from where that is not nothing; `forgotten` is what the report says of rows from before.
+    """
 
     recipe: Recipe
     text: str
     steps: tuple[Step, ...]
     frame: Table | None = None
+    start: Start | None = None
+    forgotten: dict[str, Any] | None = None
 
     def statuses(self, store: Store) -> list[tuple[str, str]]:
         """Each stage with `kept` or `to do`."""
         return [(step.stage, "kept" if store.is_made(step.key) else "to do") for step in self.steps]
 
 
-def plan(recipe: Recipe, frame: Table | None = None, until: str | None = None) -> Plan:
+def plan(recipe: Recipe, frame: Table | None = None, until: str | None = None, start: Start | None = None) -> Plan:
     """The steps of a recipe. Raises DataError where a source is not there, RecipeError for an unknown stage."""
     if until is not None and until not in STAGES:
         raise RecipeError("unknown_stage", f"there is no stage {until!r}", where="--until", hint=nearest(until, STAGES))
     values = values_read(recipe, file_name)  # where the data lies must not change what is made
+    start = start or first_of(recipe)
     keys: dict[str, str] = {}
     steps = []
     for stage in STAGES:
@@ -111,13 +118,29 @@ def plan(recipe: Recipe, frame: Table | None = None, until: str | None = None) -
             "libraries": {name: _version(name) for name in (*libraries, *_more(recipe, stage))},
             "part": _part(recipe) if stage == "train" else "",
         }
+        if start is not None and stage in ("split", "train"):
+            parts["start"] = start.key() if stage == "train" else list(start.classes)
         if stage == "ingest":
             parts["sources"] = source_digests(recipe, frame)
         keys[stage] = digest.of_json(json.loads(json.dumps(parts, default=str)))
         steps.append(Step(stage, keys[stage], inputs))
         if stage == until:
             break
-    return Plan(recipe, fill(recipe, file_name), tuple(steps), frame)
+    return Plan(recipe, fill(recipe, file_name), tuple(steps), frame, start)
+
+
+def first_of(recipe: Recipe) -> Start | None:
+    """A network that is to be learned on from keeps what its features add up to; anything else starts from nothing."""
+    network = learns_by_network(recipe.modality, recipe.model.use)
+    return Start(FIRST) if network and recipe.retrain.strategy == "replay" else None
+
+
+def telling(steps: Plan, forgotten: dict[str, Any]) -> Plan:
+    """The same plan with a report that says what was forgotten."""
+    made = tuple(
+        replace(one, key=digest.of_json([one.key, forgotten])) if one.stage == "report" else one for one in steps.steps
+    )
+    return replace(steps, steps=made, forgotten=forgotten)
 
 
 def remembered(recipe: Recipe, workspace: Path) -> Recipe:

@@ -185,7 +185,7 @@ def _make(stage: str, plan: Plan, done: Run, emit: Emit, stopped: Stopped, place
         memory = None if recipe.budget.memory is None else Memory(recipe.budget.memory, recipe.seed)
         return ingest.ingest(recipe.data, recipe.folder, plan.frame, memory)
     if stage == "split":
-        known = getattr(recipe.model, "classes", None)
+        known = getattr(recipe.model, "classes", None) or (plan.start.classes if plan.start is not None else None)
         asked, leaks = _task(plan, files["ingest"]), recipe.clean.leaks
         return split.split(recipe.data, asked, recipe.seed, files["ingest"], known, leaks)
     if stage == "clean":
@@ -196,16 +196,12 @@ def _make(stage: str, plan: Plan, done: Run, emit: Emit, stopped: Stopped, place
         guard.refuse(recipe.clean.leaks, files["clean"])
         way = way_of(plan, place)
         shared = way.get("train") is not None and processes_of(way["train"]) > 1 and done.group is None
-        learn = processes.train if shared else train.train
-        return learn(
-            recipe.model,
-            way,
-            files["ingest"],
-            files["split"],
-            files["clean"],
-            stopped,
-            lambda what, data: emit(Event("train", what, data)),
-        )
+
+        def say(what: str, data: dict[str, Any]) -> None:
+            emit(Event("train", what, data))
+
+        found = (recipe.model, way, files["ingest"], files["split"], files["clean"], stopped, say)
+        return processes.train(*found) if shared else train.train(*found, plan.start)
     line = earlier("ingest", "split", "clean", "train")
     if stage == "evaluate":
         return evaluate.evaluate(recipe.evaluate, recipe.seed, *line)

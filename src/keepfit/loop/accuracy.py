@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from keepfit.monitor.streams import Watch, step, watch_of
 from keepfit.runtime.bundle import Bundle
 
 _REMEMBERED = 5000
-_UNKNOWN_ROWS = 100  # how far figures are trusted that came with the bundle
+_UNKNOWN_ROWS = 100  # how far figures are trusted of a bundle that does not say how many rows they are of
 _ENOUGH = 20
 
 
@@ -62,7 +63,8 @@ class Errors:
 
 def errors_of(bundle: Bundle, mean_labels: float, shown: tuple[float, int] = (0.0, 0)) -> Errors:
     """A watch for a bundle: from its errors on labels that it has been `shown` to make (errors, labels); else from the
-    figures of its test rows, or of its validation rows where there were none."""
+    worse of the figures of its test and validation rows, trusted as far as there were held-out rows in its reference."""
+    rows, wrong, large = _held_out(bundle)
     metrics = bundle.manifest.get("metrics", {})
     found = metrics.get("test") or metrics.get("validation") or {}
     worst = [
@@ -71,9 +73,20 @@ def errors_of(bundle: Bundle, mean_labels: float, shown: tuple[float, int] = (0.
         if (part := metrics.get(name) or {}).get("accuracy") is not None
     ]
     if bundle.task == "classification":
-        errors = (1 - float(min(worst, default=0.5))) * _UNKNOWN_ROWS  # the smaller of two small samples' figures
-        wrong, labels = shown if shown[1] >= _ENOUGH else (errors, _UNKNOWN_ROWS)
-        return Errors(watch_of(wrong, labels), mean_labels)
+        errors = (1 - float(min(worst, default=0.5))) * rows  # the smaller of two small samples' figures
+        seen, labels = shown if shown[1] >= _ENOUGH else (errors, rows)
+        return Errors(watch_of(seen, labels), mean_labels)
+    if large > 0:
+        return Errors(watch_of(wrong, rows), mean_labels, large)
     rmse = found.get("rmse")
     limit = 1.645 * float(rmse) if rmse is not None else float("inf")
     return Errors(watch_of(0.1 * _UNKNOWN_ROWS, _UNKNOWN_ROWS), mean_labels, limit)
+
+
+def _held_out(bundle: Bundle) -> tuple[int, float, float]:
+    """Held-out rows of the bundle's reference, how many of their answers were wrong, and beyond which gap a number is wrong."""
+    said = json.loads(bundle.files["profile.json"]).get("monitor") or {}
+    rows = int(said.get("labels", 0))
+    if rows < _ENOUGH:
+        return _UNKNOWN_ROWS, 0.1 * _UNKNOWN_ROWS, 0.0
+    return rows, float(said.get("errors", 0)), float(said.get("large", 0.0))

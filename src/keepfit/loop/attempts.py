@@ -36,12 +36,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Result:
-    """How it ended: `version` is the challenger in the registry, 0 where there is none and `error` says why."""
+    """How it ended: `version` is the challenger in the registry, 0 where there is none and `error` says why. `forgotten` has
+    the shares of right answers of champion and challenger on rows from before that the challenger did not learn from."""
 
     version: int
     kind: str = ""
     scores: dict[str, float | None] | None = None
     error: str = ""
+    forgotten: dict[str, Any] | None = None
 
 
 class Attempt:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import bisect
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keepfit.core import atomic
 from keepfit.runtime.table import Table, to_text
 from keepfit.store.records import Records, Row
 
@@ -38,13 +41,17 @@ class Labelled:
 
 
 class Memory:
-    """The newest labelled rows of a service, at most `most`, by the time of their answer."""
+    """The newest labelled rows of a service, at most `most`, by the time of their answer.
 
-    def __init__(self, most: int = 50_000) -> None:
+    `place` keeps the time from which labels must be read to have those rows again, so that a loop that is restarted after
+    years does not read all of them.
+    """
+
+    def __init__(self, most: int = 50_000, place: Path | None = None) -> None:
         self.rows: list[Labelled] = []
-        self.most = most
+        self.most, self.place = most, place
         self._known: dict[tuple[str, int], float] = {}
-        self._read_until = 0.0
+        self._read_until = self._kept_since = _since(place)
 
     def take(self, records: Records, now: float) -> list[Labelled]:
         """Reads what was labelled since the last call; the rows that are new, by time of answer."""
@@ -63,11 +70,27 @@ class Memory:
             del self.rows[: len(self.rows) - self.most]
             oldest = now - 10 * _OVERLAP_S
             self._known = {key: at for key, at in self._known.items() if at >= oldest}
+            self._keep(now)
         return found
+
+    def _keep(self, now: float) -> None:
+        """Writes from when on labels are needed, when that has moved by a tenth of what is remembered."""
+        oldest = min(row.labelled_at for row in self.rows)
+        if self.place is not None and oldest - self._kept_since > 0.1 * (now - oldest):
+            atomic.write_text(self.place, json.dumps({"labelled_since": oldest}))
+            self._kept_since = oldest
 
     def since(self, at: float) -> list[Labelled]:
         """Rows answered at that time or later."""
         return self.rows[bisect.bisect_left(self.rows, at, key=lambda row: row.at) :]
+
+
+def _since(place: Path | None) -> float:
+    """What `place` says; 0 where it says nothing that can be read: then all labels are read."""
+    try:
+        return float(json.loads(place.read_text("utf-8"))["labelled_since"]) if place is not None else 0.0
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
 
 
 def _when(row: Labelled) -> tuple[float, str, int]:

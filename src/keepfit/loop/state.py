@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -28,7 +28,8 @@ class State:
     `trigger`: what noticed that. `trained_rows`: rows since that change that the last run saw. `attempt`: number of the last
     run. `previous`: the champion before, while the present one is on probation, since `promoted_at`. `refusals`: refused
     challengers since the change. `promised`: errors and labels of the challenger on its hold-out; `shown`: those of the
-    champion in hold-out and trial together; (0, 0) where there were none.
+    champion in hold-out and trial together; (0, 0) where there were none. `intent`: a move of the champion that was about to be
+    made, so that one whose line a crash cut off is known for what it was.
     """
 
     phase: Phase = "watching"
@@ -48,6 +49,7 @@ class State:
     promised: tuple[float, int] = (0.0, 0)
     shown: tuple[float, int] = (0.0, 0)
     quarantines: tuple[Quarantine, ...] = field(default=())
+    intent: Mapping[str, Any] | None = None
 
     def quarantined(self, at: float) -> bool:
         """Whether answers of that moment are kept out of training."""
@@ -79,9 +81,14 @@ def _champion(state: State, at: float, said: dict[str, Any]) -> State:
         previous=before,
         shown=(0.0, 0),
         promoted_at=at if before else 0.0,
+        intent=None,
         phase="watching" if state.phase == "trial" else state.phase,
         challenger=0,
     )
+
+
+def _intends(state: State, at: float, said: dict[str, Any]) -> State:
+    return replace(state, intent=said)
 
 
 def _changed(state: State, at: float, said: dict[str, Any]) -> State:
@@ -116,9 +123,8 @@ def _challenger(state: State, at: float, said: dict[str, Any]) -> State:
 
 def _refused(state: State, at: float, said: dict[str, Any]) -> State:
     again = state.changed_at is not None and (state.refusals < 2 or not state.trained_rows)
-    return replace(
-        state, phase="collecting" if again else "watching", challenger=0, refusals=state.refusals + 1, decided_at=at
-    )
+    phase: Phase = "collecting" if again else "watching"
+    return replace(state, phase=phase, challenger=0, refusals=state.refusals + 1, decided_at=at, intent=None)
 
 
 def _promoted(state: State, at: float, said: dict[str, Any]) -> State:
@@ -134,6 +140,7 @@ def _promoted(state: State, at: float, said: dict[str, Any]) -> State:
         promoted_at=at,
         challenger=0,
         refusals=0,
+        intent=None,
     )
 
 
@@ -146,6 +153,7 @@ def _rolled_back(state: State, at: float, said: dict[str, Any]) -> State:
         previous=0,
         challenger=0,
         decided_at=at,
+        intent=None,
     )
 
 
@@ -167,6 +175,7 @@ def _quarantined(state: State, at: float, said: dict[str, Any]) -> State:
 
 _CHANGES = {
     "champion": _champion,
+    "intends": _intends,
     "changed": _changed,
     "tolerated": _tolerated,
     "retrain": _retrain,

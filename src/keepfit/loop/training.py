@@ -7,29 +7,36 @@ import json
 import os
 import sys
 import traceback
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keepfit import recipe as recipes
 from keepfit.core import atomic
-from keepfit.core.errors import KeepfitError
+from keepfit.core.errors import DataError, EnvironmentFault, KeepfitError
 from keepfit.core.events import Event
-from keepfit.engine.plan import Plan, plan
+from keepfit.engine.plan import Plan, plan, telling
 from keepfit.engine.run import run as walk
 from keepfit.loop.attempts import LOG, Asked, Attempt, Result
 from keepfit.loop.rows import Labelled, table_of
-from keepfit.loop.strategies import training_table
+from keepfit.loop.strategies import LEARN_ON, before, learns_on, training_table
 from keepfit.recipe.model import Recipe
 from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.table import Table, to_text
 from keepfit.runtime.text_predictor import COLUMN as TEXT
 from keepfit.stages import results
+from keepfit.stages.warm import Start
 from keepfit.store.artifacts import Store
 from keepfit.store.registry import Registry
 
 _NICE = 10
+HELD = 500
+"""Rows from before that no challenger learns from: what was forgotten is measured on them."""
 
 
 def main(folder: Path) -> int:
@@ -56,14 +63,13 @@ def made(attempt: Attempt) -> Result:
     asked = attempt.asked
     recipe = recipes.load(Path(asked.recipe), asked.overrides)
     parts = {part: _table(attempt.rows(part), recipe) for part in ("train", "holdout", "past")}
-    old = _old(recipe, asked) if any(kind in ("full", "replay") for kind in asked.kinds) else Table({})
+    old, held = _old(recipe, asked)
     scores: dict[str, float | None] = {}
     plans: dict[str, Plan] = {}
     faults = []
     for kind in asked.kinds:
-        rows = training_table(kind, old, parts["past"], parts["train"], recipe.data.target, asked.memory, asked.seed)
         try:
-            plans[kind] = _plan(recipe, _as_sources_give(rows, recipe.modality, asked))
+            plans[kind] = _planned(kind, recipe, asked, old, parts["past"], parts["train"])
             bundle = _bundle(plans[kind], asked, attempt.folder / "bundles" / kind)
         except KeepfitError as error:
             faults.append(f"{kind}: {error.what} ({error.code})")
@@ -74,23 +80,64 @@ def made(attempt: Attempt) -> Result:
         attempt.finish(result)
         return result
     best = max(scores, key=lambda kind: -np.inf if (found := scores[kind]) is None else found)
-    version = Registry(Path(asked.workspace)).register(
-        attempt.folder / "bundles" / best,
-        asked.name,
-        parents=(asked.champion,),
-        run=str(attempt.folder),
-        note=f"retrained, {best}",
+    place = attempt.folder / "bundles" / best
+    registry = Registry(Path(asked.workspace))
+    both = registry.get(asked.name, asked.champion).open(), Bundle.open(place)
+    known = forgotten(*both, held, recipe.data.target)
+    version = registry.register(
+        place, asked.name, parents=(asked.champion,), run=str(attempt.folder), note=f"retrained, {best}"
     )
-    attempt.finish(Result(version.version, best, scores))
-    _report(plans[best], asked)
-    return Result(version.version, best, scores)
+    result = Result(version.version, best, scores, "; ".join(faults)[:500], known)
+    attempt.finish(result)
+    _report(plans[best] if known is None else telling(plans[best], known), asked)
+    return result
+
+
+def _planned(kind: str, recipe: Recipe, asked: Asked, old: Table, past: Table, new: Table) -> Plan:
+    """The line of one kind of challenger: its rows, and what it starts from."""
+    target, start = recipe.data.target, None
+    rows, remembered = training_table(kind, old, past, new, target, asked.memory, asked.seed)
+    if kind in LEARN_ON and learns_on(recipe):
+        counts = _counts(before(old, past, new), target)
+        start = warm_start(kind, Path(asked.workspace), asked.name, asked.champion, counts, remembered, recipe)
+    return _plan(recipe, _as_sources_give(rows, recipe.modality, asked), start)
+
+
+def _counts(rows: Table, target: str) -> Counter[str]:
+    return Counter(str(label).strip() for label in rows.columns[target]) if len(rows) else Counter()
+
+
+def warm_start(
+    kind: str,
+    workspace: Path,
+    name: str,
+    version: int,
+    counts: Mapping[str, int],
+    remembered: int,
+    recipe: Recipe,
+) -> Start | None:
+    """What a challenger learns on from: the champion's trained files, from the store. None for a champion of numbers that is
+    replayed: its remembered rows are all that it is given. Raises EnvironmentFault where the files are not there."""
+    manifest = Registry(workspace).get(name, version).open().manifest
+    if manifest["task"] == "regression" and kind == "replay":
+        return None
+    files = Store(workspace).get(str(manifest["lineage"]["trained"]))
+    if files is None:
+        raise EnvironmentFault(
+            "no_champion_weights",
+            "the champion's weights are not in the store of this workspace",
+            where=str(workspace / ".keepfit" / "objects"),
+            seen=f"{name} version {version}",
+            hint="retrain.strategy: full or fresh; what a run has made is kept under .keepfit/objects",
+        )
+    return Start(kind, files, tuple(manifest.get("classes") or ()), counts, remembered, recipe.retrain.hold)
 
 
 def _bundle(steps: Plan, asked: Asked, place: Path) -> Path:
     """The bundle alone: the trial need not wait for the report."""
     if not place.exists():
         root = Path(asked.workspace)
-        short = Plan(steps.recipe, steps.text, tuple(one for one in steps.steps if one.stage != "report"), steps.frame)
+        short = replace(steps, steps=tuple(one for one in steps.steps if one.stage != "report"))
         files = walk(short, Store(root), root / "runs", _told).files["package"]
         with atomic.new_folder(place) as scratch:
             for name, data in files.items():
@@ -105,21 +152,35 @@ def _report(steps: Plan, asked: Asked) -> None:
         walk(steps, Store(root), root / "runs", _told)
 
 
-def _old(recipe: Recipe, asked: Asked) -> Table:
-    """The recipe's own rows, less a test split that it gives."""
-    data = recipe.data.model_copy(update={"validation": None, "test": None})
-    steps = plan(recipe.model_copy(update={"data": data}), until="ingest")
-    done = walk(steps, Store(Path(asked.workspace)), Path(asked.workspace) / "runs", _told)
+def _old(recipe: Recipe, asked: Asked) -> tuple[Table, Table]:
+    """The recipe's own rows, less a test split that it gives, and the rows among them that no challenger learns from: of its
+    test split, at most HELD. Nothing of either where the source is gone: learning goes on without it."""
+    split = recipe.data.split
+    split = split.model_copy(update={"by": "auto" if split.by == "given" else split.by})
+    data = recipe.data.model_copy(update={"validation": None, "test": None, "split": split})
+    try:
+        steps = plan(recipe.model_copy(update={"data": data}), until="split")
+        done = walk(steps, Store(Path(asked.workspace)), Path(asked.workspace) / "runs", _told)
+    except DataError as error:
+        print(json.dumps({"at": "ingest", "what": "old_rows_gone", "why": error.what, "code": error.code}), flush=True)
+        return Table({}), Table({})
     table = results.table_of(done.files["ingest"])
-    return Table(dict(table.columns))
+    tested = np.flatnonzero(np.array(results.json_of(done.files["split"], "part.json"), object) == "test")
+    held = np.sort(np.random.default_rng(asked.seed).permutation(tested)[:HELD])
+    left = np.setdiff1d(np.arange(len(table)), held)
+    return Table(dict(table.take(left).columns)), Table(dict(table.take(held).columns))
 
 
-def _plan(recipe: Recipe, rows: Table) -> Plan:
+def _plan(recipe: Recipe, rows: Table, start: Start | None = None) -> Plan:
     """The line on these rows; the hold-out of the loop is beside it, so that little is split off here."""
     split = recipe.data.split
     by = "auto" if split.by == "given" else split.by
+    columns: dict[str, Any] = dict(recipe.data.columns)
+    if start is not None:  # read as the champion reads them
+        columns = columns | {rule.name: rule.kind for rule in start.rules() or ()}
     data = recipe.data.model_copy(
         update={
+            "columns": columns,
             "source": "frame",
             "train": None,
             "validation": None,
@@ -127,7 +188,12 @@ def _plan(recipe: Recipe, rows: Table) -> Plan:
             "split": split.model_copy(update={"test": min(split.test, 0.1), "by": by}),
         }
     )
-    return plan(recipe.model_copy(update={"data": data}), rows)
+    clean = recipe.clean
+    if (
+        clean.labels == "report"
+    ):  # suspected labels change nothing of a challenger, and looking for them takes a third of its time
+        clean = clean.model_copy(update={"labels": "off"})
+    return plan(recipe.model_copy(update={"data": data, "clean": clean}), rows, start=start)
 
 
 def _as_sources_give(rows: Table, modality: str, asked: Asked) -> Table:
@@ -166,6 +232,28 @@ def score(bundle: Path | None, rows: Table, target: str) -> float | None:
         ]
         return -float(np.mean(gaps)) if gaps and np.isfinite(gaps).all() else None
     return float(np.mean([to_text(one) == true for one, true in zip(answers.labels, truth, strict=True)]))
+
+
+def forgotten(champion: Bundle, challenger: Bundle, held: Table, target: str) -> dict[str, Any] | None:
+    """Shares of right answers of both on rows from before, overall and by class; None for numbers, or where there are none."""
+    if not len(held):
+        return None
+    right: list[NDArray[np.bool_]] = []
+    truth = held.columns[target]
+    for opened in (champion, challenger):
+        if opened.task == "regression":
+            return None
+        names = [column.name for column in opened.inputs]
+        answers = opened.predictor().predict(Table({name: held.columns[name] for name in names}))
+        right.append(np.array([to_text(one) == true for one, true in zip(answers.labels, truth, strict=True)]))
+
+    def shares(rows: Any) -> dict[str, Any]:
+        both = [round(float(one[rows].mean()), 4) for one in right]
+        return {"rows": len(right[0][rows]), "champion": both[0], "challenger": both[1]}
+
+    labels = truth.astype(str)
+    by_class = {str(one): shares(labels == one) for one in np.unique(labels)}
+    return {**shares(slice(None)), "by_class": by_class}
 
 
 def _told(event: Event) -> None:

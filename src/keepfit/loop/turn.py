@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class Loop:
         self.registry = Registry(workspace)
         self.journal = Journal(workspace, recipe.name)
         self.state: State = state_of(self.journal)
-        self.memory = Memory()
+        self.memory = Memory(place=self.journal.folder / "memory.json")
         self._told_until = max((entry.at for entry in self.journal), default=0.0)
         self._sides: dict[int, Side] = {}
         self._errors: Errors | None = None
@@ -132,8 +132,12 @@ class Loop:
 
     def _follow(self, now: float) -> None:
         """The champion may have been moved by other hands, which puts it on probation against the one before."""
-        champion = self.registry.pointer(self.name).aliases[CHAMPION]
-        if champion != self.state.champion:
+        champion, intent = self.registry.pointer(self.name).aliases[CHAMPION], self.state.intent
+        if champion == self.state.champion:
+            return
+        if intent is not None and (intent["version"], intent["before"]) == (champion, self.state.champion):
+            self._done(now, intent)  # a crash came between the move and its line
+        else:
             self.note(now, "champion", version=champion, before=self.state.champion)
 
     def _champion_errors(self) -> Errors:
@@ -234,7 +238,9 @@ class Loop:
             self.note(now, "refused", version=result.version, reasons=["it is the champion itself"])
         else:
             held = len(attempt.rows("holdout"))
-            self.note(now, "challenger", version=result.version, kind=result.kind, scores=result.scores, holdout=held)
+            more = {"forgotten": result.forgotten, "faults": result.error} if result.forgotten or result.error else {}
+            said = {"version": result.version, "kind": result.kind, "scores": result.scores, "holdout": held}
+            self.note(now, "challenger", **said, **more)
 
     def _try(self, now: float) -> None:
         """Challenger against champion on labels that came after the challenger's rows."""
@@ -276,6 +282,7 @@ class Loop:
     def _promote(self, now: float, verdict: Verdict) -> None:
         before, version = self.state.champion, self.state.challenger
         self._trial = None
+        self.note(now, "intends", move="promote", version=version, before=before, evidence=verdict.evidence)
         try:
             self.registry.promote(self.name, version, why="proved better than the champion", expect=before)
         except KeepfitError as error:
@@ -283,7 +290,19 @@ class Loop:
                 raise
             self.note(now, "refused", version=version, reasons=["another champion was promoted meanwhile"])
             return
-        self.note(now, "promoted", version=version, before=before, evidence=verdict.evidence)
+        self._done(now, self.state.intent or {})
+
+    def _done(self, now: float, intent: Mapping[str, Any]) -> None:
+        """The line, and for a roll-back the incident file, of a move that has been made."""
+        version, before, evidence = intent["version"], intent["before"], intent["evidence"]
+        if intent["move"] == "promote":
+            self.note(now, "promoted", version=version, before=before, evidence=evidence)
+            return
+        sha256, errors = self._side(before).version.sha256, self._champion_errors()
+        answered = [row for row in self.memory.since(self.state.promoted_at) if row.sha256 == sha256]
+        wrong = [row for row in answered if errors.wrong(row)]
+        place = incidents.write(self.journal.folder, now, self.name, before, version, evidence, wrong)
+        self.note(now, "rolled_back", version=version, worse=before, evidence=evidence, incident=str(place.name))
 
     def _refuse(self, now: float, verdict: Verdict) -> None:
         version, self._trial = self.state.challenger, None
@@ -316,19 +335,9 @@ class Loop:
 
     def _roll_back(self, now: float, verdict: Verdict) -> None:
         worse, back = self.state.champion, self.state.previous
-        sha256, errors = self._side(worse).version.sha256, self._champion_errors()
-        answered = [row for row in self.memory.since(self.state.promoted_at) if row.sha256 == sha256]
+        self.note(now, "intends", move="roll back", version=back, before=worse, evidence=verdict.evidence)
         self.registry.promote(self.name, back, why="the one after it was worse on live labels", expect=worse)
-        place = incidents.write(
-            self.journal.folder,
-            now,
-            self.name,
-            worse,
-            back,
-            verdict.evidence,
-            [row for row in answered if errors.wrong(row)],
-        )
-        self.note(now, "rolled_back", version=back, worse=worse, evidence=verdict.evidence, incident=str(place.name))
+        self._done(now, self.state.intent or {})
 
     def _rolled_back(self, now: float) -> bool:
         """Errors of a champion on probation are first a reason to take it back."""

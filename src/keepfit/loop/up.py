@@ -174,13 +174,24 @@ def in_words(entry: Entry) -> str:
         scores = ", ".join(
             f"{kind} {score:.3f}" for kind, score in (said.get("scores") or {}).items() if score is not None
         )
-        return f"version {said['version']} ({said['kind']}); on the newest rows {scores}"
+        return (
+            f"version {said['version']} ({said['kind']}); on the newest rows {scores}{_before(said.get('forgotten'))}"
+        )
     if entry.what in ("promoted", "settled", "rolled_back"):
         evidence = said.get("evidence", {})
         return f"version {said['version']} after {evidence.get('labels', 0)} labels"
+    if entry.what == "intends":
+        return f"to {said['move']}: version {said['version']} in place of {said['before']}"
     if entry.what in ("refused", "failed"):
         return "; ".join(said.get("reasons", [])) or str(said.get("why", ""))
     return str(said.get("why", ""))[:200]
+
+
+def _before(forgotten: dict[str, Any] | None) -> str:
+    """What a challenger still knows of the old world."""
+    if not forgotten:
+        return ""
+    return f"; on rows from before {forgotten['challenger']:.3f}, the champion {forgotten['champion']:.3f}"
 
 
 def _moment(at: float) -> str:

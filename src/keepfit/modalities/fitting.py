@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,15 @@ def scale_of(train: Sample, classes: int) -> tuple[float, float]:
     return (0.0, 1.0) if classes else (float(train.truth.mean()), float(train.truth.std() or 1.0))
 
 
+def learned(job: Job, warm: Any, ids: Sequence[str], codes: NDArray[Any]) -> tuple[Fitted, dict[str, bytes]]:
+    """The trained network, and files to keep beside its weights. `warm` has what it starts from, None for nothing; `ids` and
+    `codes` are of the training rows."""
+    if warm is not None:
+        job = warm.job(job, ids, codes.astype(np.int64))
+    fitted = train_network(job)
+    return fitted, job.method.settle(fitted.network) if job.method is not None else {}
+
+
 def fit_network(
     built: Built,
     parts: tuple[Examples, Examples],
@@ -61,26 +70,25 @@ def fit_network(
     train, valid = samples
     weigh = class_weights(train.truth, classes, way)
     mean, scale = scale_of(train, classes)
-    fitted = train_network(
-        Job(
-            built.network,
-            *parts,
-            for_rows(way.train, len(train.truth)),
-            classes,
-            way.seed,
-            threads=way.threads,
-            identity={
-                "model": options.model_dump(mode="json"),
-                "augment": [part.model_dump(mode="json") for part in way.augment],
-                "data": digest.of_json([[str(i) for i in s.table.ids] for s in samples]),
-            },
-            class_weights=None if weigh is None else torch.tensor(weigh, dtype=torch.float32),
-            folder=way.scratch,
-            budget_s=way.budget_s,
-            stopped=way.stopped,
-            say=say,
-        )
+    job = Job(
+        built.network,
+        *parts,
+        for_rows(way.train, len(train.truth)),
+        classes,
+        way.seed,
+        threads=way.threads,
+        identity={
+            "model": options.model_dump(mode="json"),
+            "augment": [part.model_dump(mode="json") for part in way.augment],
+            "data": digest.of_json([[str(i) for i in s.table.ids] for s in samples]),
+        },
+        class_weights=None if weigh is None else torch.tensor(weigh, dtype=torch.float32),
+        folder=way.scratch,
+        budget_s=way.budget_s,
+        stopped=way.stopped,
+        say=say,
     )
+    fitted, more = learned(job, way.warm, [str(i) for i in train.table.ids], train.truth)
     native, held = (_answers(fitted.network, rows, classes, mean, scale) for rows in (probe, parts[1]))
     network = built.settle(fitted.network)
     example = parts[0].batch(np.array([0, len(parts[0]) - 1]), None)[0]
@@ -95,7 +103,7 @@ def fit_network(
     return Trained(
         built.preparation,
         onnx,
-        {"network.safetensors": weights},
+        {"network.safetensors": weights, **more},
         native,
         _facts(fitted, built, options.use, weigh, len(weights), len(onnx)),
         ids,

@@ -29,7 +29,8 @@ class Way:
     """How to fit: missing values, balance, seed, budget; for networks the train section, augmentation and a place to
     keep checkpoints. `budget_s` None is no limit; `folder` is what paths of the recipe are relative to; `names` are the
     classes as the recipe spells them. `constant` and `indicator` are of `clean.missing`; `spared` (column -> sample ids) are
-    cells of training rows that cleaning leaves as they came.
+    cells of training rows that cleaning leaves as they came. `warm` has the `preparation` that a champion's weights were learned
+    for, and makes of a trainer's job one that starts from them (`job`).
     """
 
     numeric: str
@@ -48,6 +49,7 @@ class Way:
     constant: float = 0.0
     indicator: str | bool = "auto"
     spared: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    warm: Any = None
 
 
 @dataclass(frozen=True)

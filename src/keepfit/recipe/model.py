@@ -175,4 +175,6 @@ def unused_keys(recipe: RecipeFields) -> set[str]:
             unused |= {"data.split.validation"}
     if recipe.task == "regression":
         unused |= {"data.balance"}
+    if recipe.retrain.strategy not in ("ewc", "lwf"):
+        unused |= {"retrain.hold"}
     return unused

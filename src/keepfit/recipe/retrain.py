@@ -39,10 +39,12 @@ class RetrainOptions(Options):
     )
     strategy: Literal["auto", "full", "fresh", "replay", "ewc", "lwf"] = Field(
         "auto",
-        description="full: old and new rows; fresh: rows after the change; replay: new rows and remembered ones;"
-        " auto: several compete on the newest rows; ewc and lwf are not available yet",
+        description="full: old and new rows; fresh: rows after the change; replay: new rows beside remembered ones, for networks"
+        " from the champion's weights on; ewc and lwf: new rows alone, held near the champion's weights or answers;"
+        " auto: several compete on the newest rows",
     )
     memory: int = Field(2000, ge=0, description="remembered old rows, the same number of each class")
+    hold: float = Field(1.0, gt=0, description="how strongly ewc and lwf hold a network to its champion")
     rise: float = Field(
         0.02,
         ge=0,

@@ -44,6 +44,7 @@ class ReportFacts:
     mistakes: list[dict[str, str]] = field(default_factory=list)
     findings: list[dict[str, Any]] = field(default_factory=list)
     described: dict[str, dict[str, Any]] = field(default_factory=dict)
+    forgotten: dict[str, Any] = field(default_factory=dict)
 
 
 def report_html(facts: ReportFacts) -> str:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from keepfit.stages import data_page, picture_report, plots, text_report
+from keepfit.stages import data_page, forgotten, picture_report, plots, text_report
 from keepfit.stages.card import limits, rate
 from keepfit.stages.plots import Picture
 from keepfit.tasks import wording
@@ -24,7 +24,7 @@ def page(facts: ReportFacts, figures: dict[str, str], style: str) -> str:
     """The whole document from its chapters; `figures` are HTML by picture name."""
     chapters = [
         ("good", "How good it is", _good(facts, figures)),
-        ("errs", "Where it errs", _errs(facts, figures)),
+        ("errs", "Where it errs", _errs(facts, figures) + forgotten.told(facts.forgotten, table)),
         ("groups", "Who it errs on", _groups(facts, figures)),
         ("looks", "What it looks at", _looks(facts, figures)),
         ("data", "The data", _data(facts, figures)),

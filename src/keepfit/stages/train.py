@@ -17,6 +17,7 @@ from keepfit.runtime.arrays import pack
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table, concat
 from keepfit.stages.results import PARTS, as_json, changed, json_of, room_of, rows_of, table_of, task_of, truth_of
+from keepfit.stages.warm import Start, warm_of
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import Task
 
@@ -33,6 +34,7 @@ def train(
     cleaned: Files,
     stopped: Callable[[], bool],
     say: Callable[[str, dict[str, Any]], None],
+    start: Start | None = None,
 ) -> Files:
     """`preparation.json`, `model.onnx`, `weights/*`, `native.json` (the learner's own answers), `trained.json`."""
     if way.get("train") is not None:
@@ -50,6 +52,8 @@ def train(
         rows = table.take(part == name)
         rows = changed(rows, cleaned) if name == "train" else rows
         data[name] = sample(rows, truth_of(rows.columns[task.target], task))
+    warm = warm_of(start, task, data["train"].table.ids)
+    rules = rules if start is None else start.rules() or rules
     notes = _even_out(data, way["balance"], room_of(ingested), way["seed"], len(task.classes))
     probe = probe_of(table.take(part == "test"), json_of(cleaned, "golden.json"), rules)
     made = room(
@@ -59,7 +63,7 @@ def train(
         data["validation"],
         probe,
         len(task.classes),
-        ways(**way, names=task.names, stopped=stopped, spared=json_of(cleaned, "changes.json")["spared"]),
+        ways(**way, names=task.names, stopped=stopped, spared=json_of(cleaned, "changes.json")["spared"], warm=warm),
         say,
     )
     held = {"ids": made.held, "scores": pack(made.held_scores, "f8")}

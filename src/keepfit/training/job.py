@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -13,6 +13,23 @@ from keepfit.recipe.train import TrainFields, processes_of
 from keepfit.training.loading import Examples
 
 Say = Callable[[str, dict[str, Any]], None]
+Plain = Callable[[Tensor, Tensor], Tensor]
+
+
+class Method(Protocol):
+    """Another way to learn than by the plain loss, such as one that holds a network to what it knew."""
+
+    def shares(self, network: nn.Module) -> Mapping[str, float]:
+        """Shares of the learning rate by parameter name; 1 for those that are not named."""
+
+    def begin(self, network: nn.Module) -> None:
+        """Before the first step, also of a run that goes on: the network is where it learns, with the weights it starts from."""
+
+    def loss(self, of: Plain, scores: Tensor, answers: Tensor, inputs: Tensor, network: nn.Module) -> Tensor:
+        """The loss of a batch; `of` is the plain one, of scores [b, k] and answers."""
+
+    def settle(self, network: nn.Module) -> dict[str, bytes]:
+        """The last touch on a trained network, and files to keep beside its weights."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +55,7 @@ class Job:
     device: str = "auto"
     stopped: Callable[[], bool] = lambda: False
     say: Say = lambda what, data: None
+    method: Method | None = None
 
 
 @dataclass(frozen=True)

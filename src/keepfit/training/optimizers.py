@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -28,15 +30,15 @@ def sgd(said: SgdOptions, groups: Groups, lr: float) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=lr, momentum=said.momentum, nesterov=said.nesterov and said.momentum > 0)
 
 
-def make(said: Any, network: nn.Module, lr: float) -> torch.optim.Optimizer:
+def make(said: Any, network: nn.Module, lr: float, shares: Mapping[str, float] | None = None) -> torch.optim.Optimizer:
     """The optimizer that a recipe names, over the parameters that learn; each group has `scale`, its share of the rate."""
     makers: dict[str, Any] = {"adam": adam, "adamw": adamw, "sgd": sgd}
-    made: torch.optim.Optimizer = makers[said.use](said, groups_of(network, said), lr)
+    made: torch.optim.Optimizer = makers[said.use](said, groups_of(network, said, shares or {}), lr)
     return made
 
 
-def groups_of(network: nn.Module, said: Options) -> Groups:
-    """Groups by layer and by whether decay applies.
+def groups_of(network: nn.Module, said: Options, shares: Mapping[str, float] = MappingProxyType({})) -> Groups:
+    """Groups by layer, by whether decay applies, and by the share of the rate that a parameter is given.
 
     A network may have `layers`: lists of parameter names from input to output, the head last. The head learns at
     the full rate, each layer below at `layer_decay` times the one above (Clark et al. 2020).
@@ -44,13 +46,13 @@ def groups_of(network: nn.Module, said: Options) -> Groups:
     decay, fall = float(said.weight_decay), float(said.layer_decay)  # type: ignore[attr-defined]
     spared = _spared(network)
     depth = _depths(network) if fall < 1 else {}
-    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    groups: dict[tuple[int, bool, float], dict[str, Any]] = {}
     for name, parameter in network.named_parameters():
         if not parameter.requires_grad:
             continue
-        key = (depth[name] if fall < 1 else 0, name in spared)
+        key = (depth[name] if fall < 1 else 0, name in spared, shares.get(name, 1.0))
         group = groups.setdefault(
-            key, {"params": [], "weight_decay": 0.0 if key[1] else decay, "scale": fall ** key[0]}
+            key, {"params": [], "weight_decay": 0.0 if key[1] else decay, "scale": fall ** key[0] * key[2]}
         )
         group["params"].append(parameter)
     return [groups[key] for key in sorted(groups)]

@@ -79,7 +79,10 @@ class _Training:
         self.lr, self.precision = json.loads(self.strategy.talk.first(lambda: json.dumps(self._choices()).encode()))
         self.average = copy.deepcopy(self.network) if said.ema else None
         self.forward = self.strategy.wrap(self.network, self.average, compiled=said.compile)
-        self.optimizer = optimizers.make(said.optimizer, self.network, self.lr)
+        if job.method is not None:
+            job.method.begin(self.network)
+        shares = {} if job.method is None else job.method.shares(self.network)
+        self.optimizer = optimizers.make(said.optimizer, self.network, self.lr, shares)
         self.share = schedules.share_of(said.schedule, self.epoch_steps, said.epochs)
         self.scaler = torch.amp.GradScaler(self.device.split(":")[0], enabled=self.precision == "fp16")
         self.parameters = list(self.network.parameters())  # walking all modules anew in each step is not free
@@ -166,7 +169,10 @@ class _Training:
         with self.strategy.batch(last=is_step):
             with precision.context(self.precision, self.device):
                 scores = self.forward(inputs)
-            loss = self.loss(scores.float(), answers)
+            if self.job.method is None:
+                loss = self.loss(scores.float(), answers)
+            else:
+                loss = self.job.method.loss(self.loss, scores.float(), answers, inputs, self.network)
             part = scale * (self._part() if said.accumulate > 1 else 1.0)
             self.scaler.scale(loss if part == 1.0 else loss * part).backward()
         # Reading a value from an accelerator waits for it: there the sum stays where it is, and is looked at now and then.
@@ -250,7 +256,7 @@ class _Training:
             self.best = {name: value.detach().clone() for name, value in judged.state_dict().items()}
         else:
             self.bad += 1
-        plain = job.options.loss in ("auto", "cross_entropy") and not job.options.label_smoothing
+        plain = job.options.loss in ("auto", "cross_entropy") and not job.options.label_smoothing and job.method is None
         if job.classes and plain and job.class_weights is None:  # else the loss of guessing is another
             ended = self._has_stood_still()
             nothing_learned(self.history, shares, answered, job.options.epochs, self.lr, ended=ended)

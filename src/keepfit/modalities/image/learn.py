@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -36,9 +37,7 @@ def fit(
 ) -> Trained:
     """Everything fitted here sees `train` only, but for choosing the best epoch (`valid`)."""
     column = next(rule.name for rule in rules if rule.kind == "image")
-    with torch.random.fork_rng():
-        torch.manual_seed(way.seed)
-        start = load(options.impl)(options, Looked(list(train.table.columns[column])), max(classes, 1), way)
+    start = _started(options, list(train.table.columns[column]), classes, way)
     mean, scale = scale_of(train, classes)
 
     def examples(sample: Sample, augment: Sequence[Any] = ()) -> PictureExamples:
@@ -62,9 +61,7 @@ def fit(
 def rehearse(options: Any, rules: Sequence[ColumnRule], train: Sample, classes: int, way: Way) -> dict[str, Any]:
     """What would be trained: the network is made and fed once. Raises as training would."""
     column = next(rule.name for rule in rules if rule.kind == "image")
-    with torch.random.fork_rng():
-        torch.manual_seed(way.seed)
-        start = load(options.impl)(options, Looked(list(train.table.columns[column])), max(classes, 1), way)
+    start = _started(options, list(train.table.columns[column]), classes, way)
     prepared = start.preparation
     return {
         "name": start.name,
@@ -72,6 +69,30 @@ def rehearse(options: Any, rules: Sequence[ColumnRule], train: Sample, classes: 
         "outputs": max(classes, 1),
         "parameters": sum(p.numel() for p in start.network.parameters() if p.requires_grad),
     }
+
+
+def _started(options: Any, pictures: Sequence[bytes], classes: int, way: Way) -> Any:
+    """The network as it starts; one that learns on is fed as its champion was."""
+    looked: Any = Looked(pictures)
+    if way.warm is not None and way.warm.preparation is not None:
+        known = PicturePreparation.from_json(json.loads(way.warm.preparation))
+        looked = Known(known)
+        options = options.model_copy(update={"size": known.height})
+    with torch.random.fork_rng():
+        torch.manual_seed(way.seed)
+        start = load(options.impl)(options, looked, max(classes, 1), way)
+    return replace(start, preparation=looked.known) if isinstance(looked, Known) else start
+
+
+class Known:
+    """What a champion's preparation says of the pictures that it was made for, in place of a look at them."""
+
+    def __init__(self, known: PicturePreparation) -> None:
+        self.known, self.side, self.grey = known, min(known.height, known.width), known.channels == 1
+
+    def preparation(self, size: int, channels: int) -> PicturePreparation:
+        """The champion's."""
+        return self.known
 
 
 class Looked:

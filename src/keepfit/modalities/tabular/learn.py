@@ -43,7 +43,7 @@ def fit(
     fitted = _prepared(train, rules, folds, classes, way)
     choosing = coerced(valid.table, rules)
     seen = fitted.preparation.apply(choosing)
-    network = _network_way(way, say) if way.train else None
+    network = _network_way(way, say, train) if way.train else None
     blocks = (fitted.plain, fitted.linear, fitted.pairs)
     settings = Settings(
         classes,
@@ -85,6 +85,8 @@ def _prepared(
     from keepfit.modalities.tabular import prepare
     from keepfit.modalities.tabular.encode import answers
 
+    if way.warm is not None and way.warm.preparation is not None:
+        return prepare.reopened(way.warm.preparation, train.table, prepare.masks(train.table, way.spared))
     return prepare.fit(
         train.table,
         rules,
@@ -106,7 +108,9 @@ def rehearse(options: Any, rules: Sequence[ColumnRule], train: Sample, classes: 
     folds = np.arange(len(train.truth)) % 2  # of target means, which no network here reads
     fitted = _prepared(train, rules, folds, classes, way)
     blocks = (fitted.plain, fitted.linear, fitted.pairs)
-    settings = Settings(classes, way.seed, way.threads, *blocks, network=_network_way(way, lambda what, data: None))
+    settings = Settings(
+        classes, way.seed, way.threads, *blocks, network=_network_way(way, lambda what, data: None, train)
+    )
     features = len(fitted.linear or [0])
     network = load(options.impl.replace(":fit", ":opened"))(options, features, settings)
     return {
@@ -117,10 +121,11 @@ def rehearse(options: Any, rules: Sequence[ColumnRule], train: Sample, classes: 
     }
 
 
-def _network_way(way: Way, say: Callable[[str, dict[str, Any]], None]) -> Any:
+def _network_way(way: Way, say: Callable[[str, dict[str, Any]], None], train: Sample) -> Any:
     from keepfit.modalities.tabular.learners.data import NetworkWay
 
-    return NetworkWay(way.train, way.threads, way.scratch, way.budget_s, way.stopped, say, way.folder)
+    more = {"warm": way.warm, "ids": [str(i) for i in train.table.ids]}
+    return NetworkWay(way.train, way.threads, way.scratch, way.budget_s, way.stopped, say, way.folder, **more)
 
 
 def _network(options: Any, train: Any, valid: Any, settings: Any) -> Any:
@@ -132,7 +137,7 @@ def _network(options: Any, train: Any, valid: Any, settings: Any) -> Any:
     use, fit_one = options.use, load(options.impl)
     params = getattr(options, "params", options)
     count = len(train.truth)
-    if settings.classes:
+    if settings.classes and settings.network.warm is None:  # what is remembered is balanced already
         train = balanced(train, settings.balance, settings.seed)
     member = fit_one(params, train, valid, settings)
     scores = member.predict(valid.features)

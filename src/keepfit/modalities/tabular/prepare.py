@@ -119,9 +119,7 @@ def fit(
     _leave_missing(matrix, context, starts, spared or {})
     for place, values in context.replaced.items():
         matrix[:, starts[place] : starts[place] + widths[place]] = values
-    blocks: dict[str, list[int]] = {"trees": [], "linear": [], "pairs": []}
-    for place, feature in enumerate(context.features):
-        blocks[feature["block"]] += range(int(starts[place]), int(starts[place + 1]))
+    blocks = _blocks(context.features, starts)
     encoded = tuple(
         Encoded(list(range(int(starts[n]), int(starts[n + 1]))), codes, len(context.features[n]["categories"]))
         for n, codes in context.codes.items()
@@ -129,6 +127,24 @@ def fit(
     keys = tuple(context.features[n] for n in context.codes)
     dense, codes = _for_networks(context.features, starts)
     return Fitted(preparation, matrix, blocks["trees"], blocks["pairs"], blocks["linear"], dense, codes, encoded, keys)
+
+
+def reopened(raw: bytes, table: Table, spared: Mapping[str, NDArray[np.bool_]] | None = None) -> Fitted:
+    """A preparation that was fitted before (preparation.json) as for rows of its own; target means are as they were."""
+    preparation = Preparation.from_bytes(raw)
+    features = [dict(feature) for feature in preparation.features]
+    starts = np.concatenate([[0], np.cumsum([len(feature["names"]) for feature in features])])
+    blocks, (dense, codes) = _blocks(features, starts), _for_networks(features, starts)
+    matrix = preparation.apply(coerced(table, preparation.rules, spared))
+    return Fitted(preparation, matrix, blocks["trees"], blocks["pairs"], blocks["linear"], dense, codes)
+
+
+def _blocks(features: Sequence[dict[str, Any]], starts: NDArray[np.int64]) -> dict[str, list[int]]:
+    """The columns of each block."""
+    found: dict[str, list[int]] = {"trees": [], "linear": [], "pairs": []}
+    for place, feature in enumerate(features):
+        found[feature["block"]] += range(int(starts[place]), int(starts[place + 1]))
+    return found
 
 
 def _leave_missing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,8 @@ def rehearse(options: Any, rules: Any, train: Sample, classes: int, way: Way) ->
 
 
 def _started(options: Any, train: Sample, classes: int, way: Way) -> Start:
+    if way.warm is not None and way.warm.preparation is not None:  # as long as what the champion was given
+        options = options.model_copy(update={"max_length": json.loads(way.warm.preparation)["max_length"]})
     with torch.random.fork_rng():
         torch.manual_seed(way.seed)
         made: Start = load(options.impl)(options, list(train.table.columns[COLUMN]), max(classes, 1), way)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,8 @@ class Fold:
 
 @dataclass(frozen=True)
 class NetworkWay:
-    """What a network needs besides: the train section, a folder for checkpoints, a budget, whom to tell, and what paths of
-    the recipe are relative to (`home`)."""
+    """What a network needs besides: the train section, a folder for checkpoints, a budget, whom to tell, what paths of
+    the recipe are relative to (`home`), and for a warm start what it starts from, with the ids of the training rows."""
 
     options: Any
     threads: int
@@ -66,6 +66,8 @@ class NetworkWay:
     stopped: Callable[[], bool]
     say: Callable[[str, dict[str, Any]], None]
     home: Path = field(default_factory=Path.cwd)
+    warm: Any = None
+    ids: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from keepfit.core import digest
+from keepfit.modalities.fitting import learned
 from keepfit.modalities.tabular.learners.data import Fold, Settings
 from keepfit.modalities.tabular.learners.graph import Member, Scores
 from keepfit.training.checkpoint import apart
@@ -19,7 +20,6 @@ from keepfit.training.exporting import Answering, to_onnx
 from keepfit.training.job import Job, curve, for_rows
 from keepfit.training.judging import scores_of
 from keepfit.training.loading import Batch
-from keepfit.training.trainer import train as train_network
 
 
 class Rows:
@@ -62,23 +62,22 @@ def learn(
         torch.manual_seed(settings.seed)
         network = make()
     rows = [Rows(fold, columns, settings.classes, mean, scale) for fold in (train, valid)]
-    fitted = train_network(
-        Job(
-            network,
-            rows[0],
-            rows[1],
-            for_rows(way.options, len(train.truth)),
-            settings.classes,
-            settings.seed,
-            threads=way.threads,
-            identity={"params": params, "data": _identity(train, valid)},
-            class_weights=_class_weights(train, settings.classes),
-            folder=way.folder,
-            budget_s=way.budget_s,
-            stopped=way.stopped,
-            say=way.say,
-        )
+    job = Job(
+        network,
+        rows[0],
+        rows[1],
+        for_rows(way.options, len(train.truth)),
+        settings.classes,
+        settings.seed,
+        threads=way.threads,
+        identity={"params": params, "data": _identity(train, valid)},
+        class_weights=_class_weights(train, settings.classes),
+        folder=way.folder,
+        budget_s=way.budget_s,
+        stopped=way.stopped,
+        say=way.say,
     )
+    fitted, more = learned(job, way.warm, way.ids, train.truth)
     answering = Answering(fitted.network, settings.classes, mean, scale).eval()
     example = rows[0].batch(np.array([0, len(rows[0]) - 1]), None)[0]
 
@@ -97,7 +96,7 @@ def learn(
         lambda: to_onnx(answering, example),
         columns,
         predict,
-        {f"{name}.safetensors": save(apart(fitted.network.state_dict()))},
+        {f"{name}.safetensors": save(apart(fitted.network.state_dict())), **more},
         curve(fitted),
     )
 
