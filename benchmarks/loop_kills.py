@@ -99,7 +99,7 @@ class Story:
                 self.send(rows)
                 if time.monotonic() > due and sum(self.kills.values()) < KILLS:
                     self.kill()
-                    due = time.monotonic() + self.draw.uniform(0.2, 6)
+                    due = time.monotonic() + self.draw.uniform(0.5, 14)
                 time.sleep(max(0.0, PACE_S - (time.monotonic() - begun)))
             flips, number = flips + 1, number + 1
 
@@ -171,7 +171,7 @@ class Story:
         """One kill, and what must hold after it."""
         kind = KINDS[sum(self.kills.values()) % len(KINDS)]
         found = self.processes()
-        if found["training"] and self.draw.random() < 0.3:
+        if found["training"] and self.draw.random() < 0.15:
             kind = "training"  # it is rare, and may be killed wherever it is
         elif kind == "training" and not found["training"]:
             kind = "service"
