@@ -9,7 +9,9 @@ statistics and plays back nothing else.
 from __future__ import annotations
 
 import gzip
+import json
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -224,36 +226,46 @@ def main() -> int:
     x, y, *test = data()
     TEST = (test[0], test[1])
     seeds = [0] if is_quick() else [0, 1, 2, 3, 4]
-    sizes = [10] * 3 if mutant() == "no_memory" else [200, 500, 2000]
-    found: dict[str, list[float]] = {}
-    cost: dict[str, float] = {}
-    apart_s: list[dict[str, float]] = []
+    table = Path(tempfile.gettempdir()) / f"keepfit-continual-{mutant() or 'real'}.json"
+    cells: dict[str, Any] = json.loads(table.read_bytes()) if table.exists() and "--fresh" not in sys.argv else {}
     for seed in seeds:
-        tasks = split(y, seed)
-        naive = sequence("naive", 0, seed, x, y, tasks)
-        found.setdefault("naive", []).append(naive.accuracy(*TEST))
-        for name, memory in zip(("200", "500", "2000"), sizes, strict=True):
-            line = sequence("replay", memory, seed, x, y, tasks)
-            found.setdefault(name, []).append(line.accuracy(*TEST))
-            cost["rows"] = round(line.learned / naive.learned, 3)
-            cost["steps"] = round(line.steps / naive.steps, 3)
-            cost["cpu"] = round(line.seconds / naive.seconds, 2)
-            cost["statistics_bytes"] = len(line.files.get(f"weights/{RECALL}", b""))
-            print(seed, name, found[name][-1], file=sys.stderr, flush=True)
-        if mutant() is None and seed < 2:
-            for method in ("ewc", "lwf"):
-                found.setdefault(method, []).append(sequence(method, 200, seed, x, y, tasks).accuracy(*TEST))
-            found.setdefault("er_200", []).append(er(200, seed, x, y, tasks))
-            apart_s.append(practical(seed, x, y, tasks))
-            print(seed, {name: some[-1] for name, some in found.items()}, apart_s[-1], file=sys.stderr, flush=True)
-    value: dict[str, Any] = {name: round(float(np.mean(some)), 4) for name, some in found.items()}
-    value |= {
-        "practical": {key: round(float(np.mean([one[key] for one in apart_s])), 4) for key in (apart_s or [{}])[0]}
-    }
-    good = value["200"] >= 0.80 and value["500"] >= 0.82 and value["2000"] >= 0.84 and cost["rows"] <= 2
-    if apart_s:
+        if str(seed) not in cells:
+            cells[str(seed)] = cell(seed, x, y)
+            table.write_text(json.dumps(cells))
+        print(seed, json.dumps(cells[str(seed)]), file=sys.stderr, flush=True)
+    if mutant() is None and "beside" not in cells:
+        cells["beside"] = beside(seeds[0], x, y)
+        table.write_text(json.dumps(cells))
+    found = [cells[str(seed)] for seed in seeds]
+    names = ("naive", "200", "500", "2000")
+    value: dict[str, Any] = {name: round(float(np.mean([one[name] for one in found])), 4) for name in names}
+    rows = max(one["rows"] for one in found)
+    good = value["200"] >= 0.80 and value["500"] >= 0.82 and value["2000"] >= 0.84 and rows <= 2
+    if "beside" in cells:
+        value |= cells["beside"]
         good = good and value["practical"]["of_joint"] >= 0.98 and value["practical"]["cost_rows"] <= 0.35
-    return told(GOAL, value, ANCHOR, bool(good), cost=cost, each=found, seeds=len(seeds))
+    return told(GOAL, value, ANCHOR, bool(good), cells=found, seeds=len(seeds))
+
+
+def cell(seed: int, x: Tensor, y: Tensor) -> dict[str, float]:
+    """One seed: accuracy by rows remembered, and what it cost as a multiple of naive training."""
+    tasks = split(y, seed)
+    naive = sequence("naive", 0, seed, x, y, tasks)
+    made = {"naive": naive.accuracy(*TEST)}
+    for memory in (200, 500, 2000):
+        line = sequence("replay", 10 if mutant() == "no_memory" else memory, seed, x, y, tasks)
+        made[str(memory)] = line.accuracy(*TEST)
+        made["rows"], made["steps"] = round(line.learned / naive.learned, 3), round(line.steps / naive.steps, 3)
+        made["cpu"] = round(line.seconds / naive.seconds, 2)
+        made["statistics_bytes"] = len(line.files.get(f"weights/{RECALL}", b""))
+    return made
+
+
+def beside(seed: int, x: Tensor, y: Tensor) -> dict[str, Any]:
+    """The other methods on one seed, plain replay of 200 rows, and the practical mode."""
+    tasks = split(y, seed)
+    made: dict[str, Any] = {one: sequence(one, 200, seed, x, y, tasks).accuracy(*TEST) for one in ("ewc", "lwf")}
+    return {**made, "er_200": er(200, seed, x, y, tasks), "practical": practical(seed, x, y, tasks)}
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +95,11 @@ def cell(seed: int, home: Path) -> dict[str, Any]:
     }
 
 
-def live(home: Path, rows: list[tuple[dict[str, Any], int]]) -> tuple[list[bool], int, dict[str, Any], int]:
-    """Sends the rows to `keepfit up` at a steady pace, each label 500 rows late; rights, failures, what the loop says."""
+def live(
+    home: Path, rows: Sequence[tuple[Any, Any]], late_rows: int = LATE, rows_per_s: float = ROWS_PER_S
+) -> tuple[list[bool], int, dict[str, Any], int]:
+    """Sends the rows to `keepfit up` (of r.yaml) at a steady pace, each label so many rows late; rights, failures, what the loop
+    says of itself, and how many versions answered."""
     command = [sys.executable, "-m", "keepfit", "up", "r.yaml", "--workspace", ".", "--json"]
     log = (home / "up.log").open("w+")
     process = subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -114,10 +118,10 @@ def live(home: Path, rows: list[tuple[dict[str, Any], int]]) -> tuple[list[bool]
             answers = [one["prediction"] for one in said["predictions"]]
             right += [answer == y for answer, (_, y) in zip(answers, part, strict=True)]
             late.append((said["request_id"], [y for _, y in part]))
-        while len(late) * BATCH > LATE:
+        while len(late) * BATCH > late_rows:
             name, labels = late.popleft()
             failed += _post(f"{url}/feedback", {"request_id": name, "labels": labels}) is None
-        time.sleep(max(0.0, begun + (start + BATCH) / ROWS_PER_S - time.monotonic()))
+        time.sleep(max(0.0, begun + (start + BATCH) / rows_per_s - time.monotonic()))
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=120)
     if process.returncode:

@@ -9,12 +9,14 @@ import pytest
 from inprocess import Client
 from made_bundles import constant_bundle
 
+from keepfit.core.errors import DataError
 from keepfit.runtime.bundle import Bundle
 from keepfit.serve.app import create_app
 from keepfit.serve.settings import ServeSettings
 from keepfit.store.record_files import FileRecords
 from keepfit.store.recorder import Limits, Recorder
-from keepfit.store.records import Records
+from keepfit.store.records import Records, checked_labels
+from keepfit.tasks.task import class_name
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden_bundle"
 ROW = {"age": 34.5, "city": "Paris", "joined": "2021-06-01", "note": "blue refund"}
@@ -155,3 +157,21 @@ def test_recording_does_not_hold_up_answers(tmp_path, monkeypatch):
             assert asked.client.post("/predict", json={"input": ROW}).status_code == 200
         assert time.monotonic() - begun < 1.5
         monkeypatch.undo()
+
+
+def test_a_class_that_the_model_does_not_know_is_taken_only_where_that_is_said():
+    texts, numbers = ("yes", "no"), (0, 1)
+    assert checked_labels(["maybe", "no"], "classification", texts, class_name, True) == ["maybe", "no"]
+    assert checked_labels([2, "1"], "classification", numbers, class_name, True) == [2, 1]
+    for labels, classes in (
+        ([" "], texts),
+        (["x" * 201], texts),
+        ([3], texts),
+        (["2"], numbers),
+        ([2.5], numbers),
+        ([True], numbers),
+    ):
+        with pytest.raises(DataError, match="none of the model's classes"):
+            checked_labels(labels, "classification", classes, class_name, True)
+    with pytest.raises(DataError):
+        checked_labels(["maybe"], "classification", texts, class_name)

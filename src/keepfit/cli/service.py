@@ -61,6 +61,7 @@ def serve(
         record_store=expand(said.record_store) if said.record_store else None,
         record_age_s=said.record_days * 86_400,
         record_size_bytes=said.record_size,
+        new_classes=said.new_classes,
     )
 
     def announce(line: str) -> None:

@@ -13,6 +13,7 @@ from keepfit.loop.attempts import Attempt
 from keepfit.loop.journal import Journal
 from keepfit.recipe import parse
 from keepfit.runtime.coerce import parse_number
+from keepfit.runtime.sources import expand
 from keepfit.runtime.table import Table
 from keepfit.store.records import Records, records_folder
 from keepfit.store.registry import Registry, Version
@@ -24,8 +25,9 @@ _MOST_ROWS = 200_000
 def why_of(request_id: str, workspace: Path) -> dict[str, Any]:
     """What is known of an answer, as JSON. Raises DataError where no record has this id."""
     home = records_folder(workspace)
-    for folder in sorted(path.parent for path in home.glob("*/key")):
-        rows = Records.open(folder, workspace).find(request_id)
+    places: list[Path | str] = [*sorted(path.parent for path in home.glob("*/key")), *_databases(workspace)]
+    for place in places:
+        rows = Records.open(place, workspace).find(request_id)
         if rows:
             break
     else:
@@ -64,6 +66,21 @@ def why_of(request_id: str, workspace: Path) -> dict[str, Any]:
     if rows[0].inputs and len(table):
         found["data"]["alike"] = alike(dict(rows[0].inputs), table)
     return found
+
+
+def _databases(workspace: Path) -> list[str]:
+    """The databases that champions of this workspace are recorded in, as their recipes say; those that cannot be named here are
+    left out."""
+    registry, found = Registry(workspace), dict[str, None]()
+    for name in registry.names():
+        try:
+            text = registry.resolve(name).open().files["recipe.yaml"].decode()
+            place = parse(text, origin="recipe.yaml of the bundle").serve.record_store
+            if place:
+                found[expand(place)] = None
+        except KeepfitError:
+            continue
+    return list(found)
 
 
 def _version(registry: Registry, name: str, sha256: str) -> Version | None:

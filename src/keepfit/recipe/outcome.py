@@ -106,4 +106,7 @@ class ServeOptions(Options):
     )
     record_days: float = Field(30.0, gt=0, description="records older than this are removed")
     record_size: SizeBytes = Field(1_000_000_000, description="most that records of one name may take: 1GB")
+    new_classes: bool = Field(
+        False, description="feedback may name classes that the model does not know; the loop learns them"
+    )
     max_body: SizeBytes = Field(16_000_000, description="largest request body: 16MB")

@@ -51,7 +51,13 @@ def app_of(current: Current) -> FastAPI:
         lifespan=life,
         exception_handlers={HTTPException: _unrouted},
     )
-    app.add_middleware(Gate, settings=current.settings, meters=current.meters, predict=PredictRoute(current))
+    app.add_middleware(
+        Gate,
+        settings=current.settings,
+        meters=current.meters,
+        predict=PredictRoute(current),
+        is_full=current.batcher.is_full,
+    )
     for method, path, endpoint in [*_plain_routes(current), *protocol.routes(current)]:
         app.add_route(path, endpoint, methods=[method])
     return app

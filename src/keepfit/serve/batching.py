@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from keepfit.core.errors import EnvironmentFault
 from keepfit.serve.settings import ServeSettings
-from keepfit.serve.turns import Question, Ready, Turns, Waiting
+from keepfit.serve.turns import Question, Ready, Turns, Waiting, overloaded
 
 if TYPE_CHECKING:
     from keepfit.serve.meters import Meters
@@ -106,16 +106,27 @@ class Batcher:
             thread.join()
         self._pool.shutdown()
 
+    def is_full(self, client: str) -> bool:
+        """Whether a question of this client would be refused for the number of those that wait."""
+        return self._held >= self._settings.queue and self._crowd(client) is None
+
+    def _crowd(self, client: str) -> tuple[Turns, str] | None:
+        """The client that has more questions waiting than this one would have, and where; None where there is none."""
+        turns = max((self._turns, self._near), key=lambda some: some.longest()[0])
+        length, other = turns.longest()
+        mine = max(self._turns.length(client), self._near.length(client))
+        return (turns, other) if length > mine + 1 else None
+
     def _make_room(self, one: Waiting) -> None:
         """Raises EnvironmentFault when the queue is full, unless another client has more than this one would have."""
         limit = self._settings
         if self._held < limit.queue and (not self._held or self._held_bytes + one.size_bytes <= limit.queue_bytes):
             return
-        turns = max((self._turns, self._near), key=lambda some: some.longest()[0])
-        length, client = turns.longest()
-        if length <= max(self._turns.length(one.client), self._near.length(one.client)) + 1:
-            raise _overloaded(self._held)
-        _deliver([(turns.drop_last(client), None, _overloaded(self._held))])
+        crowd = self._crowd(one.client)
+        if crowd is None:
+            raise overloaded()
+        turns, client = crowd
+        _deliver([(turns.drop_last(client), None, overloaded())])
 
     def _start(self) -> None:
         if not self._threads:
@@ -224,15 +235,6 @@ def _tried(work: Callable[..., Any], *given: Any) -> tuple[Any, BaseException | 
         return work(*given), None
     except Exception as error:  # a thread has nobody above it who would say what happened
         return None, error
-
-
-def _overloaded(held: int) -> EnvironmentFault:
-    return EnvironmentFault(
-        "overloaded",
-        f"{held} questions wait already",
-        where="the service",
-        hint="ask again after a second, or serve with more workers",
-    )
 
 
 def _deliver(outcomes: list[Outcome]) -> None:

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from keepfit.core.errors import DataError, EnvironmentFault, KeepfitError, nearest
 from keepfit.runtime.answers import class_name
 from keepfit.serve.body import parse_json
+from keepfit.serve.openapi import LONGEST_ID
 from keepfit.serve.replies import reply
 from keepfit.serve.service import Current, Service
 from keepfit.serve.turns import Ready
@@ -19,7 +20,6 @@ from keepfit.store.records import checked_labels
 
 KEYS = ("request_id", "label", "labels")
 _SHAPE_HINT = 'send {"request_id": "...", "label": CLASS}, or "labels": [...] with one for each row'
-_LONGEST_ID = 200
 
 
 class FeedbackRoute:
@@ -76,6 +76,13 @@ class FeedbackRoute:
         request_id, labels = _parts(value)
         given = service.recorder.ids.read(request_id) if service.recorder is not None else None
         service.check_count(len(labels))
+        try:
+            found = checked_labels(
+                labels, service.bundle.task, service.bundle.classes, class_name, service.settings.new_classes
+            )
+        except DataError:
+            self.current.meters.feedback.labels("refused").inc()
+            raise
         if given is None:
             return request_id, None
         if given.rows is not None and len(labels) != given.rows:
@@ -86,11 +93,7 @@ class FeedbackRoute:
                 seen=f"{len(labels)} labels",
                 hint='give "labels" one value for each row, null where the truth is not known',
             )
-        try:
-            return request_id, checked_labels(labels, service.bundle.task, service.bundle.classes, class_name)
-        except DataError:
-            self.current.meters.feedback.labels("refused").inc()
-            raise
+        return request_id, found
 
 
 def _parts(value: Any) -> tuple[str, list[Any]]:
@@ -107,7 +110,7 @@ def _parts(value: Any) -> tuple[str, list[Any]]:
                 hint=f"{nearest(name[:80], KEYS)} {_SHAPE_HINT}",
             )
     request_id = value.get("request_id")
-    if not isinstance(request_id, str) or not 0 < len(request_id) <= _LONGEST_ID:
+    if not isinstance(request_id, str) or not 0 < len(request_id) <= LONGEST_ID:
         raise DataError(
             "request_id_type", '"request_id" must be the text that the answer had', where="request_id", hint=_SHAPE_HINT
         )

@@ -7,16 +7,18 @@ import hmac
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from time import perf_counter
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from keepfit.core.errors import DataError, EnvironmentFault, InternalFault, KeepfitError
+from keepfit.core.errors import DataError, InternalFault, KeepfitError
 from keepfit.serve.meters import INFER, Meters, route_label
 from keepfit.serve.replies import refuse, status_of
 from keepfit.serve.settings import ServeSettings
+from keepfit.serve.turns import overloaded
 
 OPEN_PATHS = frozenset({"/healthz", "/v2/health/live", "/v2/health/ready"})
 MODEL_ROUTES = frozenset({"/predict", "/feedback", INFER})
@@ -51,6 +53,9 @@ class Exchange:
         await self.send(
             {"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers}
         )
+        if self.heard_all:
+            await self.send({"type": "http.response.body", "body": response.body})
+            return
         await self.send({"type": "http.response.body", "body": response.body, "more_body": True})
         try:
             async with asyncio.timeout(LINGER_S):
@@ -64,8 +69,10 @@ class Exchange:
 class Gate:
     """Wraps the application; the one place of this room where a broad `except` is allowed."""
 
-    def __init__(self, app: ASGIApp, settings: ServeSettings, meters: Meters, predict: Predict) -> None:
-        self.app, self.settings, self.meters, self.predict = app, settings, meters, predict
+    def __init__(
+        self, app: ASGIApp, settings: ServeSettings, meters: Meters, predict: Predict, is_full: Callable[[str], bool]
+    ) -> None:
+        self.app, self.settings, self.meters, self.predict, self.is_full = app, settings, meters, predict, is_full
         self.expected = f"Bearer {settings.token}".encode() if settings.token is not None else None
         self.asking = self.in_flight = 0
 
@@ -100,6 +107,9 @@ class Gate:
         if self.expected is not None and scope["path"] not in OPEN_PATHS:
             self._check_token(scope)
         if route in MODEL_ROUTES and scope["method"] == "POST":
+            if route != "/feedback" and self.is_full(scope["client"][0] if scope["client"] else ""):
+                await exchange.refuse(_busy(route))  # before its body is read: at three times the load most are refused
+                return
             with self._slot():
                 if scope["path"] == "/predict":  # the one route that is asked all the time goes by no router
                     await self._predict(scope, exchange)
@@ -129,17 +139,17 @@ class Gate:
     @contextmanager
     def _slot(self) -> Iterator[None]:
         if self.asking >= self.settings.concurrency:
-            raise EnvironmentFault(
-                "overloaded",
-                f"{self.asking} questions are being answered already",
-                where="the service",
-                hint="ask again after a second",
-            )
+            raise overloaded()
         self.asking += 1
         try:
             yield
         finally:
             self.asking -= 1
+
+
+@lru_cache
+def _busy(route: str) -> Response:
+    return refuse(overloaded(), route)
 
 
 def _failed(route: str) -> InternalFault:

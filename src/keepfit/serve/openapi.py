@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from keepfit.runtime.bundle import Bundle, InputColumn
 
 _STRING: dict[str, Any] = {"type": "string"}
+LONGEST_ID = 200
 _ERROR = {
     "type": "object",
     "required": ["error"],
@@ -106,11 +107,57 @@ def _schemas(bundle: Bundle, ignored: Iterable[str]) -> dict[str, Any]:
         "Question": {"oneOf": [ask_one, ask_many]},
         "Reply": {
             "oneOf": [
-                {"type": "object", "properties": {**head, **answer}},
-                {"type": "object", "properties": {**head, "predictions": many}},
+                {"type": "object", "required": [*head, *answer], "properties": {**head, **answer}},
+                {"type": "object", "required": [*head, "predictions"], "properties": {**head, "predictions": many}},
             ]
         },
     }
+
+
+_PROTOCOL_ERROR = {"type": "object", "required": ["error"], "properties": {"error": _STRING}}
+_TENSORS = {
+    "type": "object",
+    "required": ["inputs"],
+    "properties": {
+        "id": _STRING,
+        "inputs": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["name", "shape", "datatype"],
+                "properties": {
+                    "name": _STRING,
+                    "shape": {"type": "array", "items": {"type": "integer"}},
+                    "datatype": _STRING,
+                },
+            },
+        },
+    },
+}
+
+
+def _protocol(what: str, failures: dict[str, str]) -> dict[str, Any]:
+    """An operation of the Open Inference Protocol, whose errors are one text."""
+    operation = _operation(what, {"type": "object"})
+    for status, meaning in {"401": _FAILURES["401"], "404": "there is no such model", **failures}.items():
+        content = {"application/json": {"schema": _PROTOCOL_ERROR}}
+        operation["responses"][status] = {"description": meaning, "content": content}
+    return operation
+
+
+def _infer() -> dict[str, Any]:
+    operation = _protocol("Tensors in, tensors out", _FAILURES)
+    operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _TENSORS}}}
+    return operation
+
+
+def _label(bundle: Bundle) -> dict[str, Any]:
+    """A class may be given as its text too."""
+    if bundle.task == "regression":
+        return {"type": "number"}
+    names = [class_name(one) for one in bundle.classes]
+    return {"enum": [*bundle.classes, *(name for name in names if name not in bundle.classes)]}
 
 
 def _operation(what: str, schema: dict[str, Any], media: str = "application/json") -> dict[str, Any]:
@@ -148,18 +195,22 @@ def _failing(operation: dict[str, Any], failures: dict[str, str]) -> dict[str, A
     return operation
 
 
-def _feedback(bundle: Bundle) -> dict[str, Any]:
-    label = {"type": "number"} if bundle.task == "regression" else {"enum": bundle.classes}
+def _feedback(bundle: Bundle, new_classes: bool) -> dict[str, Any]:
+    label = _label(bundle)
+    if new_classes and "enum" in label:
+        kind = {"type": "string"} if isinstance(bundle.classes[0], str) else {"type": "integer"}
+        label = {"anyOf": [label, kind]}
     known = {"request_id": _STRING, "known": {"type": "boolean"}, "stored": {"type": "boolean"}}
     reply = {"type": "object", "required": list(known), "properties": known}
     operation = _operation("The truth about an answer, whenever it is known; stored before 200", reply)
-    many = {"type": "array", "items": {"anyOf": [label, {"type": "null"}]}}
+    many = {"type": "array", "minItems": 1, "items": {"anyOf": [label, {"type": "null"}]}}
+    name = {"type": "string", "minLength": 1, "maxLength": LONGEST_ID}
     ask = [
         {
             "type": "object",
             "additionalProperties": False,
             "required": ["request_id", key],
-            "properties": {"request_id": _STRING, key: schema},
+            "properties": {"request_id": name, key: schema},
         }
         for key, schema in (("label", label), ("labels", many))
     ]
@@ -167,21 +218,22 @@ def _feedback(bundle: Bundle) -> dict[str, Any]:
     return _failing(operation, {**_FAILURES, "404": "records are off", "415": "no JSON"})
 
 
-def document(bundle: Bundle, ignored: Iterable[str], locked: bool) -> dict[str, Any]:
-    """OpenAPI 3.1. `ignored` are columns that may be given and are not read; `locked`: a bearer token is needed."""
+def document(bundle: Bundle, ignored: Iterable[str], locked: bool, new_classes: bool = False) -> dict[str, Any]:
+    """OpenAPI 3.1. `ignored` are columns that may be given and are not read; `locked`: a bearer token is needed; with
+    `new_classes` feedback may name others than the model knows."""
     free: dict[str, Any] = {"type": "object"}
     name = {"name": "name", "in": "path", "required": True, "schema": {"enum": [bundle.name]}}
     paths: dict[str, Any] = {
         "/predict": {"post": _predict(bundle)},
-        "/feedback": {"post": _feedback(bundle)},
+        "/feedback": {"post": _feedback(bundle, new_classes)},
         "/healthz": {"get": _operation("Is the service alive", free)},
         "/metrics": {"get": _operation("Prometheus metrics", _STRING, "text/plain")},
         "/v2": {"get": _operation("Open Inference Protocol: server metadata", free)},
         "/v2/health/live": {"get": _operation("Open Inference Protocol: liveness", free)},
         "/v2/health/ready": {"get": _operation("Open Inference Protocol: readiness", free)},
-        "/v2/models/{name}": {"parameters": [name], "get": _operation("Inputs, outputs and class order", free)},
-        "/v2/models/{name}/ready": {"parameters": [name], "get": _operation("Is the model ready", free)},
-        "/v2/models/{name}/infer": {"parameters": [name], "post": _operation("Tensors in, tensors out", free)},
+        "/v2/models/{name}": {"parameters": [name], "get": _protocol("Inputs, outputs and class order", {})},
+        "/v2/models/{name}/ready": {"parameters": [name], "get": _protocol("Is the model ready", {})},
+        "/v2/models/{name}/infer": {"parameters": [name], "post": _infer()},
     }
     found: dict[str, Any] = {
         "openapi": "3.1.0",

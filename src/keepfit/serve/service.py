@@ -57,7 +57,8 @@ class Service:
     @cached_property
     def document(self) -> dict[str, Any]:
         """The OpenAPI document."""
-        return openapi.document(self.bundle, self.predictor.ignored, self.settings.token is not None)
+        settings = self.settings
+        return openapi.document(self.bundle, self.predictor.ignored, settings.token is not None, settings.new_classes)
 
     @cached_property
     def document_bytes(self) -> bytes:

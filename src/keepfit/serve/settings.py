@@ -18,7 +18,7 @@ class ServeSettings:
     at once; `batch_wait_s` is how long the first waits for company. `threads` run large questions, pictures and texts.
     `workers` are processes on the same port. `poll_s` is how often the registry's pointer is looked at. `record` says what is kept
     of an answer, `record_store` in which database (files in the workspace when None), for at most `record_age_s` and
-    `record_size_bytes`.
+    `record_size_bytes`. With `new_classes` feedback may name a class that the model does not know.
     """
 
     host: str = "127.0.0.1"
@@ -42,3 +42,4 @@ class ServeSettings:
     record_store: str | None = field(default=None, repr=False)
     record_age_s: float = 30 * 86_400.0
     record_size_bytes: int = 1 << 30
+    new_classes: bool = False

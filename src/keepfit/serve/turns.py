@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from keepfit.core.errors import EnvironmentFault
+
 if TYPE_CHECKING:
     from keepfit.runtime.answers import Answers
     from keepfit.runtime.table import Table
@@ -83,3 +85,13 @@ class Turns:
         if not self._by_client[client]:
             del self._by_client[client]
         return last
+
+
+def overloaded() -> EnvironmentFault:
+    """The refusal of a question that finds no room."""
+    return EnvironmentFault(
+        "overloaded",
+        "as many questions wait already as may wait",
+        where="the service",
+        hint="ask again after a second, or serve with more workers",
+    )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from keepfit.runtime.table import Table
 
 Mode = Literal["full", "sketch", "off"]
-DAY_S, WIDE = 86_400.0, 32
+DAY_S, WIDE = 86_400.0, 8
 log = logging.getLogger("keepfit.records")
 
 

@@ -19,6 +19,8 @@ from keepfit.store.record_files import Backend, FileRecords
 from keepfit.store.request_ids import RequestIds
 from keepfit.store.segments import Entry
 
+_LONGEST_CLASS = 200
+
 
 @dataclass(frozen=True)
 class Row:
@@ -173,9 +175,12 @@ def _rows_of(answer: Entry, feedback: Entry | None) -> Iterator[Row]:
         )
 
 
-def checked_labels(labels: Sequence[Any], task: str, classes: Sequence[Any], named: Callable[[Any], str]) -> list[Any]:
+def checked_labels(
+    labels: Sequence[Any], task: str, classes: Sequence[Any], named: Callable[[Any], str], more: bool = False
+) -> list[Any]:
     """Labels in the JSON type of the classes (a class may also be given as its text), numbers for a regression; None is not
-    known. Raises DataError that names the first that is none."""
+    known. With `more` a class that the model does not know is taken, where it is of their type. Raises DataError that names the
+    first that is none."""
     by_name = {named(one): one for one in classes}
     found: list[Any] = []
     for place, label in enumerate(labels):
@@ -196,6 +201,9 @@ def checked_labels(labels: Sequence[Any], task: str, classes: Sequence[Any], nam
             whole = isinstance(label, float) and label.is_integer() and named(label) not in by_name
             label = int(label) if whole else label  # frames turn whole numbers beside missing ones into floats
             key = label if isinstance(label, str) else named(label) if isinstance(label, bool | int | float) else None
+            if more and key is not None and key not in by_name and is_like(label, classes):
+                found.append(label)
+                continue
             if key is None or key not in by_name:
                 raise DataError(
                     "label_unknown",
@@ -206,3 +214,11 @@ def checked_labels(labels: Sequence[Any], task: str, classes: Sequence[Any], nam
                 )
             found.append(by_name[key])
     return found
+
+
+def is_like(label: Any, classes: Sequence[Any]) -> bool:
+    """Whether a label could be one more class: a text of at most 200 characters among texts, a whole number among such."""
+    if all(isinstance(one, str) for one in classes):
+        return isinstance(label, str) and 0 < len(label.strip()) <= _LONGEST_CLASS and label == label.strip()
+    whole = all(isinstance(one, int) and not isinstance(one, bool) for one in classes)
+    return whole and isinstance(label, int) and not isinstance(label, bool)
