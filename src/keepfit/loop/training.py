@@ -107,7 +107,7 @@ def _planned(kind: str, recipe: Recipe, asked: Asked, old: Table, past: Table, n
 
 def _named(rows: Table, target: str, bundle: Bundle) -> list[str]:
     """The answers of rows as the bundle names its classes: a source may write True for true, or 1.0 for 1."""
-    task = Task(bundle.task, target, tuple(bundle.classes))
+    task = Task("regression" if bundle.task == "regression" else "classification", target, tuple(bundle.classes))
     return [results.label_text(text, task) for text in rows.columns[target]] if len(rows) else []
 
 
