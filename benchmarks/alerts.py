@@ -1,7 +1,9 @@
-"""A planted latency, error and stop each raise their own alert, and no other, in a real Prometheus; hostile requests add no series.
+"""A planted latency, error, broken feed, drift, loss of accuracy and stop each raise their own alert, and no other, in a real
+Prometheus; hostile requests add no series.
 
 Rules and configuration are those that `keepfit dashboards` writes, over a window of seconds. Needs Debian's package
-`prometheus`. `--mutant uncounted` serves without counting requests: no alert may then come, and the goal is missed.
+`prometheus`. `--mutant uncounted` serves without counting requests, `--mutant unwatched` without its monitor: their alerts do
+not come then, and the goal is missed.
 """
 
 from __future__ import annotations
@@ -21,13 +23,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import keepfit as kf
 from benchmarks.measuring import is_quick, mutant, told
 from benchmarks.measuring import skipped as not_measured
 from keepfit import dashboards
 
-GOAL = "a planted latency, error and stop each raise their own alert only; at most 200 series after hostile requests"
-WINDOW, HELD, PATIENCE_S, CALM_S = "6s", "2s", 60.0, 10.0
+GOAL = "a planted latency, error, broken feed, drift, loss of accuracy and stop each raise their own alert only; at most 200 series"
+WINDOW, HELD, PATIENCE_S, CALM_S = "6s", "2s", 90.0, 20.0
+ROWS = 100  # of a monitored window
 FAULTY = """
 import os, sys, time
 from keepfit.runtime.network import Network
@@ -45,7 +50,11 @@ MUTANTS = {
     "uncounted": """
 from keepfit.serve.meters import Meters
 Meters.answered = lambda self, route, status, seconds: None
-"""
+""",
+    "unwatched": """
+import contextlib, keepfit.serve.server
+keepfit.serve.server.watched = lambda *given: contextlib.nullcontext()
+""",
 }
 RUN = "{}{}\nfrom keepfit.cli.main import run\nsys.exit(run(sys.argv[1:]))"
 
@@ -88,20 +97,55 @@ def firing(port: int) -> set[str]:
 
 
 class Asker(threading.Thread):
-    """Asks about one row, ten times a second, whatever comes back."""
+    """Asks about rows and tells what was true, ten times a second, whatever comes back; `fault` says what is wrong with them."""
 
-    def __init__(self, port: int, body: bytes) -> None:
+    def __init__(self, port: int, fault: Path, seed: int = 0) -> None:
         super().__init__(daemon=True)
-        self.port, self.body, self.ending, self.asked = port, body, threading.Event(), 0
+        self.port, self.fault, self.ending, self.asked = port, fault, threading.Event(), 0
+        self.rng = np.random.default_rng(seed)
 
     def run(self) -> None:
         while not self.ending.wait(0.1):
-            with suppress(OSError, http.client.HTTPException):
+            with suppress(OSError, http.client.HTTPException, ValueError, KeyError):
                 line = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-                line.request("POST", "/predict", self.body, {"Content-Type": "application/json"})
-                line.getresponse().read()
+                self.ask(line)
                 line.close()
                 self.asked += 1
+
+    def ask(self, line: http.client.HTTPConnection) -> None:
+        """Rows of the world of `drawn`, and their labels."""
+        said = self.fault.read_text() if self.fault.exists() else ""
+        rows, truth = drawn(5, self.rng, said)
+        found = self.post(line, "/predict", {"inputs": rows})
+        self.post(line, "/feedback", {"request_id": found["request_id"], "labels": truth})
+
+    def post(self, line: http.client.HTTPConnection, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer as JSON."""
+        line.request("POST", path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        found: dict[str, Any] = json.loads(line.getresponse().read())
+        return found
+
+
+def drawn(rows: int, rng: np.random.Generator, said: str = "") -> tuple[list[dict[str, float]], list[str]]:
+    """A world of three numbers, in which nine of ten labels follow from their sum; and what is planted in it."""
+    x = rng.normal([5.0, 10.0, 20.0], 1.0, (rows, 3))
+    truth = np.where(rng.random(rows) < (0.4 if said == "turned" else 0.1), -1, 1) * np.sign(x.sum(1) - 35) > 0
+    if said == "shifted":
+        x[:, 1] += 1.5
+        truth = np.where(rng.random(rows) < 0.1, -1, 1) * np.sign(x.sum(1) - 35) > 0
+    if said == "broken":
+        x[:, 0] *= 1000
+    cells = [dict(zip("abc", map(float, row), strict=True)) for row in x.round(3)]
+    return cells, [("no", "yes")[int(one)] for one in truth]
+
+
+def trained(folder: Path) -> Path:
+    """A bundle for the world of `drawn`."""
+    rows, truth = drawn(2000, np.random.default_rng(1))
+    lines = ["a,b,c,answer", *(f"{r['a']},{r['b']},{r['c']},{t}" for r, t in zip(rows, truth, strict=True))]
+    (folder / "world.csv").write_text("\n".join(lines) + "\n")
+    said = ["model.use=linear", f"monitor.window={ROWS}", "clean.labels=off"]
+    return kf.fit(str(folder / "world.csv"), "answer", workspace=folder, overrides=said).bundle
 
 
 def hostile(port: int, count: int) -> int:
@@ -157,12 +201,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="keepfit-bench-") as scratch:
         folder, service, port = Path(scratch), free_port(), free_port()
         fault = folder / "fault"
-        run = kf.fit("sklearn:iris", "species", workspace=scratch, overrides=["model.use=linear"])
-        row = json.loads((run.bundle / "golden.jsonl").read_text("utf-8").splitlines()[0])["input"]
-        body = json.dumps({"input": {k: None if v is None else float(v) for k, v in row.items()}}).encode()
+        bundle = trained(folder)
         configured(folder, service)
         code = RUN.format(FAULTY, MUTANTS.get(mutant() or "", ""))
-        serving = [sys.executable, "-c", code, str(fault), "serve", str(run.bundle), "--port", str(service)]
+        serving = [sys.executable, "-c", code, str(fault), "serve", str(bundle), "--port", str(service)]
         watching = ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
                     f"--web.listen-address=127.0.0.1:{port}"]  # fmt: skip
         with program(watching, folder / "prometheus.log"):
@@ -171,13 +213,16 @@ def main() -> int:
                     raise SystemExit(
                         (folder / "service.log").read_text() + (folder / "prometheus.log").read_text()[-2000:]
                     )
-                asker = Asker(service, body)
+                asker = Asker(service, fault)
                 asker.start()
                 until(lambda: not firing(port))
                 time.sleep(CALM_S)
                 found["quiet"] = {"raised": sorted(firing(port))}
                 found["latency"] = stretch(fault, "slow", port, {"KeepfitSlow"})
                 found["error"] = stretch(fault, "error", port, {"KeepfitErrors"})
+                found["feed"] = stretch(fault, "broken", port, {"KeepfitFeedBroken"})
+                found["drift"] = stretch(fault, "shifted", port, {"KeepfitDrift"})
+                found["accuracy"] = stretch(fault, "turned", port, {"KeepfitAccuracy"})
                 asker.ending.set()
                 asker.join(30)
                 count = 2_000 if is_quick() else 100_000
@@ -185,7 +230,8 @@ def main() -> int:
             until(lambda: firing(port) >= {"KeepfitDown"})
             time.sleep(3)
             found["stop"] = {"raised": sorted(firing(port) - {"KeepfitRefusals"})}
-    wanted = {"quiet": [], "latency": ["KeepfitSlow"], "error": ["KeepfitErrors"], "stop": ["KeepfitDown"]}
+    wanted = {"quiet": [], "latency": ["KeepfitSlow"], "error": ["KeepfitErrors"], "feed": ["KeepfitFeedBroken"]}
+    wanted |= {"drift": ["KeepfitDrift"], "accuracy": ["KeepfitAccuracy"], "stop": ["KeepfitDown"]}
     raised = {name: one["raised"] for name, one in found.items()}
     passed = raised == wanted and size <= 200 and answered == count
     return told(GOAL, {"series": size, **raised}, {"series": 200, **wanted}, passed, found=found, hostile=answered)

@@ -28,7 +28,7 @@ SETS = {
     "flights": ("cleaning/flights_dirty.csv.gz", "target: src", ""),
     "horse_colic": (
         "tabular/horse_colic.csv.gz",
-        f"target: c24, read: {{header: false, names: [{', '.join(f'c{n}' for n in range(1, 29))}]}}",
+        "target: c24",
         "",
     ),
     "titanic": ("tabular/titanic.csv.gz", "target: Survived", ""),

@@ -137,6 +137,38 @@ ALERTS = (
         "{{ $value }} values a row were never seen in training",
         "See which column it is on the dashboard; keepfit monitor BUNDLE RECORDS says whether it is a fault or a shift.",
     ),
+    Alert(
+        "KeepfitFeedBroken",
+        'keepfit_monitor_alarm{kind="bug"} > 0',
+        "0s",
+        "critical",
+        "the last records look like a broken feed: a unit, an encoding, a gap, swapped columns, a constant",
+        "The monitor's report.html says which column and shows rows; mend the feed. Those rows are not to be learned from.",
+    ),
+    Alert(
+        "KeepfitDrift",
+        'keepfit_monitor_alarm{kind="shift"} > 0',
+        "0s",
+        "warning",
+        "the last records are not like those that the model learned from",
+        "See the features that ring on the dashboard and in report.html; label some of these rows, and train again.",
+    ),
+    Alert(
+        "KeepfitAccuracy",
+        'keepfit_monitor_alarm{kind="accuracy"} > 0',
+        "0s",
+        "critical",
+        "labels show more errors than there were on held-out rows",
+        "Train again with the labels that came, or roll back: keepfit models rollback NAME.",
+    ),
+    Alert(
+        "KeepfitMonitorBehind",
+        "time() - keepfit_monitor_looked_timestamp_seconds > 300",
+        "1m",
+        "warning",
+        "nothing has been watched for {{ $value | humanizeDuration }}",
+        "The monitor of the service has ended or cannot read the records: its message is in the service's log.",
+    ),
 )
 
 SERVICE = Board(
@@ -258,4 +290,90 @@ MODEL = Board(
         ),
     ),
 )
-BOARDS = (SERVICE, MODEL)
+
+MONITOR = Board(
+    "keepfit-monitor",
+    "Keepfit: the monitor",
+    (
+        Panel(
+            "Alarms",
+            "short",
+            (("{{kind}}", 'keepfit_monitor_alarm{job=~"$job"}'),),
+            "1 while the last window rings: a broken feed, a shifted world, or more errors than before.",
+        ),
+        Panel(
+            "Windows by kind",
+            "short",
+            (("{{kind}}", 'sum by (kind) (increase(keepfit_monitor_windows_total{job=~"$job"}[WINDOW]))'),),
+            "By the budget of false alarms, nearly all are none while nothing changes.",
+        ),
+        Panel(
+            "How clearly each feature has changed (-log10 p)",
+            "short",
+            (
+                ("{{feature}}", 'keepfit_monitor_score{job=~"$job"}'),
+                ("rings from here", 'keepfit_monitor_score_limit{job=~"$job"}'),
+            ),
+            "Features, answers and confidence against the reference; `other` is the clearest of those without a line of their own.",
+        ),
+        Panel(
+            "Accuracy",
+            "percentunit",
+            (
+                ("estimated, {{bound}}", 'keepfit_monitor_estimated_accuracy{job=~"$job"}'),
+                ("labelled", 'keepfit_monitor_labelled_accuracy{job=~"$job"}'),
+                ("held-out rows", 'keepfit_monitor_held_out_accuracy{job=~"$job"}'),
+            ),
+            "Estimated without labels with its 90 % interval, on the last window of labels, and what it was to begin with.",
+        ),
+        Panel(
+            "Is the estimate to be trusted",
+            "short",
+            (("trusted", 'keepfit_monitor_estimated_accuracy_trusted{job=~"$job"}'),),
+            "0 where the estimate may well be off by more than five points.",
+        ),
+        Panel(
+            "Labels",
+            "short",
+            (("{{result}}", 'sum by (result) (rate(keepfit_monitor_labels_total{job=~"$job"}[WINDOW]))'),),
+            "Labels a second, by whether the answer was right.",
+        ),
+        Panel(
+            "Signs of broken feeds",
+            "short",
+            (
+                ("{{sign}}", 'sum by (sign) (increase(keepfit_monitor_faults_total{job=~"$job"}[WINDOW]))'),
+                ("repeated rows", 'keepfit_monitor_repeated_ratio{job=~"$job"}'),
+            ),
+            "Windows that showed each sign, and the share of rows that repeat another.",
+        ),
+        Panel(
+            "Rows watched",
+            "short",
+            (
+                ("{{result}}", 'sum by (result) (rate(keepfit_monitor_rows_total{job=~"$job"}[WINDOW]))'),
+                ("seconds passed over", 'rate(keepfit_monitor_skipped_seconds_total{job=~"$job"}[WINDOW])'),
+            ),
+            "Rows judged and rows in quarantine a second.",
+        ),
+        Panel(
+            "Accuracy by group",
+            "percentunit",
+            (("{{group}}", 'keepfit_monitor_slice_accuracy{job=~"$job"}'),),
+            "Of the last window with labels; monitor.slices names the columns.",
+        ),
+        Panel(
+            "Rows by group",
+            "short",
+            (("{{group}}", 'keepfit_monitor_slice_rows{job=~"$job"}'),),
+            "Of the last window.",
+        ),
+        Panel(
+            "Since the monitor looked",
+            "s",
+            (("{{instance}}", 'time() - keepfit_monitor_looked_timestamp_seconds{job=~"$job"}'),),
+            "Some seconds; more means that it has ended or is behind.",
+        ),
+    ),
+)
+BOARDS = (SERVICE, MODEL, MONITOR)

@@ -137,3 +137,46 @@ def test_what_a_service_recorded_is_monitored(finished, tmp_path, monkeypatch, c
     backend.write("answers", [{**entry, "t": 1_700_000_001.0, "inputs": None}], durable=True)
     code, found = monitored(capsys, finished.bundle, tmp_path / ".keepfit/records/shop", "monitor.window=100")
     assert code == 3 and found["error"]["code"] == "no_inputs"
+    backend.write("answers", [{**entry, "t": 1_700_000_002.0, "model": ["shop", "2", "f" * 64]}], durable=True)
+    other = tmp_path / "other"
+    backend = FileRecords(other)
+    backend.key()
+    backend.write("answers", [{**entry, "model": ["shop", "2", "f" * 64]}], durable=True)
+    code, found = monitored(capsys, finished.bundle, f"records:{other}")
+    assert code == 3 and found["error"]["code"] == "no_rows" and "shop 2" in found["error"]["message"]
+
+
+def test_a_registered_model_and_recorded_answers(finished, tmp_path, capsys, monkeypatch):
+    kf.registry(tmp_path).register(finished.bundle, name="shop")
+    kf.registry(tmp_path).promote("shop", 1)
+    rows = [{name: cell for name, cell in row.items() if name != "answer"} for row in mixed(100, seed=8)]
+    first = kf.load(finished.bundle).bundle.classes[0]
+    for row in rows[:99]:
+        row |= {"prediction": first, "label": first, "time": "2026-03-01T00:00:00Z"}
+    rows[99] |= {"prediction": None, "label": first, "time": "2026-03-01T00:01:40Z"}
+    (tmp_path / "records.csv").write_text(csv_text(rows), "utf-8")
+    monkeypatch.setattr("keepfit.runtime.predictor.Predictor.scores", None)  # it is not asked
+    words = ("shop@champion", tmp_path / "records.csv", "monitor.window=100", "--workspace", tmp_path)
+    code, found = monitored(capsys, *words)
+    assert code == 0, found
+    assert found["windows"][0]["labelled_accuracy"] == 1.0 and found["windows"][0]["labels"] == 99
+    assert found["windows"][0]["quality"]["not_answered"] == 1 and found["windows"][0]["quality"]["rows_per_s"] == 1.0
+    assert "prediction" in found["windows"][0]["features"]
+    code, found = monitored(capsys, "shopp@champion", tmp_path / "records.csv", "--workspace", tmp_path)
+    assert code == 2 and "shop" in found["error"]["hint"]
+
+
+def test_a_table_that_lists_pictures(finished_pictures, tmp_path, capsys):
+    folder = finished_pictures.path.parents[2] / "pictures"
+    files = sorted(path for path in folder.rglob("*") if path.suffix in (".png", ".jpg"))[:60]
+    lines = [
+        "image,label,time",
+        *(f"{file},{file.parent.name},2026-03-01T00:{n:02}:00" for n, file in enumerate(files)),
+    ]
+    (tmp_path / "records.csv").write_text("\n".join(lines) + "\n", "utf-8")
+    code, found = monitored(capsys, finished_pictures.bundle, tmp_path / "records.csv", "-o", tmp_path / "out")
+    assert code == 0, found
+    assert found["rows"] == len(files) and found["windows"][0]["labels"] == len(files)
+    code, found = monitored(capsys, tmp_path / "records.csv", "--reference", tmp_path / "records.csv")
+    assert code == 0, found
+    assert found["rows"] == len(files) and not found["windows"][0]["alarm"]

@@ -22,7 +22,7 @@ def fold(rows=300, seed=0):
     return Fold(features, truth, np.ones(rows))
 
 
-@pytest.mark.parametrize("way", ["oversample", "undersample", "smote"])
+@pytest.mark.parametrize("way", ["oversample", "undersample", "smote", "noise"])
 def test_classes_are_of_one_size_after(way):
     before = fold()
     after = balanced(before, way, 0)
@@ -45,6 +45,18 @@ def test_made_rows_lie_between_rows_of_their_class():
     assert len(made) > 100 and set(np.unique(made[:, 2])) <= {0.0, 1.0, 2.0}
     assert (made[:, 0] >= rare[:, 0].min()).all() and (made[:, 0] <= rare[:, 0].max()).all()
     assert len(np.unique(made[:, 0])) > 0.9 * len(made)
+
+
+def test_noise_shifts_numbers_a_little_and_leaves_categories_and_gaps():
+    before = fold()
+    made = balanced(before, "noise", 0).features[300:]
+    rare = before.features[before.truth == 1]
+    assert len(made) > 100 and set(np.unique(made[:, 2])) <= {0.0, 1.0, 2.0}
+    nearest = np.abs(made[:, None, 0] - rare[None, :, 0]).min(1)
+    assert 0 < nearest.max() < 0.5 * rare[:, 0].std() and len(np.unique(made[:, 0])) > 0.8 * len(made)
+    assert made[:, 0].min() >= rare[:, 0].min() and made[:, 0].max() <= rare[:, 0].max()
+    assert 0 < np.isnan(made[:, 3]).mean() < 0.3
+    assert np.array_equal(balanced(before, "noise", 0).features[:300], before.features, equal_nan=True)
 
 
 def test_a_class_of_one_row_is_repeated():

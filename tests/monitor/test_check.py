@@ -145,3 +145,66 @@ def test_budgets(said):
 def test_no_budgets(said):
     with pytest.raises(ValueError, match="false alarms are said as"):
         MonitorOptions(false_alarms=said)
+
+
+def test_relations_that_break_are_seen_though_each_column_is_as_before():
+    rng = np.random.default_rng(0)
+
+    def world(rows, broken=False):
+        x = rng.normal(0, 1, rows)
+        y = x + rng.normal(0, 0.1, rows)
+        table = {"x": x, "y": rng.permutation(y) if broken else y}
+        p = 1 / (1 + np.exp(-3 * x))
+        columns = {name: text_column(column.round(4).tolist()) for name, column in table.items()}
+        return Table(columns), np.column_stack([1 - p, p]), (rng.random(rows) < p).astype(int)
+
+    table, scores, truth = world(3000)
+    profile = make_profile(table, [ColumnRule(n, "numeric") for n in "xy"], Held(table, scores, truth), ["no", "yes"])
+    profile = Profile.from_json(json.loads(json.dumps(profile.as_json())))
+    sound, broken = (check(profile, Records(*world(1000, one)[:2]), MonitorOptions()) for one in (False, True))
+    assert sound.kind == "none" and sound.estimate.trusted
+    assert not broken.estimate.trusted and "not related" in broken.estimate.why
+
+
+def test_other_shares_of_the_classes_are_estimated(reference):
+    table, scores, truth = drawn(8000, 9)
+    rng = np.random.default_rng(1)
+    rows = np.concatenate([rng.permutation(np.flatnonzero(truth == 1))[:2400], np.flatnonzero(truth == 0)[:600]])
+    actual = float((scores[rows].argmax(1) == truth[rows]).mean())
+    said = check(reference, Records(table.take(rows), scores[rows]), MonitorOptions()).estimate
+    assert said.low <= actual <= said.high and abs(said.value - actual) < 0.03
+
+
+def test_a_window_of_texts_about_something_unknown_is_not_trusted():
+    rng = np.random.default_rng(0)
+    words = [f"word{n}" for n in range(200)]
+
+    def texts(rows):
+        return [" ".join(rng.choice(words, 8)) for _ in range(rows)]
+
+    def told(rows):
+        p = np.where(rng.random(rows) < 0.5, 0.97, 0.03)
+        return np.column_stack([1 - p, p]), (rng.random(rows) < p).astype(int)
+
+    scores, truth = told(1500)
+    table = Table({"text": text_column(texts(1500))})
+    profile = make_profile(table, [ColumnRule("text", "text")], Held(table, scores, truth), ["ham", "spam"])
+    for share, trusted in ((0.0, True), (0.3, False)):
+        some = texts(500)
+        for row in range(int(500 * share)):
+            some[row] = "your parcel waits for customs " + some[row]
+        said = check(profile, Records(Table({"text": text_column(some)}), told(500)[0]), MonitorOptions())
+        assert said.estimate.trusted is trusted, (share, said.estimate)
+
+
+def test_labels_put_an_estimate_in_doubt(reference):
+    from keepfit.monitor.report import Story
+
+    story = Story(reference, MonitorOptions(), "shop")
+    for seed, labels in ((5, False), (6, True), (7, False)):
+        one = window(1000, seed, labels)
+        if one.labels is not None:
+            one.labels[:] = np.where(one.labels == "yes", "no", "yes")
+        story.add(check(reference, one, MonitorOptions()), one)
+    assert [said["estimated_accuracy"]["trusted"] for said in story.windows] == [True, False, False]
+    assert "labels before it" in story.windows[2]["estimated_accuracy"]["why"]

@@ -177,3 +177,21 @@ def test_one_order_of_day_and_month_for_a_column(cells, month_first):
 def test_a_rule_of_an_older_bundle_opens():
     raw = {"name": "x", "kind": "datetime", "why": "", "missing": [], "number_like": False, "integer": True}
     assert ColumnRule.from_json({**raw, "boolean": False}) == ColumnRule("x", "datetime")
+
+
+_CELLS = st.one_of(
+    st.none(),
+    st.text(max_size=5),
+    st.floats().map(repr),
+    st.sampled_from(["nan", "-nan", "inf", "1e999", "1_0", "٣", " 5 ", "", "1,000", "-999", "+1", "1.", "\xa05", "#"]),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(_CELLS, max_size=5), st.sampled_from([frozenset(), frozenset({"-999"}), frozenset({"x"})]))
+def test_numbers_read_at_once_are_those_read_one_by_one(cells, missing):
+    column, rule = np.array([*cells, None], object)[:-1], ColumnRule("x", "numeric", missing=missing)
+    values, bad = numbers(column, rule)
+    slow = [numbers(np.array([cell, "no"], object), rule) for cell in cells]
+    np.testing.assert_array_equal(values, [found[0] for found, _ in slow])
+    np.testing.assert_array_equal(bad, [odd[0] for _, odd in slow])

@@ -12,12 +12,17 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from inprocess import Client
 from serve_fake import Bundle
 from serve_real import GOLDEN, write_bundle
 
 from keepfit import dashboards
 from keepfit.core.errors import UsageError
 from keepfit.runtime.bundle import InputColumn
+from keepfit.serve.app import app_of
+from keepfit.serve.figures import MAX_FEATURES, MAX_GROUPS
+from keepfit.serve.service import Current
+from keepfit.serve.settings import ServeSettings
 
 NAME = re.compile(r"\bkeepfit[_:][a-z0-9_:]+")
 SELECTED = re.compile(r"\b(keepfit_[a-z0-9_]+)\{([^}]*)\}")
@@ -132,11 +137,28 @@ def test_a_target_is_host_and_port(tmp_path, target):
     assert not (tmp_path / "boards").exists()
 
 
-def test_series_are_bounded_whatever_clients_send(client):
+def test_series_are_bounded_whatever_clients_send(tmp_path):
     wide = [InputColumn(f"c{i}", "categorical", "BYTES") for i in range(300)]
     bundle = Bundle(classes=[f"class {i}" for i in range(500)])
     bundle.inputs = [*bundle.inputs, *wide]
-    one = client(bundle)
+    current = Current(bundle, bundle.predictor(), ServeSettings())
+    full = {
+        "score": {f"feature {i}": 1.0 for i in range(MAX_FEATURES)},
+        "slice_accuracy": {f"group {i}": 1.0 for i in range(MAX_GROUPS)},
+        "slice_rows": {f"group {i}": 1.0 for i in range(MAX_GROUPS)},
+    }
+    (tmp_path / "figures.json").write_text(json.dumps(full))
+    current.meters.watch(tmp_path / "figures.json")
+    with Client(app_of(current)) as one:
+        hostile(one)
+        lines = [line for line in one.get("/metrics").text.splitlines() if not line.startswith("#")]
+    assert len(lines) <= 200, len(lines)
+    assert sum(line.startswith("keepfit_monitor_") for line in lines) >= 50
+    text = "\n".join(lines)
+    assert "town" not in text and "BREW" not in text and "/149" not in text
+
+
+def hostile(one: Client) -> None:
     row = {"age": 1, "hours": 2, "married": True, "city": "x", "since": None}
     paths = ["/predict", "/feedback", "/v2/models/mixed/infer", "/v2/x", "/healthz", "/docs", "/openapi.json", "/"]
     for number in range(150):
@@ -144,7 +166,3 @@ def test_series_are_bounded_whatever_clients_send(client):
         one.request(("GET", "PUT", "POST", "BREW")[number % 4], f"/{number}/../{number}?{number}")
         one.post(f"/v2/models/{number}/infer", content=b"{")
         one.request(("GET", "DELETE", "POST")[number % 3], paths[number % len(paths)], headers={"x-a": str(number)})
-    lines = [line for line in one.get("/metrics").text.splitlines() if not line.startswith("#")]
-    assert len(lines) <= 200, len(lines)
-    text = "\n".join(lines)
-    assert "town" not in text and "BREW" not in text and "/149" not in text

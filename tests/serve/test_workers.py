@@ -45,6 +45,14 @@ def ask(url: str) -> tuple[int, str, str]:
     return os.getpid(), body["model"]["version"], body["request_id"]
 
 
+def workers_of(pid: int) -> list[str]:
+    """The processes that answer; the one that watches is no such."""
+    listed = subprocess.run(
+        ["ps", "-ww", "--ppid", str(pid), "-o", "pid=,args="], capture_output=True, text=True
+    ).stdout
+    return [line.split()[0] for line in listed.splitlines() if "keepfit.serve.worker" in line]
+
+
 def test_workers_count_exactly_follow_the_pointer_and_come_back(tmp_path):
     registry = Registry(tmp_path)
     for number in (1, 2):
@@ -68,16 +76,12 @@ def test_workers_count_exactly_follow_the_pointer_and_come_back(tmp_path):
             time.sleep(0.1)
         assert Counter(version for _, version, _ in pool.map(lambda _: ask(url), range(60))) == {"2": 60}
 
-        children = subprocess.run(
-            ["ps", "--ppid", str(process.pid), "-o", "pid="], capture_output=True, text=True
-        ).stdout.split()
+        children = workers_of(process.pid)
         assert len(children) == 2
         os.kill(int(children[0]), signal.SIGKILL)
         until = time.monotonic() + 30
         while time.monotonic() < until:
-            alive = subprocess.run(
-                ["ps", "--ppid", str(process.pid), "-o", "pid="], capture_output=True, text=True
-            ).stdout.split()
+            alive = workers_of(process.pid)
             if len(alive) == 2 and children[0] not in alive:
                 break
             time.sleep(0.2)

@@ -18,6 +18,7 @@ from keepfit.cleaning.findings import Cell, Finding
 from keepfit.cleaning.view import View, some
 from keepfit.core.options import Options
 from keepfit.runtime.table import Column
+from keepfit.store.ledger import counted
 
 _SAMPLE = 20_000
 _LEAST_GROUP = 3
@@ -61,13 +62,13 @@ def look(view: View, options: DependencyOptions) -> list[Finding]:
         cells = tuple(
             Cell(str(view.table.ids[row]), right, before[row], value) for row, value in zip(rows, after, strict=True)
         )
-        changed = [f"{cell.before} -> {cell.after}" for cell in cells]
+        changed = list(dict.fromkeys(f"{cell.before} -> {cell.after}" for cell in cells))
         found.append(
             Finding(
                 "contradicts another column",
                 (right, *names),
                 view.ids(rows),
-                f"{right} follows from {', '.join(names[:3])}; in {len(rows)} rows it does not: {some(changed)}",
+                f"{right} follows from {', '.join(names[:3])} but for {counted(len(rows), 'row')}: {some(changed)}",
                 "the value of the majority of like rows",
                 "clean.dependencies: off" if options.do == "repair" else "clean.dependencies: repair",
                 "warning",

@@ -147,8 +147,8 @@ def _linked(case: Guarded, facts: dict[str, dict[str, Any]]) -> list[Finding]:
         good = skill(told(column[rows], truth, case.classes, case.seed), truth, case.classes)
         facts[name]["alone"] = round(good, 4)
         if good >= _LINKED:
-            what = "balanced accuracy above chance" if case.classes else "R squared"
-            message = f"column {name!r} alone tells {case.target!r} with {what} {good:.2f}"
+            what = f"{good:.0%} of the way from chance to certainty" if case.classes else f"R squared {good:.2f}"
+            message = f"column {name!r} alone tells {case.target!r}: {what}"
             found.append(Finding("linked_with_target", (name,), (), message, "used as it is"))
     return found
 

@@ -13,6 +13,7 @@ from keepfit.cleaning.findings import Cell, Finding
 from keepfit.cleaning.view import View, some
 from keepfit.core.options import Options
 from keepfit.runtime.table import Column
+from keepfit.store.ledger import counted
 
 _LEAST = 30
 
@@ -40,7 +41,7 @@ def look(view: View, options: FormatOptions) -> list[Finding]:
                 "another format",
                 (rule.name,),
                 view.ids(rows),
-                f"{rule.name} is written like {some(usual, 2)}; {len(rows)} cells are not: {some(written)}",
+                f"{rule.name} is written like {some(usual, 2)}; {counted(len(rows), 'cell')} written otherwise: {some(written)}",
                 "read as missing",
                 "clean.formats: off" if options.do == "blank" else "clean.formats: blank",
                 "note",

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from keepfit.cleaning.findings import Cell, Finding
 from keepfit.cleaning.view import View
 from keepfit.core.options import Options
+from keepfit.store.ledger import counted
 
 _TREES, _SUBSAMPLE = 100, 256
 _LEAST = 20
@@ -75,7 +76,7 @@ def _columns(view: View, options: OutlierOptions) -> list[Finding]:
                 "outlier",
                 (rule.name,),
                 view.ids(rows),
-                f"{rule.name} has {len(rows)} values outside {bounds[0]:.4g} to {bounds[1]:.4g}, the farthest {far:.6g}",
+                f"{rule.name} has {counted(len(rows), 'value')} outside {bounds[0]:.4g} to {bounds[1]:.4g}, the farthest {far:.6g}",
                 {"clip": "clipped, here and by the served model", "drop": "dropped from training"}.get(
                     options.do, "kept"
                 ),
@@ -100,7 +101,7 @@ def _rows(view: View, options: OutlierOptions, seed: int) -> list[Finding]:
             "outlier",
             tuple(view.data.numbers),
             view.ids(rows),
-            f"{len(rows)} rows stand apart from the others in their numbers as a whole",
+            f"{counted(len(rows), 'row')} far from the others in the numbers as a whole",
             "dropped from training" if options.do == "drop" else "kept",
             "clean.outliers: report" if options.do == "drop" else "clean.outliers: {use: isolation_forest, do: drop}",
             cells=tuple(Cell(str(view.table.ids[row]), "", f"score {scores[row]:.3f}") for row in rows),

@@ -14,6 +14,7 @@ from keepfit.store.ledger import counted
 
 RULE = "unreadable cell"
 _MOSTLY = 0.5
+_DECIDED = ("said in the recipe", "codes with leading zeros")  # whatever its other cells are
 
 
 def look(view: View) -> list[Finding]:
@@ -61,7 +62,7 @@ def _nearly_numbers(view: View) -> list[Finding]:
         cells = [value for value in view.cells(rule) if value is not None]
         readable = {value: parse_number(value) is not None for value in set(cells)}
         good = sum(readable[value] for value in cells)
-        if rule.why == "said in the recipe" or not cells or good == len(cells) or good < _MOSTLY * len(cells):
+        if rule.why in _DECIDED or not cells or good == len(cells) or good < _MOSTLY * len(cells):
             continue
         if sum(readable.values()) < 10:
             continue
@@ -72,7 +73,7 @@ def _nearly_numbers(view: View) -> list[Finding]:
                 "numbers read as words",
                 (rule.name,),
                 view.ids(rows),
-                f"{rule.name} is a number in {good / len(cells):.0%} of its cells; for {some(odd)} it is read as {rule.kind}",
+                f"{rule.name} is a number in {good / len(cells):.1%} of its cells; for {some(odd)} it is read as {rule.kind}",
                 f"read as {rule.kind}",
                 f"data.columns: {{{rule.name}: numeric}}",
                 "warning",

@@ -58,12 +58,14 @@ def evaluate(bundle: BundlePath, data: DataPath, overrides: ReadOverrides = None
 
 def monitor(
     bundle: Annotated[
-        Path, typer.Argument(help="bundle folder; with --reference also the records", metavar="[BUNDLE]")
+        str,
+        typer.Argument(help="bundle folder or registered NAME[@ALIAS]; none with --reference", metavar="[BUNDLE]"),
     ],
     records: Annotated[
         list[str] | None,
         typer.Argument(
-            help="table of records, then monitor.KEY=VALUE or data.read.KEY=VALUE", metavar="RECORDS [KEY=VALUE]..."
+            help="table of records, or a served model's name; then monitor.KEY=VALUE or data.read.KEY=VALUE",
+            metavar="RECORDS [KEY=VALUE]...",
         ),
     ] = None,
     reference: Annotated[
@@ -72,6 +74,7 @@ def monitor(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="folder for report.html and quarantine.csv")
     ] = None,
+    workspace: Workspace = HERE,
     as_json: AsJson = False,
 ) -> None:
     """Whether the feed is broken, the world has shifted, and how accurate the model is on records."""
@@ -79,8 +82,8 @@ def monitor(
 
     words = list(records or ())
     data = words.pop(0) if words and "=" not in words[0] else None
-    model, data = (bundle, data) if data is not None else (None, str(bundle))
-    found = monitoring.monitor(model, data, reference=reference, overrides=words, output=output)
+    model, data = (bundle, data) if data is not None else (None, bundle)
+    found = monitoring.monitor(model, data, reference=reference, overrides=words, output=output, workspace=workspace)
     lines = [
         f"{w['from']:>9} {w['to']:>9}  {w['kind']:9} {'; '.join(w['why'][:3])}" for w in found["windows"] if w["alarm"]
     ]

@@ -66,6 +66,7 @@ def _sheets(files: dict[str, Files]) -> dict[str, bytes]:
         "mistakes": files["evaluate"].get("mistakes.png"),
         "suspected": files["clean"].get("suspected.png"),
         "copies": files["clean"].get("copies.png"),
+        "duplicates": files["clean"].get("duplicates.png"),
     }
     return {name: sheet for name, sheet in found.items() if sheet is not None}
 

@@ -82,11 +82,16 @@ def class_weights(truth: NDArray[Any], classes: int, way: Way) -> NDArray[np.flo
 
 def evened(balance: str, truth: NDArray[Any], classes: int) -> list[str]:
     """What report and card say of classes that were evened out, in numbers of training rows."""
-    if not classes or balance not in ("oversample", "undersample", "smote"):
+    if not classes or balance not in ("oversample", "undersample", "smote", "noise"):
         return []
     counts = np.bincount(truth.astype(int), minlength=classes)
     size = int(counts[counts > 0].min() if balance == "undersample" else counts.max())
-    how = {"oversample": "rare ones repeated", "undersample": "rows left out", "smote": "rows made between neighbours"}
+    how = {
+        "oversample": "rare ones repeated",
+        "undersample": "rows left out",
+        "smote": "rows made between neighbours",
+        "noise": "rows repeated with noise",
+    }
     said = ", ".join(str(int(count)) for count in counts)
     return [
         f"Classes were evened out to {size} rows each in what was learned from (data.balance: {balance}, {how[balance]}); "

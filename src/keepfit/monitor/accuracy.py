@@ -11,12 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.monitor.features import Feature
+from keepfit.monitor.relations import Relations, fit_relations
 from keepfit.runtime.arrays import pack, unpack
 
 Floats = NDArray[np.float64]
 Codes = Sequence[NDArray[np.int64]]
 _PARTS, _FEATURES, _ROWS, _GROUPS = 4, 16, 4000, 24
-_RIDGE, _Z, _UNSURE = 12.0, 1.645, 0.05
+_RIDGE, _Z, _UNSURE, ENOUGH = 12.0, 1.645, 0.05, 30
+_LEFT = (
+    0.35,
+    0.6,
+)  # of the noise: what a mixture of classes leaves over where only their shares changed, and where not
 _ALONE = 0.75  # distance of a group of a quarter of the rows from all rows
 
 
@@ -58,6 +63,7 @@ class Doubt:
     recall: Floats
     priors: Floats
     plain: Floats
+    relations: Relations | None = None
 
     def as_json(self) -> dict[str, Any]:
         """For profile.json."""
@@ -71,6 +77,7 @@ class Doubt:
             "priors": pack(self.priors),
             "plain": pack(self.plain),
             "reach": float(f"{self.reach:.4g}"),
+            "relations": self.relations.as_json() if self.relations else None,
         }
 
     @classmethod
@@ -78,7 +85,8 @@ class Doubt:
         """Inverse of `as_json`."""
         names = ("weights", "covariance", "reference", "by_class", "recall", "priors", "plain")
         arrays = {name: unpack(raw[name]).astype(np.float64) for name in names}
-        return cls(features=tuple(raw["features"]), reach=float(raw["reach"]), **arrays)
+        relations = Relations.from_json(raw["relations"]) if raw.get("relations") else None
+        return cls(features=tuple(raw["features"]), reach=float(raw["reach"]), relations=relations, **arrays)
 
 
 def fit_doubt(
@@ -122,11 +130,21 @@ def fit_doubt(
         recall,
         (size[:, 0] + 1) / (len(kept) + len(size)),
         alone,
+        fit_relations(features, {f.name: column[kept] for f, column in zip(features, codes, strict=True)}, rng),
     )
 
 
-def estimate(doubt: Doubt, features: Mapping[str, Feature], codes: Mapping[str, Any], confidence: Floats) -> Estimate:
-    """Of a window: `codes` [n] per feature name, `confidence` [n] of its answers."""
+def estimate(
+    doubt: Doubt, features: Mapping[str, Feature], codes: Mapping[str, Any], scores: Floats, novel: float = 0.0
+) -> Estimate:
+    """Of a window: `codes` [n] per feature name, and the model's probabilities `scores` [n, k]; `novel` is the share of rows
+    that are known to be of a kind which the reference did not have.
+
+    Two readings of what changed are weighed: rows of another kind, whose confidence still holds, or other shares of the classes.
+    It is not trusted where the two disagree and neither can be ruled out, nor where rows have values, or relations between
+    columns, that the reference did not have.
+    """
+    confidence = scores.max(1).astype(np.float64)
     used = [_parts(features[name], codes[name]) for name in doubt.features]
     design = _design(confidence, used)
     share = _sigmoid(design @ doubt.weights)
@@ -135,36 +153,83 @@ def estimate(doubt: Doubt, features: Mapping[str, Feature], codes: Mapping[str, 
     moved = float(np.abs(now - doubt.reference).reshape(-1, _PARTS + 1).sum(1).max() / 2) if used else 0.0
     # far from the reference, what its features told about errors need not hold: confidence alone carries farther
     trust = float(np.clip(1.25 - moved / 0.4, 0.0, 1.0))
-    value = float(share.mean()) * trust + float(_sigmoid(design[:, :3] @ doubt.plain).mean()) * (1 - trust)
+    by_features, by_confidence = float(share.mean()), float(_sigmoid(design[:, :3] @ doubt.plain).mean())
+    value = by_features * trust + by_confidence * (1 - trust)
     odd = max((_novel(features[name], codes[name]) for name in features), default=0.0)
-    far = doubt.reach * min(moved / _ALONE, 1.5)
-    explained, by_classes = _other_classes(doubt, now, len(share))
+    odd = max(odd, novel)
+    explained, plausible, by_parts = _other_classes(doubt, now, len(share))
+    by_scores = _by_scores(doubt, scores)
+    by_classes = (by_parts + by_scores) / 2
     apart = abs(by_classes - value)
+    unclear = plausible * (1 - explained) * max(abs(by_parts - value), abs(by_scores - value))
     value = value + explained * (by_classes - value)
-    far = math.hypot(far, apart * (min(explained, 1 - explained) + 0.4 * explained))
+    far = math.hypot(
+        doubt.reach * min(moved / _ALONE, 1.5),
+        apart * (min(explained, 1 - explained) + 0.4 * explained),
+        0.7 * (by_features - by_confidence) * (1 - trust),
+    )
     half = _Z * math.sqrt(
         float((share * (1 - share)).mean()) / len(share) + float(slope @ doubt.covariance @ slope) + far**2
     )
-    half += 0.3 * odd
-    why = ""
-    if odd > 0.1:
-        why = f"{odd:.0%} of the rows have values of a kind that the reference did not have"
-    elif half > _UNSURE:
-        why = f"the interval is {2 * half:.1%} wide" + (
-            ", since the rows are far from the reference" if far > 0.02 else ""
-        )
+    half += 0.3 * odd + 0.5 * unclear
+    torn = doubt.relations.torn(codes) if doubt.relations is not None else 0.0
+    half += 0.08 * min(max(torn - 1.0, 0.0), 1.5)
+    why = _why(odd, torn, half, unclear, far)
     return Estimate(value, max(value - half, 0.0), min(value + half, 1.0), not why, why)
 
 
-def _other_classes(doubt: Doubt, now: Floats, rows: int) -> tuple[float, float]:
-    """How much of the change other shares of the classes explain (0 to 1), and the accuracy that they would give.
+def contradicted(said: Mapping[str, Any], labels: int, errors: int) -> bool:
+    """Whether labels show that an estimate, as `Estimate.as_json` gives it, is off by more than five points (three standard
+    errors beyond that, at least 30 labels)."""
+    if labels < ENOUGH:
+        return False
+    seen = 1 - (errors + 1) / (labels + 2)
+    noise = math.sqrt(seen * (1 - seen) / labels)
+    return bool(abs(said["value"] - seen) > _UNSURE + 3 * noise)
+
+
+def _why(odd: float, torn: float, half: float, unclear: float, far: float) -> str:
+    """Why an estimate is not to be trusted; empty where it is."""
+    if odd > 0.1:
+        return f"{odd:.0%} of the rows have values of a kind that the reference did not have"
+    if torn > 1.0:
+        return f"columns are not related as in the reference: their spread is {torn:.1f} times what its own rows reach"
+    if half > _UNSURE:
+        because = ", since the rows are far from the reference" if far > 0.02 else ""
+        return f"the interval is {2 * half:.1%} wide{because}"
+    if half + 0.5 * unclear > _UNSURE:
+        return f"other shares of the classes would explain the change as well, and move the estimate by {unclear:.1%}"
+    return ""
+
+
+def _by_scores(doubt: Doubt, scores: Floats) -> float:
+    """The accuracy if only the shares of the classes had changed, by the model's probabilities (Saerens 2002)."""
+    priors = doubt.priors
+    if scores.shape[1] != len(priors):
+        return float(scores.max(1).mean())
+    given = np.clip(scores, 1e-4, 1.0)
+    given = given / given.sum(1, keepdims=True)
+    shares = priors.copy()
+    weighed = given
+    for _ in range(100):
+        weighed = given * (shares / priors)
+        weighed /= weighed.sum(1, keepdims=True)
+        before, shares = shares, weighed.mean(0)
+        if np.abs(shares - before).max() < 1e-5:
+            break
+    return float(weighed[np.arange(len(scores)), scores.argmax(1)].mean())
+
+
+def _other_classes(doubt: Doubt, now: Floats, rows: int) -> tuple[float, float, float]:
+    """How much of the change other shares of the classes explain (0 to 1), whether that they alone changed is plausible (0 to 1),
+    and the accuracy that they would give.
 
     Where only the shares of classes have changed, the features of a class are what they were, and so is its recall
-    (Saerens 2002, here on the shares of parts instead of posteriors).
+    (Saerens 2002, here on the shares of parts instead of posteriors); what such a mixture leaves over is then noise.
     """
     shares = doubt.priors.copy()
     if not len(now) or len(shares) < 2:
-        return 0.0, float(shares @ doubt.recall)
+        return 0.0, 0.0, float(shares @ doubt.recall)
     used = len(now) / (_PARTS + 1)
     for _ in range(200):
         mixed = np.maximum(shares @ doubt.by_class, 1e-9)
@@ -176,8 +241,9 @@ def _other_classes(doubt: Doubt, now: Floats, rows: int) -> tuple[float, float]:
 
     noise = 2.0 * len(now) / rows
     before, after = distance(doubt.priors @ doubt.by_class), distance(shares @ doubt.by_class)
-    share = (before - after) / (before + noise / 4) if before > noise else 0.0
-    return min(max(2 * share - 0.8, 0.0), 1.0), float(shares @ doubt.recall)
+    plausible = float(np.clip((_LEFT[1] - after / noise) / (_LEFT[1] - _LEFT[0]), 0.0, 1.0))
+    share = (before - after) / (before + noise / 4)
+    return plausible * min(max(2 * share - 0.5, 0.0), 1.0), plausible, float(shares @ doubt.recall)
 
 
 def _novel(feature: Feature, codes: NDArray[np.int64]) -> float:

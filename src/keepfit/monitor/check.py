@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from keepfit.monitor import streams
 from keepfit.monitor.accuracy import Estimate, estimate
-from keepfit.monitor.describe import describe, grown_words
+from keepfit.monitor.describe import describe, grown_words, novel_texts
 from keepfit.monitor.drift import Change, Verdict, judge
 from keepfit.monitor.faults import Fault, find_faults
 from keepfit.monitor.options import MonitorOptions
@@ -27,7 +28,8 @@ _REPEATED = 0.5
 
 @dataclass(frozen=True)
 class Report:
-    """What one window showed. `watch` is the state of the detector of errors, for the next window."""
+    """What one window showed. `watch` is the state of the detector of errors, for the next window. A feature rings where its log p
+    is at most `log_level`; `whole` is the log p of all inputs together."""
 
     start: int
     end: int
@@ -44,6 +46,8 @@ class Report:
     quality: Mapping[str, Any] = field(default_factory=dict)
     slices: tuple[Mapping[str, Any], ...] = ()
     rang_at: tuple[int, ...] = ()
+    log_level: float = 0.0
+    whole: float = 0.0
 
     @property
     def alarm(self) -> bool:
@@ -71,6 +75,8 @@ class Report:
             "estimated_accuracy": self.estimate.as_json() if self.estimate else None,
             "labelled_accuracy": round(1 - self.errors / self.labels, 4) if self.labels else None,
             "labels": self.labels,
+            "errors": self.errors,
+            "level": math.exp(self.log_level),
             "why": list(self.why),
             "changes": [change.as_json() for change in self.changes[:8]],
             "faults": [fault.as_json() for fault in self.faults],
@@ -80,26 +86,34 @@ class Report:
         }
 
 
-def check(reference: Profile, window: Records, section: MonitorOptions, watch: streams.Watch | None = None) -> Report:
+def check(
+    reference: Profile,
+    window: Records,
+    section: MonitorOptions,
+    watch: streams.Watch | None = None,
+    *,
+    labels_apart: bool = False,
+) -> Report:
     """What a window shows. `watch` is the state that the report of the window before gave; None at the start.
 
-    The budget of false alarms is shared: features, answers and, while labels come, errors. Nothing is read but the arguments.
+    The budget of false alarms is shared: features, answers and, while labels come, errors. With `labels_apart` the errors are
+    watched elsewhere, label by label, and their part of the budget is left to them. Nothing is read but the arguments.
     """
     values = describe(window.table, reference.rules, reference.lens)
     outputs = {}
     if window.scores is not None and reference.outputs:
-        outputs = outputs_of(window.scores, reference.classes)
+        outputs = outputs_of(window.scores, reference.classes, _answered(window))
     every = values | outputs
     codes = {name: feature.code(every[name]) for name, feature in reference.by_name.items() if name in every}
     tallies = {
         name: np.bincount(code, minlength=reference.by_name[name].bins + 2).astype(np.float64)
         for name, code in codes.items()
     }
-    wrong, at = _errors(reference, window)
-    labelled = len(wrong) > 0 and reference.labels > 0
+    wrong, at = errors_in(reference, window)
+    labelled = (len(wrong) > 0 or labels_apart) and reference.labels > 0
     drifted = section.rate * (1 - _LABELS if labelled else 1.0)
     inputs, answers = _verdicts(reference, tallies, drifted)
-    watch, rang = _watched(reference, watch, wrong, section)
+    watch, rang = (watch, []) if labels_apart else _watched(reference, watch, wrong, section)
     quality = _quality(reference, window)
     faults = find_faults(reference.by_name, values, inputs.changes, inputs.named) if inputs.named else []
     kind, named, why = _ring(reference, inputs, answers, faults, quality, rang)
@@ -121,6 +135,8 @@ def check(reference: Profile, window: Records, section: MonitorOptions, watch: s
         quality,
         _slices(reference, window, section, wrong, at),
         tuple(int(at[place]) + window.start for place in rang),
+        inputs.log_level,
+        inputs.whole,
     )
 
 
@@ -139,7 +155,12 @@ def _watched(
     if not reference.labels:
         return None, []
     watch = watch or streams.watch_of(reference.errors, reference.labels)
-    return streams.step(watch, wrong, section.window / (section.rate * _LABELS))
+    return streams.step(watch, wrong, labels_between(section))
+
+
+def labels_between(section: MonitorOptions) -> float:
+    """Mean labels between two false alarms of the detector of errors, by its part of the budget."""
+    return section.window / (section.rate * _LABELS)
 
 
 def _ring(
@@ -204,12 +225,11 @@ def _power(log_p: float) -> str:
     return f"1e{log_p / math.log(10):.0f}" if log_p < -7 else f"{math.exp(log_p):.4f}"
 
 
-def _errors(reference: Profile, window: Records) -> tuple[list[bool], NDArray[np.int64]]:
-    """Whether each labelled answer was wrong, and the rows of these."""
+def errors_in(reference: Profile, window: Records) -> tuple[list[bool], NDArray[np.int64]]:
+    """Whether each labelled answer was wrong, and the rows [m] of these; a regression's is where it is off by over `large`."""
     if window.labels is None or window.scores is None:
         return [], np.zeros(0, np.int64)
-    good = np.array([not error for error in window.errors] or [True] * len(window), bool)
-    known = np.array([not is_missing(text) for text in window.labels], bool) & good
+    known = np.array([not is_missing(text) for text in window.labels], bool) & _answered(window)
     at = np.flatnonzero(known)
     if not reference.classes:
         truth = [parse_number(str(window.labels[row])) for row in at]
@@ -218,6 +238,11 @@ def _errors(reference: Profile, window: Records) -> tuple[list[bool], NDArray[np
         ], at
     place = window.scores.argmax(1)
     return [_plain(window.labels[row]) != _plain(reference.classes[place[row]]) for row in at], at
+
+
+def _answered(window: Records) -> NDArray[np.bool_]:
+    """Rows [n] that the model has answered."""
+    return np.array([not error for error in window.errors] or [True] * len(window), bool)
 
 
 def _plain(text: Any) -> str:
@@ -230,7 +255,13 @@ def _plain(text: Any) -> str:
 def _estimate(reference: Profile, window: Records, codes: Mapping[str, Any], kind: str) -> Estimate | None:
     if reference.doubt is None or window.scores is None or not len(window) or "prediction" not in codes:
         return None
-    found = estimate(reference.doubt, reference.by_name, codes, window.scores.max(1).astype(np.float64))
+    rows = _answered(window)
+    if not rows.any():
+        return None
+    known = codes if rows.all() else {name: code[rows] for name, code in codes.items()}
+    texts = [name for name, lens in reference.lens.items() if "words" in lens and name in window.table.columns]
+    novel = max((novel_texts(window.table.columns[name][rows], name, reference.lens) for name in texts), default=0.0)
+    found = estimate(reference.doubt, reference.by_name, known, window.scores.astype(np.float64)[rows], novel)
     if kind != "bug":
         return found
     return Estimate(found.value, found.low, found.high, False, "the feed is broken")
@@ -249,10 +280,33 @@ def _quality(reference: Profile, window: Records) -> dict[str, Any]:
         "repeated": round(repeated, 4),
         "not_answered": sum(bool(error) for error in window.errors),
     }
-    if window.latency_s is not None and len(window.latency_s):
+    seconds = _seconds(window)
+    if seconds > 0:
+        found["rows_per_s"] = round(len(window) / seconds, 3)
+    if window.latency_s is not None and not np.isnan(window.latency_s).all():
         p50, p95, p99 = np.nanquantile(window.latency_s, [0.5, 0.95, 0.99])
         found["latency_s"] = {"p50": float(p50), "p95": float(p95), "p99": float(p99)}
     return found
+
+
+def _seconds(window: Records) -> float:
+    """From the first to the last record; 0 where their times cannot be read."""
+    if window.times is None or not len(window.times):
+        return 0.0
+    first, last = (_moment(window.times[place]) for place in (0, -1))
+    return last - first if first is not None and last is not None else 0.0
+
+
+def _moment(text: Any) -> float | None:
+    """Unix seconds of ISO 8601, or of a number that is that already."""
+    number = parse_number(str(text))
+    if number is not None:
+        return number
+    try:
+        read = dt.datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return (read if read.tzinfo else read.replace(tzinfo=dt.UTC)).timestamp()
 
 
 def _slices(

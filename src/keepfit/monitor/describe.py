@@ -96,6 +96,20 @@ def grown_words(column: Column, name: str, lens: Lens) -> list[str]:
     return [word for word, more in sorted(grown.items(), key=lambda item: (-item[1], item[0]))[:6] if more > 0.03]
 
 
+def novel_texts(column: Column, name: str, lens: Lens) -> float:
+    """Share of rows that hold a word which next to no text of the reference held, and many of this window do."""
+    bags = [set(words(text)) for text in column if text is not None]
+    before = dict(zip(lens[name]["words"], lens[name]["shares"], strict=True))
+    size = max(len(bags), 1)
+    often = Counter(word for bag in bags for word in bag)
+    novel = {
+        word
+        for word, n in often.items()
+        if before.get(word, 0.0) < 0.01 and n / size > 0.02 + 2 * before.get(word, 0.0) + 3 / size
+    }
+    return sum(not novel.isdisjoint(bag) for bag in bags) / size
+
+
 def _weights(bags: Sequence[Counter[str]], vocabulary: Sequence[str], shares: Sequence[float]) -> NDArray[np.float64]:
     """Unit rows [n, v] of logged counts; words that many texts have weigh less."""
     rarity = 1 - np.log(np.maximum(np.asarray(shares, np.float64), 1e-5))

@@ -74,10 +74,15 @@ def _columns(feature: Feature, tally: Floats) -> tuple[list[str], Floats, Floats
 
 
 def over_time(
-    estimated: Sequence[tuple[float, float, float, bool] | None], labelled: Sequence[float | None], kinds: Sequence[str]
+    estimated: Sequence[tuple[float, float, float, bool] | None],
+    labelled: Sequence[float | None],
+    kinds: Sequence[str],
+    held: float | None = None,
 ) -> str:
-    """Estimated accuracy with its interval, labelled accuracy as dots, and a mark for each window that rang."""
-    known = [v for one in estimated if one for v in one[:3]] + [v for v in labelled if v is not None]
+    """Estimated accuracy with its interval, labelled accuracy as dots, that on `held` out rows as a dashed line, and a mark for
+    each window that rang."""
+    known = [held] if held is not None else []
+    known += [v for one in estimated if one for v in one[:3]] + [v for v in labelled if v is not None]
     low = max(min(known, default=0.0) - 0.03, 0.0)
     high = min(max(known, default=1.0) + 0.03, 1.0)
     step = (_WIDE - 60) / max(len(kinds), 1)
@@ -85,7 +90,11 @@ def over_time(
     def y(value: float) -> float:
         return 20 + (high - value) / max(high - low, 1e-9) * 120
 
-    parts = [f'<text x="2" y="{y(v) + 4:.0f}">{v:.0%}</text>' for v in (low, (low + high) / 2, high)]
+    parts = [f'<text x="2" y="{y(v) + 4:.0f}">{v:.0%}</text>' for v in (low, (low + high) / 2, high) if known]
+    if held is not None:
+        parts.append(
+            f'<line x1="45" x2="{_WIDE - 15}" y1="{y(held):.1f}" y2="{y(held):.1f}" stroke="#52606d" stroke-dasharray="4 3"/>'
+        )
     for place, kind in enumerate(kinds):
         x = 45 + place * step
         parts.append(
@@ -107,6 +116,21 @@ def over_time(
         "".join(parts),
         170,
     )
+
+
+def line(values: Sequence[float | None]) -> str:
+    """A figure by window, from zero up."""
+    top = max((one for one in values if one is not None), default=0.0) or 1.0
+    step = (_WIDE - 60) / max(len(values), 1)
+    parts = [f'<text x="2" y="{20 + (1 - share) * 70 + 4:.0f}">{share * top:.3g}</text>' for share in (0.0, 0.5, 1.0)]
+    for place, one in enumerate(values):
+        if one is not None:
+            tall = max(one / top * 70, 0.5)
+            parts.append(
+                f'<rect x="{45 + place * step:.1f}" y="{90 - tall:.1f}" width="{max(step - 0.5, 0.6):.1f}" height="{tall:.1f}" '
+                f'fill="{BEFORE}"><title>window {place + 1}: {one:.4g}</title></rect>'
+            )
+    return _svg("a figure by window", "".join(parts), 100)
 
 
 def _svg(label: str, body: str, high: int) -> str:

@@ -42,6 +42,7 @@ _FACTORS = {
     "a 24th": 1 / 24,
     "the sign turned": -1.0,
 }
+SIGNS = ("nulls", "format", "time zone", "encoding", "unit", "stuck", "filler", "relabelled", "swapped")
 _NULLS, _UNREADABLE, _SENTINEL, _STUCK, _LEAST = 0.15, 0.02, 0.04, 0.9, 30
 
 

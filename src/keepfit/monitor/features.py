@@ -16,6 +16,7 @@ Floats = NDArray[np.float64]
 LEVELS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 _ATOM, _ATOMS, _LEAST, _NAMED, _GROUPS = 0.05, 8, 5, 12, 8
 _SPLITS = (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.98)
+LEVEL, SPREAD = "mean rank in the reference", "mean distance from its middle rank, 0 to 1,"
 MISSING, UNREADABLE, OUTSIDE, RARE = "missing", "unreadable", "outside the known range", "rare or unknown value"
 
 
@@ -89,17 +90,19 @@ class Feature:
             found[np.isnan(values.data)] = self.bins
         else:
             data = values.data if not values.is_numeric else values.data.astype(object)
-            found = np.array([self._category(text) for text in data], np.int64)
+            bin_of, rare = self._bin_of.get, self.bins - 1
+            found = np.array([bin_of(text, rare) for text in data.tolist()], np.int64)
         found[values.bad] = self.bins + 1
         return found
 
-    def _category(self, text: str | None) -> int:
-        if text is None:
-            return self.bins
-        place = self.codes.get(text)
-        if place is not None:
-            return place if place < _NAMED or not self.groups else _NAMED + zlib.crc32(text.encode()) % self.groups
-        return self.bins - 1
+    @cached_property
+    def _bin_of(self) -> dict[str | None, int]:
+        """Bin of each named value, and of a missing one; any other is rare."""
+        found: dict[str | None, int] = {None: self.bins}
+        for value, place in self.codes.items():
+            named = place < _NAMED or not self.groups
+            found[value] = place if named else _NAMED + zlib.crc32(value.encode()) % self.groups
+        return found
 
     def tally(self, values: Values) -> Floats:
         """Counts [k + 2] of a window."""
@@ -151,7 +154,7 @@ class Feature:
             return (), np.zeros((0, self.bins))
         weight = self.counts[:-2] + self.prior
         rank = (np.cumsum(weight) - weight / 2) / weight.sum()
-        return ("level", "spread"), np.array([rank, 2 * np.abs(rank - 0.5)])
+        return (LEVEL, SPREAD), np.array([rank, 2 * np.abs(rank - 0.5)])
 
     def as_json(self) -> dict[str, Any]:
         """For profile.json."""

@@ -109,15 +109,20 @@ class Held:
     truth: NDArray[Any] | None
 
 
-def outputs_of(scores: NDArray[Any], classes: Sequence[str]) -> dict[str, Values]:
-    """What the model said as features: the answer and how sure it was."""
+def outputs_of(
+    scores: NDArray[Any], classes: Sequence[str], answered: NDArray[np.bool_] | None = None
+) -> dict[str, Values]:
+    """What the model said as features: the answer and how sure it was; missing where a row was not `answered` [n]."""
     none = np.zeros(len(scores), bool)
+    lost = none if answered is None else ~answered
     if not classes:
-        return {"prediction": Values(np.asarray(scores[:, 0], np.float64), none, "prediction")}
+        return {"prediction": Values(np.where(lost, np.nan, scores[:, 0].astype(np.float64)), none, "prediction")}
     names = np.array(classes, object)[scores.argmax(1)] if len(scores) else np.empty(0, object)
+    names[lost] = None
+    sure = scores.max(1).astype(np.float64) if len(scores) else np.empty(0)
     return {
         "prediction": Values(names, none, "prediction"),
-        "confidence": Values(scores.max(1).astype(np.float64) if len(scores) else np.empty(0), none, "prediction"),
+        "confidence": Values(np.where(lost, np.nan, sure), none, "prediction"),
     }
 
 

@@ -105,10 +105,11 @@ class DataOptions(Options):
     split: SplitOptions = Field(
         default_factory=lambda: SplitOptions.model_validate({}), description="how rows are shared out"
     )
-    balance: Literal["none", "class_weight", "oversample", "undersample", "smote"] = Field(
+    balance: Literal["none", "class_weight", "oversample", "undersample", "smote", "noise"] = Field(
         "none",
         description="for classes, in what is learned from only; class_weight: rare ones weigh more; oversample, undersample: "
-        "rows repeated or left out until all are as frequent; smote: rows made between neighbours (tables)",
+        "rows repeated or left out until all are as frequent; smote, noise: rows made between "
+        "neighbours, or repeated with numbers shifted a little (tables)",
     )
 
     @model_validator(mode="after")

@@ -18,6 +18,7 @@ ALWAYS_MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "?", "#n/a",
     {"#ref!", "#value!", "#div/0!", "#name?", "#num!", "#null!"}  # a spreadsheet's errors
 )
 OTHER = "(other)"
+_DIGITS = "0123456789"
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ def is_missing(text: str | None, extra: frozenset[str] = frozenset()) -> bool:
     """Whether a cell is a missing value in the usual or the column's own spelling."""
     if text is None:
         return True
+    if not extra and text[:1] in _DIGITS and text:  # no usual spelling begins so, and most cells of numbers do
+        return False
     folded = text.strip().lower()
     return folded in ALWAYS_MISSING or folded in extra or (folded[0] == "#" and not folded.strip("#"))
 
@@ -169,6 +172,8 @@ def parse_date(text: str, month_first: bool = False) -> dt.datetime | None:
 
 def numbers(column: Column, rule: ColumnRule) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """float64 [n] with NaN where missing, and a mask [n] of cells that are text but no number."""
+    if (found_at_once := _at_once(column, rule)) is not None:
+        return found_at_once
     out = np.full(len(column), np.nan)
     bad = np.zeros(len(column), bool)
     seen: dict[str | None, tuple[float, bool]] = {}
@@ -179,6 +184,34 @@ def numbers(column: Column, rule: ColumnRule) -> tuple[NDArray[np.float64], NDAr
             if len(seen) < 100_000:
                 seen[text] = found
         out[row], bad[row] = found
+    return (out if rule.clip is None else np.clip(out, *rule.clip)), bad
+
+
+def plain_numbers(column: Column) -> NDArray[np.float64] | None:
+    """float64 [n] of a column in which every cell is what Python reads as a float, NaN where None; None for any other.
+
+    A cell of another spelling of NaN, or infinite, is in the answer as Python reads it: it may mean something else here.
+    """
+    texts = ["nan" if text is None else text for text in column.tolist()]
+    try:
+        if "_" in "".join(texts):  # Python reads 1_000
+            return None
+        return np.array(texts, object).astype(np.float64)
+    except (ValueError, TypeError):
+        return None
+
+
+def _at_once(column: Column, rule: ColumnRule) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
+    """What `numbers` gives, ten times as fast, where every cell is written plainly; None where one is not."""
+    if rule.form is not None or rule.boolean or not len(column):
+        return None
+    out = plain_numbers(column)
+    if out is None or any(mark in _DIGITS for text in rule.missing for mark in text):
+        return None
+    bad = np.zeros(len(column), bool)
+    for row in np.flatnonzero(~np.isfinite(out)):
+        if column[row] is not None:
+            out[row], bad[row] = _one_number(column[row], rule)
     return (out if rule.clip is None else np.clip(out, *rule.clip)), bad
 
 

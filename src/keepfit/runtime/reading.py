@@ -73,6 +73,7 @@ def connected() -> Iterator[Any]:
         connection.execute("set autoinstall_known_extensions=false")
         connection.execute("set autoload_known_extensions=false")
         connection.execute("set threads=2")
+        connection.execute("set enable_progress_bar=false")
         connection.execute("set preserve_insertion_order=true")
         yield connection
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter as Tally
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
@@ -19,11 +20,12 @@ from prometheus_client import (
 from prometheus_client.core import GaugeMetricFamily
 
 from keepfit.runtime.answers import Answers, class_name
+from keepfit.serve.figures import Figures
 
 if TYPE_CHECKING:
     from keepfit.runtime.bundle import Bundle
 
-MAX_CLASSES, MAX_COLUMNS = 50, 24  # with routes and buckets below 200 series, whatever the model and its clients
+MAX_CLASSES, MAX_COLUMNS = 24, 10  # with routes and buckets below 200 series, whatever the model and its clients
 OTHER = "other"
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 PLAIN_ROUTES = frozenset({"/", "/predict", "/feedback", "/healthz", "/metrics", "/docs", "/openapi.json"})
@@ -111,6 +113,7 @@ class Meters:
         # From 0, so that a rate sees the first of them.
         self._counted = {(r, code): self.requests.labels(r, f"{code}xx") for r in TIMED_ROUTES for code in (2, 4, 5)}
         self._info = ModelInfo()
+        self._figures: Figures | None = None
         self._classes: set[str] = set()
         self._columns: set[str] = set()
         self.model(bundle)
@@ -118,7 +121,7 @@ class Meters:
             own.register(self._info)
 
     def model(self, bundle: Bundle) -> None:
-        """The model that answers from here on; over all models at most 50 classes and 24 columns have a label."""
+        """The model that answers from here on; over all models at most 24 classes and 10 columns have a label."""
         self._info.labels = (bundle.name, bundle.version, bundle.sha256)
         fresh = [name for name in map(class_name, bundle.classes[:MAX_CLASSES]) if name not in self._classes]
         self._classes |= set(fresh[: MAX_CLASSES - len(self._classes)])
@@ -127,6 +130,12 @@ class Meters:
         self._columns |= set(columns[: MAX_COLUMNS - len(self._columns)])
         for name in sorted(self._classes):
             self.predictions.labels(name)
+
+    def watch(self, path: Path) -> None:
+        """Tell what the monitor of this service writes to `path` as well."""
+        self._figures = Figures(path)
+        if self.shared is None:
+            self.registry.register(self._figures)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """One request is over."""
@@ -157,4 +166,6 @@ class Meters:
         whole = CollectorRegistry()
         multiprocess.MultiProcessCollector(whole, self.shared)  # type: ignore[no-untyped-call]
         whole.register(self._info)
+        if self._figures is not None:
+            whole.register(self._figures)
         return generate_latest(whole)

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 
 import uvicorn
@@ -23,6 +23,7 @@ from keepfit.serve.app import app_of
 from keepfit.serve.follow import Follower, Source
 from keepfit.serve.service import Current
 from keepfit.serve.settings import ServeSettings
+from keepfit.serve.watching import monitor_folder, watched
 from keepfit.serve.workers import supervise
 from keepfit.store.record_files import Backend, FileRecords
 from keepfit.store.recorder import Limits, Recorder
@@ -47,7 +48,8 @@ def serve(source: Source, settings: ServeSettings, announce: Callable[[str], Non
             return
         bundle = source.bundle()
         bundle.predictor()  # a mistake shows here, once, and not in every worker
-        supervise(taken, source, settings, announce, _line(bundle, taken))
+        with watched(taken, bundle.name, source, settings):
+            supervise(taken, source, settings, announce, _line(bundle, taken))
 
 
 def work(
@@ -57,14 +59,19 @@ def work(
     bundle = source.bundle()
     predictor = bundle.predictor()
     recorder = _recorder(bundle.name, source, settings)
+    alone = settings.workers == 1  # several processes have one monitor, which their parent starts
+    watching = watched(taken, bundle.name, source, settings) if alone else nullcontext()
     try:
         current = Current(bundle, predictor, settings, recorder)
+        if recorder is not None:
+            current.meters.watch(monitor_folder(source.workspace, bundle.name) / "figures.json")
         del bundle, predictor  # a model that was swapped away must be freed
         follower = Follower(source, current, emit, settings.poll_s) if source.follows else None
         if follower is not None:
             follower.start()
         try:
-            _run(taken, current, announce)
+            with watching:
+                _run(taken, current, announce)
         finally:
             if follower is not None:
                 follower.stop()

@@ -73,7 +73,7 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
         room, changed(table.take(part == "train"), cleaned), list(done.rules), data.target, seed
     )
     return {
-        **_guarded(section, data, guard.case_of(seed, ingested, parted, rules), ingested, parted, labelled.findings),
+        **_guarded(section, data, guard.case_of(seed, ingested, parted, rules), ingested, parted, done.findings),
         **cleaned,
         "part.json": as_json(part.tolist()),
         "columns.json": as_json(columns),
@@ -85,11 +85,11 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
 
 
 def _guarded(
-    section: CleanOptions, data: DataOptions, case: Any, ingested: Files, parted: Files, doubted: list[Finding]
+    section: CleanOptions, data: DataOptions, case: Any, ingested: Files, parted: Files, told: list[Finding]
 ) -> Files:
     """What the leak guard found, what the columns are like, and pictures of suspects."""
     leaks, crossing = guard.guard(section.leaks, data, case, ingested, parted)
-    sheets = data_page.sheets(table_of(ingested), doubted, leaks) if room_of(ingested) == "image" else {}
+    sheets = data_page.sheets(table_of(ingested), told, leaks) if room_of(ingested) == "image" else {}
     return {**guard.as_files(leaks, crossing), **guard.looked_at(case, ingested), **sheets}
 
 

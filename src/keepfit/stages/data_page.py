@@ -21,18 +21,28 @@ _SHOWN, _CELLS = 16, 20
 _LEVELS = {"stop": "stops a run", "warning": "warning", "note": "note"}
 
 
-def sheets(table: Table, labels: list[Finding], leaks: list[Finding]) -> Files:
-    """`suspected.png`, the pictures whose labels are doubted, surest first, and `copies.png`, copies side by side."""
+def sheets(table: Table, told: list[Finding], leaks: list[Finding]) -> Files:
+    """`suspected.png`, the pictures whose labels are doubted, surest first; `copies.png` and `duplicates.png`, pictures that
+    stand on both sides of the split or twice among the training rows, beside their copies."""
     place = {str(sample): row for row, sample in enumerate(table.ids)}
+    labels = [one for one in told if one.rule == "wrong_labels"]
     doubted = [place[sample] for one in labels for sample in one.ids if sample in place][:_SHOWN]
-    groups = [group for one in leaks for group in one.groups if len(group) > 1][: _SHOWN // 2]
-    pairs = [place[sample] for group in groups for sample in group[:2] if sample in place]
     found: Files = {}
-    for name, rows, columns in (("suspected.png", doubted, 8), ("copies.png", pairs, 2)):
+    for name, rows, columns in (
+        ("suspected.png", doubted, 8),
+        ("copies.png", _pairs(leaks, place), 4),
+        ("duplicates.png", _pairs(told, place), 4),
+    ):
         if rows:
             pixels = [decode(table.columns[COLUMN][row])[0] for row in rows]
             found[name] = load("keepfit.modalities.image.augment:contact_sheet")(pixels, columns)
     return found
+
+
+def _pairs(findings: list[Finding], place: dict[str, int]) -> list[int]:
+    """Rows two by two: the first of each group and a copy of it."""
+    groups = [group for one in findings for group in one.groups if len(group) > 1 and {*group[:2]} <= place.keys()]
+    return [place[sample] for group in groups[: _SHOWN // 2] for sample in group[:2]]
 
 
 def of(facts: ReportFacts, table: Callable[..., str]) -> str:
@@ -54,7 +64,8 @@ def of(facts: ReportFacts, table: Callable[..., str]) -> str:
             "Doubted labels",
             "Training pictures whose labels are doubted, the surest first, in the table's order.",
         ),
-        ("copies", "Copies", "Pictures that stand on both sides of the split, with their copies side by side."),
+        ("copies", "Copies", "Pictures that stand on both sides of the split, each left of its copy."),
+        ("duplicates", "Duplicates", "Training pictures that repeat or nearly repeat, each left of its copy."),
     ):
         if name in facts.sheets:
             text += f'<div class="figures">{picture_report.figure(name, facts.sheets[name], title, words)}</div>'

@@ -102,12 +102,12 @@ def _even_out(data: dict[str, Any], balance: str, room: str, seed: int, classes:
     """Repeat or leave out pictures or texts of the training split; tables are evened out fold by fold, in their room."""
     if room == "tabular" or not classes or balance in ("none", "class_weight"):
         return []
-    if balance == "smote":
+    if balance in ("smote", "noise"):
         raise RecipeError(
             "bad_value",
-            f"data.balance: smote makes rows of tables, and this is {room}",
+            f"data.balance: {balance} makes rows of tables, and this is {room}",
             where="data.balance",
-            seen="smote",
+            seen=balance,
             hint="oversample, undersample or class_weight",
         )
     train = data["train"]

@@ -172,7 +172,7 @@ class Sketcher:
             answers.probabilities for _, answers, _ in answered if answers.probabilities is not None and len(answers)
         ]
         if shares:
-            surest = np.concatenate([some.max(1) for some in shares])
+            surest = np.concatenate(shares).max(1)
             places = np.minimum(surest * CONFIDENCE_BINS, CONFIDENCE_BINS - 1).astype(int)
             made.confidence = np.bincount(places, minlength=CONFIDENCE_BINS).astype(np.int64)
         return made
@@ -180,14 +180,37 @@ class Sketcher:
     def _count(self, table: Table) -> dict[str, Counts]:
         if not isinstance(table, BlockTable):
             return {name: bins.count(table.columns[name]) for name, bins in self.bins.items() if name in table.columns}
-        columns = np.ascontiguousarray(table.layout.clipped(table.block).T)
-        return {
-            name: bins.count_numbers(columns[place])
-            if (place := table.layout.at.get(name)) is not None
-            else bins.count(table.rest[name])
-            for name, bins in self.bins.items()
-            if name in table.layout.at or name in table.rest
-        }
+        at, found = table.layout.at, {}
+        alike: dict[int, list[str]] = {}
+        for name, bins in self.bins.items():
+            if name in at:
+                alike.setdefault(len(bins.edges), []).append(name)
+            elif name in table.rest:
+                found[name] = bins.count(table.rest[name])
+        numbers = table.layout.clipped(table.block)
+        for names in alike.values():
+            edges = np.array([self.bins[name].edges for name in names])
+            found |= zip(names, _counted(numbers[:, [at[name] for name in names]], edges), strict=True)
+        return {name: found[name] for name in self.bins if name in found}
+
+
+def _counted(numbers: NDArray[np.float64], edges: NDArray[np.float64]) -> Counts:
+    """int64 [d, m + 3]: what `Bins.count_numbers` says of each column of numbers [n, d] with its edges [d, m]."""
+    columns, most = edges.shape
+    counts = np.zeros((columns, most + 3), np.int64)
+    gone = np.isnan(numbers).sum(0)
+    above = np.empty((columns, most + 1), np.int64)  # how many are at or above each edge, and known at all
+    above[:, 0] = len(numbers) - gone
+    for place in range(most):
+        above[:, place + 1] = np.count_nonzero(numbers >= edges[:, place], axis=0)
+    counts[:, :most] = above[:, :-1] - above[:, 1:]
+    counts[:, most] = above[:, -1]
+    if most:
+        last = np.count_nonzero(numbers == edges[:, -1], axis=0)
+        counts[:, most] -= last
+        counts[:, most - 1] += last
+    counts[:, -2] = gone
+    return counts
 
 
 def _rules(bundle: Bundle) -> list[ColumnRule]:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keepfit.core.errors import DataError, nearest
-from keepfit.runtime.coerce import ColumnRule, is_missing, is_month_first, parse_date, parse_number
+from keepfit.runtime.coerce import ColumnRule, is_missing, is_month_first, parse_date, parse_number, plain_numbers
 from keepfit.runtime.figures import Form, damaged_by_spreadsheet, form_of, number_as, spelled_missing
 from keepfit.runtime.table import Column, Table
 
@@ -40,6 +41,7 @@ class Finding:
         }
 
 
+_ZEROS = "codes with leading zeros"  # 0123 is another code than 123
 _ACTIONS = {
     "numeric": "read as a number",
     "categorical": "each value is a category; unseen values are answered and counted",
@@ -78,16 +80,21 @@ def looked(table: Table, target: str, kinds: Mapping[str, str], missing: list[st
 
 def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) -> Finding:
     values = [text.strip() for text in column if text is not None and not is_missing(text, extra)]
-    form, spelled = _written(values) if said in (None, "numeric") else (None, frozenset[str]())
+    plain = plain_numbers(_cells(values)) if values else None
+    plain = plain if plain is not None and np.isfinite(plain).all() else None
+    look = said in (None, "numeric") and plain is None
+    form, spelled = _written(values) if look else (None, frozenset[str]())
     extra |= spelled
     values = [text for text in values if text.lower() not in spelled]
     distinct = set(values)
     share = 1 - len(values) / max(len(column), 1)
     sample = list(dict.fromkeys(values))
-    numeric, odd = _numeric_share(values, sample, form)
+    numeric, odd = (1.0, set[str]()) if plain is not None else _numeric_share(values, sample, form)
     boolean = bool(distinct) and {v.lower() for v in distinct} <= {"true", "false"}
     kind, why = (
-        _kind(values, distinct, sample, numeric, len(column), form) if said is None else (said, "said in the recipe")
+        _kind(values, distinct, sample, numeric, len(column), form, plain)
+        if said is None
+        else (said, "said in the recipe")
     )
     if not distinct and kind != "ignore":
         kind, why = "ignore", "every cell is missing"
@@ -96,7 +103,7 @@ def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) 
         kind,
         why,
         extra | (frozenset(v.lower() for v in odd) if kind == "numeric" and said is None else frozenset()),
-        number_like=numeric == 1.0 and form is None,
+        number_like=numeric == 1.0 and form is None and why != _ZEROS,
         boolean=boolean,
         month_first=kind == "datetime" and is_month_first(sample),
         form=form if kind == "numeric" else None,
@@ -107,6 +114,12 @@ def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) 
         action += f"; {', '.join(repr(v) for v in gone[:4])} taken as missing"
     action += _said(form if kind == "numeric" else None, values, kind)
     return Finding(rule, share, len(distinct), sample[0][:40] if sample else "", action)
+
+
+def _cells(values: list[str]) -> Column:
+    out = np.empty(len(values), object)
+    out[:] = values
+    return out
 
 
 def _written(values: list[str]) -> tuple[Form | None, frozenset[str]]:
@@ -160,7 +173,13 @@ def _number(text: str, form: Form | None) -> float | None:
 
 
 def _kind(
-    values: list[str], distinct: set[str], sample: list[str], numeric: float, rows: int, form: Form | None
+    values: list[str],
+    distinct: set[str],
+    sample: list[str],
+    numeric: float,
+    rows: int,
+    form: Form | None,
+    plain: NDArray[np.float64] | None,
 ) -> tuple[str, str]:
     if not distinct:
         return "ignore", "every cell is missing"
@@ -169,7 +188,9 @@ def _kind(
     if {v.lower() for v in distinct} <= {"true", "false"}:
         return "categorical", "true and false"
     if numeric >= 0.98:
-        return _number_kind(values, distinct, rows, form)
+        if plain is None:
+            plain = np.array([number for v in values if (number := _number(v, form)) is not None])
+        return _number_kind(values, distinct, rows, plain)
     dated = sum(parse_date(v) is not None for v in sample[:500]) / len(sample[:500])
     if dated >= 0.95:
         return "datetime", f"{dated:.0%} of its values are dates"
@@ -182,14 +203,13 @@ def _kind(
     return "categorical", f"{len(distinct)} different values"
 
 
-def _number_kind(values: list[str], distinct: set[str], rows: int, form: Form | None) -> tuple[str, str]:
-    numbers = np.array([number for v in values if (number := _number(v, form)) is not None])
+def _number_kind(values: list[str], distinct: set[str], rows: int, numbers: NDArray[np.float64]) -> tuple[str, str]:
     whole = bool(np.all(numbers == np.floor(numbers)))
     if whole and len(distinct) == len(values) == rows and rows >= 30 and np.ptp(numbers) < 4 * rows:
         return "ignore", "an identifier: a different running number in every row"
     zeros = sum(len(v) > 1 and v[0] == "0" and v.isdigit() for v in distinct)
     if zeros > 0.1 * len(distinct):
-        return "categorical", "codes with leading zeros"
+        return "categorical", _ZEROS
     return "numeric", f"numbers with {len(distinct)} different values"
 
 
