@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from keepfit.loop import training
 from keepfit.loop.attempts import Asked, Attempt
 from keepfit.loop.rows import Labelled
 from keepfit.loop.strategies import kinds_of
+from keepfit.runtime.table import Table, text_column
 from keepfit.store.artifacts import Store
 from keepfit.store.registry import Registry
 
@@ -92,6 +94,22 @@ def test_the_source_may_be_gone(tmp_path: Path):
     (tmp_path / "rows.csv").unlink()
     made, right = challenger(tmp_path, "replay")
     assert made.forgotten is None and right["c"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("classes", "written"),
+    [([False, True], ["True", "FALSE"]), ([1, 2], ["2.0", " 1 "]), (["no", "yes"], ["yes ", "no"])],
+)
+def test_old_rows_may_spell_their_classes_otherwise(classes: list, written: list[str]):
+    answers = SimpleNamespace(labels=[classes[1], classes[0]])
+    opened = SimpleNamespace(
+        task="classification",
+        classes=classes,
+        inputs=[],
+        predictor=lambda: SimpleNamespace(predict=lambda rows: answers),
+    )
+    said = training.forgotten(opened, opened, Table({"kind": text_column(written)}), "kind")
+    assert said["champion"] == 1.0 and set(said["by_class"]) == {training.class_name(one) for one in classes}
 
 
 def test_weights_that_are_gone_end_one_kind_only(tmp_path: Path):

@@ -124,7 +124,7 @@ def test_the_function_that_saves_may_not_be_called_elsewhere(models):
         from tensorflow.core.protobuf import saved_model_pb2
         from keepfit.training.existing.tensorflow_process import _KEEPING, _Refused, looked_through
 
-        for way in ("node", "object", "address", "asset"):
+        for way in ("node", "input", "start", "operator", "object", "address", "asset"):
             model = saved_model_pb2.SavedModel()
             model.ParseFromString(Path("plain/saved_model.pb").read_bytes())
             meta = model.meta_graphs[0]
@@ -137,6 +137,12 @@ def test_the_function_that_saves_may_not_be_called_elsewhere(models):
             if way == "node":
                 graph.node.add().CopyFrom(saver)
                 graph.node[-1].name = "again"
+            elif way == "input":
+                graph.node.add(name="first", op="NoOp").input.append("^" + saving)
+            elif way == "start":
+                meta.signature_def["__saved_model_init_op"].outputs["__saved_model_init_op"].name = saving
+            elif way == "operator":
+                saver.op = "WriteFile"
             elif way == "object":
                 meta.object_graph_def.nodes.add().bare_concrete_function.concrete_function_name = saver.attr["f"].func.name
             elif way == "address":
@@ -153,7 +159,9 @@ def test_the_function_that_saves_may_not_be_called_elsewhere(models):
         [sys.executable, "-c", textwrap.dedent(code)], cwd=models, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == [
-        word for way in ("node", "object", "address", "asset") for word in (way, "foreign_code")
+        word
+        for way in ("node", "input", "start", "operator", "object", "address", "asset")
+        for word in (way, "foreign_code")
     ]
 
 

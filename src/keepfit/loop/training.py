@@ -33,6 +33,7 @@ from keepfit.stages import results
 from keepfit.stages.warm import Start
 from keepfit.store.artifacts import Store
 from keepfit.store.registry import Registry
+from keepfit.tasks.task import Task, class_name
 
 _NICE = 10
 HELD = 500
@@ -98,13 +99,16 @@ def _planned(kind: str, recipe: Recipe, asked: Asked, old: Table, past: Table, n
     target, start = recipe.data.target, None
     rows, remembered = training_table(kind, old, past, new, target, asked.memory, asked.seed)
     if kind in LEARN_ON and learns_on(recipe):
-        counts = _counts(before(old, past, new), target)
+        champion = Registry(Path(asked.workspace)).get(asked.name, asked.champion).open()
+        counts = Counter(_named(before(old, past, new), target, champion))
         start = warm_start(kind, Path(asked.workspace), asked.name, asked.champion, counts, remembered, recipe)
     return _plan(recipe, _as_sources_give(rows, recipe.modality, asked), start)
 
 
-def _counts(rows: Table, target: str) -> Counter[str]:
-    return Counter(str(label).strip() for label in rows.columns[target]) if len(rows) else Counter()
+def _named(rows: Table, target: str, bundle: Bundle) -> list[str]:
+    """The answers of rows as the bundle names its classes: a source may write True for true, or 1.0 for 1."""
+    task = Task("regression" if bundle.task == "regression" else "classification", target, tuple(bundle.classes))
+    return [results.label_text(text, task) for text in rows.columns[target]] if len(rows) else []
 
 
 def warm_start(
@@ -248,19 +252,19 @@ def forgotten(champion: Bundle, challenger: Bundle, held: Table, target: str) ->
     if not len(held):
         return None
     right: list[NDArray[np.bool_]] = []
-    truth = held.columns[target]
+    truth = _named(held, target, champion)
     for opened in (champion, challenger):
         if opened.task == "regression":
             return None
         names = [column.name for column in opened.inputs]
         answers = opened.predictor().predict(Table({name: held.columns[name] for name in names}))
-        right.append(np.array([to_text(one) == true for one, true in zip(answers.labels, truth, strict=True)]))
+        right.append(np.array([class_name(one) == true for one, true in zip(answers.labels, truth, strict=True)]))
 
     def shares(rows: Any) -> dict[str, Any]:
         both = [round(float(one[rows].mean()), 4) for one in right]
         return {"rows": len(right[0][rows]), "champion": both[0], "challenger": both[1]}
 
-    labels = truth.astype(str)
+    labels = np.array(truth)
     by_class = {str(one): shares(labels == one) for one in np.unique(labels)}
     return {**shares(slice(None)), "by_class": by_class}
 

@@ -28,6 +28,7 @@ _KEEPING = {
     "TensorListElementShape", "EmptyTensorList", "StatelessRandomUniformV2", "Switch", "Merge", "Enter", "Exit",
     "NextIteration", "LoopCond", "GatherV2", "_FusedConv2D", "LogicalNot", "BroadcastArgs", "BroadcastGradientArgs",
 }  # fmt: skip
+_CALLING = ("StatefulPartitionedCall", "PartitionedCall")
 _SAVING = {
     "SaveV2", "MergeV2Checkpoints", "ShardedFilename", "StaticRegexFullMatch", "StringJoin", "Pack", "Select", "Const",
     "Identity", "NoOp", "ReadVariableOp", "DisableCopyOnRead", "Placeholder", "LookupTableExportV2",
@@ -113,12 +114,12 @@ def looked_through(described: Any, known: set[str]) -> None:
         kept = saver.attr["f"].func.name if saver is not None and "f" in saver.attr else ""
         others = [node for node in graph.node if node is not saver and node.name != saving]
         others += [node for name, one in functions.items() if name != kept for node in one.node_def]
-        if kept and (_calls(others, kept) or _named(meta.object_graph_def, kept)):
+        if kept and (saving in _asked(meta, saver) or _calls(others, kept) or _named(meta.object_graph_def, kept)):
             raise _Refused("foreign_code", "its function that writes files is called elsewhere", kept)
         allowed = [(node, known) for node in others]
         if kept and kept in functions:
             allowed += [(node, known | _SAVING) for node in functions[kept].node_def]
-        elif saver is not None:
+        if saver is not None and not (kept in functions and saver.op in _CALLING):
             raise _Refused("foreign_code", "it saves itself in another way than TensorFlow 2 writes", saver.op)
         for node, ops in allowed:
             if node.op not in ops and node.op not in functions:
@@ -142,6 +143,14 @@ def _calls(nodes: list[Any], name: str) -> bool:
             if value.func.name == name or any(one.name == name for one in value.list.func):
                 return True
     return False
+
+
+def _asked(meta: Any, saver: Any) -> set[str]:
+    """Nodes of the graph whose output another but `saver` waits for, or that a signature or the start of a session asks for."""
+    names = [name for node in meta.graph_def.node if node is not saver for name in node.input]
+    names += [one.name for signature in meta.signature_def.values() for one in signature.outputs.values()]
+    names += [name for one in meta.collection_def.values() for name in one.node_list.value]
+    return {name.lstrip("^").partition(":")[0] for name in names}
 
 
 def _named(objects: Any, name: str) -> bool:
