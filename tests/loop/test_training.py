@@ -3,12 +3,16 @@
 import base64
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests import made_pictures, made_texts
 
+import keepfit as kf
 from keepfit.loop import training
 from keepfit.loop.attempts import Asked, Attempt
+from keepfit.loop.gate import Side, examine
 from keepfit.loop.rows import Labelled
+from keepfit.recipe.retrain import GateOptions
 from keepfit.store.registry import Registry
 
 
@@ -62,3 +66,19 @@ def test_a_fault_that_nobody_foresaw_ends_the_attempt(tmp_path: Path, monkeypatc
     assert training.main(attempt.folder) == 0
     result = attempt.result()
     assert result is not None and not result.version and "no such thing" in result.error
+
+
+def test_columns_that_are_sent_and_not_read_are_taken_by_the_next_champion_too(tmp_path: Path):
+    values = np.random.default_rng(0).normal(size=280).round(4)
+    lines = [f"{value},same,{'yes' if value > 0 else 'no'}" for value in values[:140]]
+    (tmp_path / "rows.csv").write_text("\n".join(["a,site,y", *lines]) + "\n")
+    more = "model: {use: linear}\nclean: {leaks: 'off', duplicates: 'off'}\n"
+    (tmp_path / "r.yaml").write_text(f"version: 1\nname: m\ndata: {{source: rows.csv, target: y}}\n{more}")
+    Registry(tmp_path).register(kf.run(tmp_path / "r.yaml", workspace=tmp_path).bundle, "m")
+    found = [({"a": str(value)}, "yes" if value > 0 else "no") for value in values[140:]]  # as recorded: without `site`
+    rows = labelled([one for one, _ in found], [label for _, label in found])
+    made = training.made(attempt_of(tmp_path, asked(tmp_path, "r.yaml", "fresh", "full"), rows))
+    assert made.version, made.error
+    old, new = (Registry(tmp_path).get("m", version) for version in (1, made.version))
+    assert "site" in old.open().predictor().ignored == new.open().predictor().ignored
+    assert examine(new, Side.open(old), rows[:20], GateOptions.model_validate({})).passed

@@ -86,6 +86,10 @@ def _schema(side: Side, champion: Side) -> list[str]:
     more = [column.name for column in side.bundle.inputs if column.name not in known]
     if more:
         reasons.append(f"it asks for inputs that nobody sends: {', '.join(more[:5])}")
+    taken = {*known, *getattr(champion.predictor, "ignored", ())}
+    lost = sorted(taken - {column.name for column in side.bundle.inputs} - set(getattr(side.predictor, "ignored", ())))
+    if side.bundle.modality == "tabular" and lost:
+        reasons.append(f"it refuses columns that the champion takes: {', '.join(lost[:5])}")
     return reasons
 
 

@@ -179,7 +179,8 @@ def _plan(recipe: Recipe, rows: Table, start: Start | None = None) -> Plan:
     """The line on these rows; the hold-out of the loop is beside it, so that little is split off here."""
     split = recipe.data.split
     by = "auto" if split.by == "given" else split.by
-    columns: dict[str, Any] = dict(recipe.data.columns)
+    unread = [name for name in rows.names if len(rows) and all(cell is None for cell in rows.columns[name])]
+    columns: dict[str, Any] = {**recipe.data.columns, **dict.fromkeys(unread, "ignore")}
     if start is not None:  # read as the champion reads them
         columns = columns | {rule.name: rule.kind for rule in start.rules() or ()}
     data = recipe.data.model_copy(
@@ -210,7 +211,15 @@ def _as_sources_give(rows: Table, modality: str, asked: Asked) -> Table:
         champion = Registry(Path(asked.workspace)).get(asked.name, asked.champion).open()
         column = champion.manifest.get("text_column") or TEXT
         return Table({column if name == TEXT else name: cells for name, cells in rows.columns.items()}, rows.ids)
-    return rows
+    blank = np.full(len(rows), None, object)  # what clients send and the champion does not read is not recorded
+    unread = {name: blank for name in ignored_of(asked) if name not in rows.columns}
+    return Table({**rows.columns, **unread}, rows.ids)
+
+
+def ignored_of(asked: Asked) -> tuple[str, ...]:
+    """Columns that the champion takes and does not read: its successor must take them too."""
+    predictor = Registry(Path(asked.workspace)).get(asked.name, asked.champion).open().predictor()
+    return tuple(getattr(predictor, "ignored", ()))
 
 
 def _table(rows: list[dict[str, Any]], recipe: Recipe) -> Table:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from keepfit.runtime.table import Table
 
 Mode = Literal["full", "sketch", "off"]
-DAY_S, WIDE = 86_400.0, 8
+DAY_S, WIDE, AT_ONCE = 86_400.0, 8, 256
 log = logging.getLogger("keepfit.records")
 
 
@@ -190,11 +190,14 @@ class Recorder:
     def _drain(self) -> None:
         with self._draining:
             with self._lock:
-                batch = list(self._queue)
-                self._queue.clear()
-                self._queued_bytes = 0
-            if batch:
-                self._record(batch)
+                left = len(self._queue)
+            while left > 0:  # in parts: what is written is in memory three times
+                with self._lock:
+                    batch = [self._queue.popleft() for _ in range(min(AT_ONCE, len(self._queue)))]
+                    self._queued_bytes -= sum(answered.size_bytes for answered in batch)
+                left -= AT_ONCE
+                if batch:
+                    self._record(batch)
 
     def _record(self, batch: list[Answered]) -> None:
         cells = self.limits.looked_cells_per_s // max(1, *(len(answered.sketcher.bins) for answered in batch))
