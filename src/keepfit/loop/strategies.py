@@ -58,8 +58,12 @@ def training_table(
 
 
 def before(old: Table, past: Table, new: Table) -> Table:
-    """All rows from before the change, with the columns of the new ones."""
-    parts = [Table({name: table.columns[name] for name in new.names}) for table in (old, past) if len(table)]
+    """All rows from before the change, with the columns of the new ones; a column that they lack is empty."""
+    parts = [
+        Table({name: table.columns.get(name, np.full(len(table), None, object)) for name in new.names})
+        for table in (old, past)
+        if len(table)
+    ]
     return concat(parts) if parts else Table({})
 
 

@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from keepfit.core.errors import KeepfitError
 from keepfit.serve.follow import Source
 from keepfit.serve.live import Live
 from keepfit.serve.settings import ServeSettings
@@ -115,7 +114,7 @@ def main() -> int:
                 serving = sha256
             live.look(time.time())
             told = ""
-        except (KeepfitError, OSError) as error:
+        except Exception as error:  # whatever one look meets, the next one is tried
             if str(error) != told:
                 log.error("the monitor cannot look: %s", error)
             told = str(error)

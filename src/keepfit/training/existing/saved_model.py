@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +24,7 @@ from keepfit.training.existing.form import Array, Opened
 from keepfit.training.existing.kinds import refused
 
 _WAY_OUT = "layers and functions that ONNX knows, one input, one output of scores, the signature serving_default"
+_MOST_S = 1800.0
 
 
 def load(path: Path) -> Opened:
@@ -33,7 +35,11 @@ def load(path: Path) -> Opened:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "model.onnx"
         child, told = _started(path, out)
-        file = onnx_file.read(out)
+        try:
+            file = onnx_file.read(out)
+        except BaseException:
+            _end(child)
+            raise
     answer = _asker(child, path)
 
     def raw(batch: Array) -> Array:
@@ -54,15 +60,18 @@ def _started(path: Path, out: Path) -> tuple[subprocess.Popen[bytes], dict[str, 
         stderr=subprocess.DEVNULL,
         env=environment,
     )
+    late = threading.Timer(_MOST_S, child.kill)
+    late.start()
     line = child.stdout.readline() if child.stdout else b""
+    late.cancel()
     try:
         said = json.loads(line)
     except ValueError:
-        child.kill()
-        seen = f"the process ended with {child.wait()}"
+        _end(child)
+        seen = f"the process ended with {child.returncode}"
         raise refused("model_broken", "TensorFlow ended while it read the model", path, seen, _WAY_OUT) from None
     if "ok" not in said:
-        child.wait()
+        _end(child)
         code, what, seen = said["refused"]
         raise refused(code, what, path, seen, _WAY_OUT)
     return child, said["ok"]
