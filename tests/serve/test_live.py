@@ -92,6 +92,35 @@ def figures(tmp_path):
     return json.loads((tmp_path / "watch/figures.json").read_text())
 
 
+def test_a_request_with_more_rows_than_a_window_is_judged_once(service, tmp_path, profile, monkeypatch):
+    for _ in range(3):
+        service.answer()
+    later = service.at + BEHIND_S + 1
+
+    def short():
+        made = Live(Records.open(tmp_path / "records"), tmp_path / "watch", AT)
+        found = bundle(profile)
+        found.manifest["monitor"]["window"] = 60
+        made.follow(watched_of(found, True))
+        return made
+
+    short().look(later)
+    assert figures(tmp_path)["rows"]["judged"] == 300
+    service.answer()
+    again = short()  # two rows of three windows wait in the last request
+    again.look(service.at + BEHIND_S + 25)
+    assert figures(tmp_path)["rows"]["judged"] == 360
+    last = short()
+    service.answer()
+    last.look(service.at + BEHIND_S + 1)
+    assert figures(tmp_path)["rows"]["judged"] == 480
+    monkeypatch.setattr("keepfit.serve.live.LOOK_S", -1.0)  # every look ends after one row
+    service.answer()
+    for _ in range(200):
+        last.look(service.at + BEHIND_S + 1)
+    assert figures(tmp_path)["rows"]["judged"] == 600
+
+
 def test_quiet_broken_and_wrong_and_a_restart(service, tmp_path, profile):
     served = {"requests_per_s": 3.0, "errors": 1, "latency_s": {"p50": 0.001, "p95": 0.002, "p99": 0.003}}
     one = live(tmp_path, profile, service=lambda: served)

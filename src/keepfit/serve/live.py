@@ -53,6 +53,9 @@ class Live:
         self.since = self.labels_since = since
         self.skipped_s = 0.0
         self._rows: list[Row] = []
+        self._edge: dict[
+            tuple[str, int], float
+        ] = {}  # judged rows of the last moment: its others wait for the next window
         self._known: dict[tuple[str, int], float] = {}
         self._labelled: dict[tuple[str, int], float] = {}
         self._truths: list[Truth] = []
@@ -90,18 +93,23 @@ class Live:
         self._cut = False
         again = max(self.since, now - BEHIND_S - 1.0)
         known = {key: at for key, at in self._known.items() if at >= self.since}
+        moment, latest = 0.0, dict[tuple[str, int], float]()  # rows of one moment: a request has many
         for row in self.records.rows(self.since, now - BEHIND_S):
             key = (row.request_id, row.row)
             if row.sha256 != model.sha256 or key in known:
                 continue
             if row.at >= again:
                 known[key] = row.at
+            if row.at != moment:
+                moment = row.at
+                latest = {one: at for one, at in known.items() if at == row.at}
+            latest[key] = row.at
             self._rows.append(row)
             if len(self._rows) == model.section.window:
                 self._judge(model)
                 told = True
             if time.monotonic() - begun > LOOK_S:
-                again, known, self._cut = row.at, {key: row.at}, True
+                again, known, self._cut = row.at, latest, True
                 break
         self.since, self._known = again, known
         return told
@@ -114,6 +122,9 @@ class Live:
 
     def _judge(self, model: Watched) -> None:
         part, self._rows = self._rows, []
+        last = part[-1].at
+        self._edge = {key: at for key, at in self._edge.items() if at == last}
+        self._edge |= {(row.request_id, row.row): last for row in part if row.at == last}
         start, model.judged = model.judged, model.judged + len(part)
         model.counts["rows"]["judged"] += len(part)
         if model.profile is None or model.story is None:
@@ -232,7 +243,8 @@ class Live:
             return
         since = self._rows[0].at if self._rows else self.since
         waiting = {(row.request_id, row.row) for row in self._rows}  # read again after a restart
-        known = [[*key, at] for key, at in self._known.items() if key not in waiting]
+        judged = {**{key: at for key, at in self._edge.items() if at >= since}, **self._known}
+        known = [[*key, at] for key, at in judged.items() if key not in waiting]
         labelled = [[*key, at] for key, at in self._labelled.items()]
         looked: dict[str, Any] = {
             "since": since,
