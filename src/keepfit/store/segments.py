@@ -52,7 +52,7 @@ class Segment:
     def __init__(self, folder: Path, kind: str, max_bytes: int = SEGMENT_BYTES, max_s: float = SEGMENT_S) -> None:
         self.folder, self.kind, self.max_bytes, self.max_s = folder, kind, max_bytes, max_s
         self._handle: int | None = None
-        self._size, self._begun = 0, 0.0
+        self._size, self._begun, self._named = 0, 0.0, 0
         self._lock = threading.RLock()  # one thread writes; the one that prunes may close
 
     def append(self, entries: Sequence[Entry]) -> None:
@@ -100,7 +100,8 @@ class Segment:
         if self._handle is None:
             atomic.make_folder(self.folder)
             self._begun, self._size = time.time(), 0
-            name = f"{self.kind}-{int(self._begun * 1000):016d}-{os.getpid()}-{secrets.token_hex(4)}{ENDING}"
+            self._named = max(int(self._begun * 1000), self._named + 1)  # two in one millisecond keep their order
+            name = f"{self.kind}-{self._named:016d}-{os.getpid()}-{secrets.token_hex(4)}{ENDING}"
             handle = os.open(self.folder / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o600)
             fcntl.flock(handle, fcntl.LOCK_EX)  # says that it is being written: `prune` leaves it alone
             atomic.sync_folder(self.folder)
