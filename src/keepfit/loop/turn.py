@@ -26,6 +26,7 @@ from keepfit.store.registry import CHALLENGER, CHAMPION, Registry
 
 _MOST_STARTS = 20
 """Times that one loop starts the process of one attempt: it may be killed, but it may also die of itself."""
+_END_S = 5.0
 Told = Callable[[Entry], None]
 _TRIAL_LABELS = 20_000.0
 """Labels between false alarms about a challenger: a trial is short, and a refusal costs one run."""
@@ -92,6 +93,16 @@ class Loop:
             self._decide(now, asked_by_hand)
         return free
 
+    def close(self) -> None:
+        """Ends a run that is under way; the loop that comes next begins it again, with what it had made."""
+        if self._trainer is not None and self._trainer.poll() is None:
+            self._trainer.terminate()
+            try:
+                self._trainer.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                self._trainer.kill()
+                self._trainer.wait()
+
     def _store(self) -> Records | None:
         """The records of the service, None while nothing was asked."""
         place = self.recipe.serve.record_store
@@ -136,6 +147,9 @@ class Loop:
         if champion == self.state.champion:
             return
         if intent is not None and (intent["version"], intent["before"]) == (champion, self.state.champion):
+            store = self._store()
+            if store is not None and not self.memory.rows:
+                self.memory.take(store, now)  # an incident has the rows that it is about
             self._done(now, intent)  # a crash came between the move and its line
         else:
             self.note(now, "champion", version=champion, before=self.state.champion)

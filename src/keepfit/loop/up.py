@@ -63,6 +63,7 @@ def up(
                     look(loop, emit)
                     time.sleep(max(0.02, LOOK_S - (time.monotonic() - begun)))
         finally:
+            loop.close()
             service.stop()
         return summary(loop)
 
