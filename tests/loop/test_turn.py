@@ -14,6 +14,7 @@ from keepfit.core.events import Event
 from keepfit.loop import rows, turn
 from keepfit.loop.accuracy import errors_of
 from keepfit.loop.attempts import Attempt
+from keepfit.loop.decide import worth
 from keepfit.loop.journal import Entry, Journal
 from keepfit.loop.rows import Memory
 from keepfit.loop.state import state_of
@@ -155,6 +156,19 @@ def test_an_incident_after_a_crash_has_its_rows(stream: Stream, tmp_path: Path, 
     stream.look()
     (incident,) = (stream.loop.journal.folder / "incidents").glob("*.json")
     assert "rolled_back" in stream.told() and json.loads(incident.read_text())["wrong_answers"]
+
+
+def test_a_run_waits_until_staleness_has_cost_as_much(stream: Stream):
+    section = stream.loop.recipe.retrain
+    harm = {"error_before": 0.1, "error_after": 0.6, "labels": 100}
+    assert worth(section, None) is None and worth(section, harm) is None
+    for cost, waits in ((49.9, False), (50.1, True)):
+        assert (worth(section.model_copy(update={"cost": cost}), harm) is not None) is waits
+    assert worth(section.model_copy(update={"cost": 1.0}), None) is not None
+    stream.loop.recipe = stream.loop.recipe.model_copy(update={"retrain": section.model_copy(update={"cost": 1e9})})
+    stream.send(rows_of(200, False, 1))
+    stream.send(rows_of(600, True, 2))
+    assert "changed" in stream.told() and "retrain" not in stream.told()
 
 
 def test_a_run_ends_with_its_loop(stream: Stream):

@@ -11,7 +11,7 @@ from keepfit.core.errors import KeepfitError
 from keepfit.loop import incidents
 from keepfit.loop.accuracy import Errors, errors_of
 from keepfit.loop.attempts import LOG, Asked, Attempt
-from keepfit.loop.decide import Plan, Wait, decide, next_attempt
+from keepfit.loop.decide import Plan, Wait, decide, next_attempt, worth
 from keepfit.loop.feed import Feed, Seen
 from keepfit.loop.gate import Side, Trial, Verdict, examine
 from keepfit.loop.journal import Entry, Journal
@@ -196,10 +196,14 @@ class Loop:
         wanted = decide(self.recipe.retrain, self.state, rows, now, asked_by_hand)
         if isinstance(wanted, Plan) and self._is_broken(now):
             return
-        if isinstance(wanted, Plan) and self.state.trigger == "drift" and self.state.phase == "collecting":
+        harm = None
+        if isinstance(wanted, Plan) and self.state.phase == "collecting" and not asked_by_hand:
             harm = self._champion_errors().harm(self._own(wanted))
-            if harm is not None and harm["error_after"] - harm["error_before"] < self.recipe.retrain.rise:
-                self.note(now, "tolerated", trigger="drift", **harm)
+            small = harm is not None and harm["error_after"] - harm["error_before"] < self.recipe.retrain.rise
+            if self.state.trigger == "drift" and small:
+                self.note(now, "tolerated", trigger="drift", **(harm or {}))
+                return
+            if worth(self.recipe.retrain, harm) is not None:
                 return
         if isinstance(wanted, Wait) and asked_by_hand:
             self.note(now, "waiting", why=wanted.why)
@@ -217,9 +221,8 @@ class Loop:
                 self.recipe.seed,
             )
             attempt = Attempt.write(folder, asked, wanted.train, wanted.holdout, wanted.past)
-            self.note(
-                now, "retrain", attempt=number, rows=wanted.rows, until=wanted.until, why=wanted.why, kinds=asked.kinds
-            )
+            said = {"attempt": number, "rows": wanted.rows, "until": wanted.until, "why": wanted.why}
+            self.note(now, "retrain", **said, kinds=asked.kinds, **({"harm": harm} if harm else {}))
             self._train(now, attempt)
 
     def _train(self, now: float, attempt: Attempt) -> None:
