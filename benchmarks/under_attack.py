@@ -72,8 +72,8 @@ OPEN = """
 import json, sys
 from keepfit.serve import body, predict, server, wire
 wire.MOST_HEAD_BYTES, wire.HEAD_S = 1 << 40, 1e9
-server.wire.protocol = lambda: before(1 << 40, 1e9)
 before = wire.protocol
+server.wire.protocol = lambda: before(1 << 40, 1e9)
 sys.setrecursionlimit(10**9)
 def parse(text, max_depth, **more):
     kept.append(text)

@@ -206,12 +206,12 @@ def test_what_waits_is_bounded_and_what_is_dropped_is_counted(tmp_path, bundle):
 
 
 def test_a_long_queue_is_written_in_bites_and_looked_into_evenly(tmp_path, bundle):
-    class Seen(FileRecords):
-        sizes: list[int] = []
+    sizes: list[int] = []
 
+    class Seen(FileRecords):
         def write(self, kind, entries, durable=False):
             if kind == "answers":
-                self.sizes.append(len(entries))
+                sizes.append(len(entries))
             super().write(kind, entries, durable)
 
     store = Seen(tmp_path)
@@ -223,7 +223,7 @@ def test_a_long_queue_is_written_in_bites_and_looked_into_evenly(tmp_path, bundl
         recorder.put(Answered(recorder.ids.new(1), float(n), "s", "1", sketcher, bundle.sha256, table, said, 10))
     recorder.flush()
     recorder.close()
-    assert sum(store.sizes) == 600 and store.sizes[0] == LEAST_BITE and max(store.sizes) <= MOST_BITE
+    assert sum(sizes) == 600 and sizes[0] == LEAST_BITE and max(sizes) <= MOST_BITE
     (sketch,) = [Sketch.from_json(entry) for entry in Records.open(tmp_path).sketches()]
     assert (sketch.rows, sketch.looked) == (600, 1)  # a bite more is no row more
 

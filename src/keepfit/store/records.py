@@ -27,7 +27,8 @@ log = logging.getLogger("keepfit.records")
 @dataclass(frozen=True)
 class Row:
     """One answered row. `inputs` are cells as text (None is missing), or None where only sketches are kept, or where nothing says
-    which columns its numbers are of; `at` and `labelled_at` are Unix seconds; `probabilities` [k] stand in the order of the model's classes; `label` is None until known."""
+    which columns its numbers are of; `at` and `labelled_at` are Unix seconds; `probabilities` [k] stand in the order of the
+    model's classes; `label` is None until known."""
 
     request_id: str
     row: int
