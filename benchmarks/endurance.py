@@ -1,6 +1,6 @@
 """A million questions to one process, with records, sketches and retention on: resident memory at 0.1, 0.25, 0.5 and 1 million.
 
-Rows of 784 numbers over 64 kept connections, as fast as answers come; of the records the newest gigabyte is kept (64 MiB with
+Rows of 784 numbers over 64 kept connections, as fast as answers come; of the records the newest gigabyte is kept (64 MB with
 `--quick`, which asks 60,000). `--mutant hoard` keeps every answer that was recorded, as a list of all requests would: it must miss.
 """
 
@@ -43,7 +43,7 @@ def kept_mb(workspace: Path) -> float:
 def main() -> int:
     """Ask, and look at the memory at every mark."""
     wanted = 60_000 if is_quick() else 1_000_000
-    said = "{record_size: 64MiB}" if is_quick() else "{}"
+    said = "{record_size: 64MB}" if is_quick() else "{}"
     body, begun = bodies()[0], time.monotonic()
     with tempfile.TemporaryDirectory(prefix="keepfit-bench-") as scratch:
         bundle = wide_bundle(Path(scratch, "bundle"), serve=said)
