@@ -24,7 +24,7 @@ _FAR = 6.0
 _BINS = 10
 _FEWEST = 40
 _NESTED = 3
-_AGAIN, _WORK, _NARROW = 3, 2_000_000, 500  # turns, rows times features
+_AGAIN, _WORK, _NARROW = 3, 10_000_000, 500  # turns, rows times features
 _TREES = 100
 
 
@@ -56,15 +56,29 @@ def wrong_labels(features: Any, truth: NDArray[Any], classes: int, seed: int, tr
     rated = _rates(again, truth, classes)
     if len(truth) < _FEWEST or rated.easy > _BLIND:
         return _nothing(agreement, classes, blind=True)
-    found: list[int] = []
-    for label in range(classes):
-        rows = np.flatnonzero(best == label)
-        most = int(np.ceil(_MORE * len(rows) * rated.of_class[label]))
-        wrong = rows[(truth[rows] != label) & (margin[rows] > _MARGIN)]
-        found += wrong[np.argsort(-margin[wrong], kind="stable")][:most].tolist()
+    found = _surest(best, truth, margin, rated.of_class)
     order = np.array(sorted(found, key=lambda row: (-margin[row], row)), np.int64)
     overlapping = float((best != truth).mean()) > max(0.1, 1.5 * rated.easy)
     return Suspects(order, best[order], margin[order], agreement, overlapping=overlapping)
+
+
+def _surest(
+    best: NDArray[np.int64], truth: NDArray[Any], margin: NDArray[np.float64], rates: NDArray[np.float64]
+) -> list[int]:
+    """As many doubted rows of each answered class as its rate allows, the surest; parts of a row are put together over the
+    classes, so that ten classes of a clean set are not allowed a row each."""
+    found: list[int] = []
+    next_ones: list[int] = []
+    parts = 0.0
+    for label, rate in enumerate(rates):
+        rows = np.flatnonzero(best == label)
+        allowed = _MORE * len(rows) * float(rate)
+        wrong = rows[(truth[rows] != label) & (margin[rows] > _MARGIN)]
+        wrong = wrong[np.argsort(-margin[wrong], kind="stable")]
+        found += wrong[: int(allowed)].tolist()
+        next_ones += wrong[int(allowed) : int(allowed) + 1].tolist()
+        parts += allowed % 1
+    return found + sorted(next_ones, key=lambda row: (-margin[row], row))[: round(parts)]
 
 
 @dataclass(frozen=True)

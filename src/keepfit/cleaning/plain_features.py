@@ -70,4 +70,4 @@ def _edges(grey: NDArray[np.float32]) -> NDArray[np.float32]:
 def _shares() -> NDArray[np.float32]:
     """[cells, side]: how much of a line of pixels belongs to each cell, less the farther from its middle."""
     place = (np.arange(_SIDE) + 0.5) / (_SIDE / _CELLS) - 0.5
-    return np.maximum(0.0, 1 - np.abs(place[None, :] - np.arange(_CELLS)[:, None])).astype(np.float32)
+    return np.asarray(np.maximum(0.0, 1 - np.abs(place[None, :] - np.arange(_CELLS)[:, None])), np.float32)
