@@ -75,7 +75,7 @@ import json, sys
 from keepfit.serve import body, predict, server, wire
 wire.MOST_HEAD_BYTES, wire.HEAD_S = 1 << 40, 1e9
 before = wire.protocol
-server.wire.protocol = lambda: before(1 << 40, 1e9)
+server.wire.protocol = lambda **more: before(1 << 40, 1e9)
 sys.setrecursionlimit(10**9)
 before_parse = body.parse_json
 predict.parse_json = lambda text, max_depth, **more: before_parse(text, 1 << 40, **more)

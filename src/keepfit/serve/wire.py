@@ -1,7 +1,8 @@
-"""What a connection may cost before its request is known: the size of the head, and the time until it is there.
+"""What a connection may cost before its request is known: the size of the head, the time until it is there, and how many there are.
 
-uvicorn bounds neither with httptools: a header without end would be held in memory, and a connection that says nothing stays for
-ever. Bodies are bounded by `keepfit.serve.body`, idle connections after an answer by uvicorn.
+uvicorn bounds none of them with httptools: a header without end would be held in memory, a connection that says nothing stays for
+ever, and where the system gives no more files nobody gets a connection at all. Bodies are bounded by `keepfit.serve.body`, idle
+connections after an answer by uvicorn.
 """
 
 from __future__ import annotations
@@ -11,16 +12,21 @@ from typing import Any
 
 from keepfit.core.errors import DataError
 from keepfit.serve.replies import to_json
+from keepfit.serve.turns import Shares
 
-MOST_HEAD_BYTES, HEAD_S = 64 << 10, 10.0
+MOST_HEAD_BYTES, HEAD_S, MOST_LINES = 64 << 10, 10.0, 50_000
 _END = b"\r\n\r\n"
 
 
-def protocol(most_bytes: int = MOST_HEAD_BYTES, seconds: float = HEAD_S) -> type[asyncio.Protocol]:
-    """uvicorn's protocol, httptools' where that is there and h11's otherwise, with both limits.
+def protocol(
+    most_bytes: int = MOST_HEAD_BYTES, seconds: float = HEAD_S, most_lines: int = MOST_LINES
+) -> type[asyncio.Protocol]:
+    """uvicorn's protocol, httptools' where that is there and h11's otherwise, with these limits.
 
-    A head over `most_bytes` gets 431, one that is not whole `seconds` after its connection or its first byte 408; both close.
+    A head over `most_bytes` gets 431, one that is not whole `seconds` after its connection or its first byte 408, a connection
+    beyond `most_lines`, or beyond three quarters of them from one address, 503; all close.
     """
+    lines = Shares(most_lines)
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
     before: Any = AutoHTTPProtocol
@@ -33,6 +39,10 @@ def protocol(most_bytes: int = MOST_HEAD_BYTES, seconds: float = HEAD_S) -> type
             super().connection_made(transport)
             self.head_bytes = 0
             self.head_timer: asyncio.TimerHandle | None = self.loop.call_later(seconds, self.head_is_late)
+            self.address = self.client[0] if self.client else ""
+            self.is_counted = lines.take(self.address)
+            if not self.is_counted:
+                self.close_with(503, "Service Unavailable", "there are as many connections as there may be")
 
         def data_received(self, data: bytes) -> None:
             """See asyncio.Protocol."""
@@ -54,6 +64,8 @@ def protocol(most_bytes: int = MOST_HEAD_BYTES, seconds: float = HEAD_S) -> type
         def connection_lost(self, exc: Exception | None) -> None:
             """See asyncio.Protocol."""
             self.head_is_whole()
+            if self.is_counted:
+                lines.give(self.address)
             super().connection_lost(exc)
 
         def head_is_whole(self) -> None:
@@ -85,5 +97,6 @@ def _has_two_lengths(scope: Any) -> bool:
 def _refusal(status: int, phrase: str, what: str) -> bytes:
     error = DataError("head_refused", what, where="the headers", hint="send a shorter request, or send it sooner")
     body = to_json({"error": error.as_json()})
-    head = f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    again = "retry-after: 1\r\n" if status == 503 else ""
+    head = f"HTTP/1.1 {status} {phrase}\r\n{again}content-type: application/json\r\ncontent-length: {len(body)}"
     return f"{head}\r\nconnection: close\r\n\r\n".encode() + body
