@@ -26,7 +26,6 @@ def protocol(
     A head over `most_bytes` gets 431, one that is not whole `seconds` after its connection or its first byte 408, a connection
     beyond `most_lines`, or beyond three quarters of them from one address, 503; all close.
     """
-    lines = Shares(most_lines)
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
     before: Any = AutoHTTPProtocol
@@ -39,10 +38,6 @@ def protocol(
             super().connection_made(transport)
             self.head_bytes = 0
             self.head_timer: asyncio.TimerHandle | None = self.loop.call_later(seconds, self.head_is_late)
-            self.address = self.client[0] if self.client else ""
-            self.is_counted = lines.take(self.address)
-            if not self.is_counted:
-                self.close_with(503, "Service Unavailable", "there are as many connections as there may be")
 
         def data_received(self, data: bytes) -> None:
             """See asyncio.Protocol."""
@@ -64,8 +59,6 @@ def protocol(
         def connection_lost(self, exc: Exception | None) -> None:
             """See asyncio.Protocol."""
             self.head_is_whole()
-            if self.is_counted:
-                lines.give(self.address)
             super().connection_lost(exc)
 
         def head_is_whole(self) -> None:
@@ -86,7 +79,30 @@ def protocol(
                 self.transport.write(_refusal(status, phrase, what))
                 self.transport.close()
 
-    return Limited
+    return _counted(Limited, Shares(most_lines))
+
+
+def _counted(before: Any, lines: Shares) -> type[asyncio.Protocol]:
+    """The protocol, with a bound on how many connections there are."""
+
+    class Counted(before):
+        """The protocol of one connection."""
+
+        def connection_made(self, transport: Any) -> None:
+            """See asyncio.Protocol."""
+            super().connection_made(transport)
+            self.address = self.client[0] if self.client else ""
+            self.is_counted = lines.take(self.address)
+            if not self.is_counted:
+                self.close_with(503, "Service Unavailable", "there are as many connections as there may be")
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            """See asyncio.Protocol."""
+            if self.is_counted:
+                lines.give(self.address)
+            super().connection_lost(exc)
+
+    return Counted
 
 
 def _has_two_lengths(scope: Any) -> bool:
