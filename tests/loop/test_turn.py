@@ -6,19 +6,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.loop.made_stream import Stream, rows_of
 
 import keepfit as kf
 from keepfit.core.events import Event
 from keepfit.loop import rows, turn
-from keepfit.loop.accuracy import errors_of
+from keepfit.loop.accuracy import Errors, errors_of
 from keepfit.loop.attempts import Attempt
 from keepfit.loop.decide import worth
 from keepfit.loop.journal import Entry, Journal
 from keepfit.loop.rows import Memory
 from keepfit.loop.state import state_of
 from keepfit.loop.up import look
+from keepfit.monitor.streams import watch_of
 from keepfit.store.registry import Registry
 
 
@@ -169,6 +171,15 @@ def test_a_run_waits_until_staleness_has_cost_as_much(stream: Stream):
     stream.send(rows_of(200, False, 1))
     stream.send(rows_of(600, True, 2))
     assert "changed" in stream.told() and "retrain" not in stream.told()
+
+
+def test_a_rise_that_is_not_worth_a_run_does_not_ring():
+    draw = np.random.default_rng(0)
+    for rate, rings in ((0.12, False), (0.25, True)):
+        errors = Errors(watch_of(50, 500), 50_000.0, rise=0.04)
+        rang = [errors.see([(float(n), bool(draw.random() < rate))]) for n in range(4000)]
+        found = [one for one in rang if one]
+        assert bool(found) is rings and (not rings or abs(found[0]["error_before"] - 0.11) < 0.01)
 
 
 def test_a_run_ends_with_its_loop(stream: Stream):

@@ -160,7 +160,7 @@ class Loop:
         if self._errors is not None and self._errors_of == champion:
             return self._errors
         side = self._side(champion)
-        made = errors_of(side.bundle, self.mean_labels, self.state.shown)
+        made = errors_of(side.bundle, self.mean_labels, self.state.shown, self.recipe.retrain.rise)
         known = [row for row in self.memory.since(self.state.champion_since) if row.sha256 == side.version.sha256]
         if known:
             made.take(known)
@@ -185,7 +185,7 @@ class Loop:
         if not found or "accuracy" not in self.recipe.retrain.when:
             return
         if found["error_after"] - found["error_before"] < self.recipe.retrain.rise:
-            errors.watch = watch_of(found["error_after"] * found["labels"], found["labels"])
+            errors.expect(watch_of(found["error_after"] * found["labels"], found["labels"]))
             self.note(now, "tolerated", **found)
         elif self.state.phase == "watching" and not self._rolled_back(now):
             self.note(now, "changed", trigger="accuracy", **found)
@@ -294,7 +294,8 @@ class Loop:
     def _promised(self) -> Errors | None:
         """A watch for what the challenger did on its hold-out, None where that is not known."""
         errors, labels = self.state.promised
-        return Errors(watch_of(errors, labels), _TRIAL_LABELS) if labels else None
+        rise = self.recipe.retrain.rise
+        return Errors(watch_of(errors, labels), _TRIAL_LABELS, rise=rise) if labels else None
 
     def _promote(self, now: float, verdict: Verdict) -> None:
         before, version = self.state.champion, self.state.challenger
