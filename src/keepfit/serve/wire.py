@@ -26,9 +26,7 @@ def protocol(
     A head over `most_bytes` gets 431, one that is not whole `seconds` after its connection or its first byte 408, a connection
     beyond `most_lines`, or beyond three quarters of them from one address, 503; all close.
     """
-    from uvicorn.protocols.http.auto import AutoHTTPProtocol
-
-    before: Any = AutoHTTPProtocol
+    before: Any = _uvicorns()
 
     class Limited(before):
         """The protocol of one connection."""
@@ -80,6 +78,12 @@ def protocol(
                 self.transport.close()
 
     return _counted(Limited, Shares(most_lines))
+
+
+def _uvicorns() -> Any:
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+    return AutoHTTPProtocol
 
 
 def _counted(before: Any, lines: Shares) -> type[asyncio.Protocol]:
