@@ -27,7 +27,7 @@ ANCHORS = {"goodput": 0.9, "refused_p99_ms": 50, "recovery_s": 2}
 ENDLESS = """
 import contextlib, sys
 from keepfit.serve import batching, gate
-gate.Gate._slot = lambda self: contextlib.nullcontext()
+gate.Gate._slot = lambda self, client: contextlib.nullcontext()
 batching.Batcher._make_room = lambda self, one: None
 batching.Batcher.is_full = lambda self, client: False
 from keepfit.cli.main import run

@@ -54,6 +54,13 @@ sys.exit(run(["serve", *sys.argv[1:]]))
 @contextmanager
 def service(*command: str) -> Iterator[int]:
     """A server process on the first core; gives its port."""
+    with serving(*command) as (port, _):
+        yield port
+
+
+@contextmanager
+def serving(*command: str) -> Iterator[tuple[int, int]]:
+    """A server process on the first core; gives its port and process id."""
     core = min(os.sched_getaffinity(0))
     process = subprocess.Popen(
         ["taskset", "-c", str(core), sys.executable, *command],
@@ -66,7 +73,7 @@ def service(*command: str) -> Iterator[int]:
         for line in process.stderr:
             found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
             if found:
-                yield int(found[1])
+                yield int(found[1]), process.pid
                 return
         raise SystemExit(f"the service did not start: {command}")
     finally:

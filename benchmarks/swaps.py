@@ -259,7 +259,7 @@ async def stretches(port: int, pid: int, bodies: list[bytes], scratch: str, swap
 
 def main() -> int:
     """The line of S2."""
-    swaps, seconds = (30, 4.0) if is_quick() else (300, 20.0)
+    swaps, seconds = (60, 4.0) if is_quick() else (300, 20.0)
     with tempfile.TemporaryDirectory(prefix="keepfit-bench-") as scratch:
         bodies, wanted = models(scratch)
         with service(scratch) as (port, pid):

@@ -2,7 +2,7 @@
 
 The attacks go on together, from a process of their own: 200 clients that send a head a byte at a time, bodies of 2 GB that begin,
 chunks of 6 bytes, JSON 100,000 levels deep, NaN and Infinity, heads of 60 kB, and what no HTTP is. `--mutant alone` takes away what
-bounds heads and depth and reads JSON the usual way: it must miss.
+bounds heads and the depth of JSON: the service must be seen to die, or to miss.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -72,14 +74,11 @@ OPEN = """
 import json, sys
 from keepfit.serve import body, predict, server, wire
 wire.MOST_HEAD_BYTES, wire.HEAD_S = 1 << 40, 1e9
-server.wire.protocol = lambda: before(1 << 40, 1e9)
 before = wire.protocol
+server.wire.protocol = lambda **more: before(1 << 40, 1e9)
 sys.setrecursionlimit(10**9)
-def parse(text, max_depth, **more):
-    kept.append(text)
-    return before_parse(text, 1 << 40, **more)
-kept, before_parse = [], body.parse_json
-predict.parse_json = parse
+before_parse = body.parse_json
+predict.parse_json = lambda text, max_depth, **more: before_parse(text, 1 << 40, **more)
 from keepfit.cli.main import run
 sys.exit(run(["serve", *sys.argv[1:]]))
 """
@@ -115,46 +114,69 @@ def p99_ms(times: list[float]) -> float:
     return float(np.percentile(times, 99)) * 1000
 
 
-def main() -> int:
-    """Quiet and attacked stretches in turn."""
-    pairs, seconds, many_s = (3, 3.0, 4.0) if is_quick() else (7, 6.0, 40.0)
-    body = bodies()[0]
-    with tempfile.TemporaryDirectory(prefix="keepfit-bench-") as scratch:
-        bundle = wide_bundle(Path(scratch, "bundle"))
-        cores = os.sched_getaffinity(0)
-        first, last = (
-            ["taskset", "-c", str(min(cores)), sys.executable],
-            ["taskset", "-c", str(max(cores)), sys.executable],
+@contextmanager
+def served(scratch: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The service on the first core, and its port."""
+    bundle = wide_bundle(Path(scratch, "bundle"))
+    first = ["taskset", "-c", str(min(os.sched_getaffinity(0))), sys.executable]
+    command = ["-c", OPEN] if mutant() == "alone" else ["-m", "keepfit", "serve"]
+    said = [str(bundle), "--port", "0", "--workspace", scratch, "--json"]
+    process = subprocess.Popen([*first, *command, *said], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    try:
+        yield (
+            process,
+            next(int(m[1]) for line in process.stderr if (m := re.search(r"http://127\.0\.0\.1:(\d+)", line))),
         )
-        command = ["-c", OPEN] if mutant() == "alone" else ["-m", "keepfit", "serve"]
-        said = [str(bundle), "--port", "0", "--workspace", scratch, "--json"]
-        served = subprocess.Popen(
-            [*first, *command, *said], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
-        assert served.stderr is not None
-        port = next(int(m[1]) for line in served.stderr if (m := re.search(r"http://127\.0\.0\.1:(\d+)", line)))
-        target = Target.of(f"http://127.0.0.1:{port}")
-        request = target.request("POST", "/predict", body)
-        press(port, body, 16, 2.0)
-        attacker = subprocess.Popen([*last, "-c", ATTACK, str(port)])
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@contextmanager
+def attacked(port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The attackers, on the last core."""
+    last = ["taskset", "-c", str(max(os.sched_getaffinity(0))), sys.executable]
+    attacker = subprocess.Popen([*last, "-c", ATTACK, str(port)])
+    try:
+        yield attacker
+    finally:
+        attacker.kill()
+        attacker.wait()
+
+
+def in_turn(port: int, pid: int, body: bytes, pairs: int, seconds: float) -> tuple[list[float], list[float], float]:
+    """p99 in ms of quiet and of attacked stretches, and by how many MB the memory grew meanwhile."""
+    target = Target.of(f"http://127.0.0.1:{port}")
+    request = target.request("POST", "/predict", body)
+    quiet: list[float] = []
+    loud: list[float] = []
+    with attacked(port) as attacker:
         asyncio.run(honest(target, request, seconds, 0))
-        quiet: list[float] = []
-        loud: list[float] = []
-        before = memory_mb(served.pid)
+        before = memory_mb(pid)
         for pair in range(pairs):
             attacker.send_signal(signal.SIGSTOP)
             quiet.append(p99_ms(asyncio.run(honest(target, request, seconds, 2 * pair + 1))))
             attacker.send_signal(signal.SIGCONT)
             loud.append(p99_ms(asyncio.run(honest(target, request, seconds, 2 * pair + 2))))
-        growth = memory_mb(served.pid) - before
-        attacker.kill()
-        attacker.wait()
-        answered, sizes = 0.0, [memory_mb(served.pid)]
+    return quiet, loud, memory_mb(pid) - before
+
+
+def main() -> int:
+    """Quiet and attacked stretches in turn."""
+    pairs, seconds, many_s = (3, 3.0, 4.0) if is_quick() else (7, 6.0, 40.0)
+    body = bodies()[0]
+    with tempfile.TemporaryDirectory(prefix="keepfit-bench-") as scratch, served(scratch) as (process, port):
+        press(port, body, 16, 2.0)
+        try:
+            quiet, loud, growth = in_turn(port, process.pid, body, pairs, seconds)
+        except (OSError, asyncio.IncompleteReadError):
+            code = process.wait(5)
+            return told(GOAL, "the service died", ANCHORS, False, code=code, mutant=mutant())
+        answered, sizes = 0.0, [memory_mb(process.pid)]
         for _ in range(4):
             answered += press(port, body, 64, many_s / 4)["answers_per_s"] * many_s / 4
-            sizes.append(memory_mb(served.pid))
-        served.terminate()
-        served.wait(60)
+            sizes.append(memory_mb(process.pid))
     ratios = [two / one for one, two in zip(quiet, loud, strict=True)]
     value = {
         "p99_ratio": round(statistics.median(ratios), 3),

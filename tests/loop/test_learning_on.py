@@ -94,6 +94,13 @@ def test_the_source_may_be_gone(tmp_path: Path):
     (tmp_path / "rows.csv").unlink()
     made, right = challenger(tmp_path, "replay")
     assert made.forgotten is None and right["c"] > 0.9
+    kinds = Asked(str(tmp_path / "r.yaml"), ("retrain.strategy=ewc",), str(tmp_path), "m", 1, ("ewc",), 60, 0)
+    given = [
+        Labelled("r", n, n, n, "", {"x": o["x"], "y": o["y"]}, None, o["kind"])
+        for n, o in enumerate(rows("abc", 20, 1))
+    ]
+    made = training.made(Attempt.write(tmp_path / "ewc", kinds, given[20:], given[:20], []))
+    assert not made.version and "nothing_remembered" in made.error
 
 
 @pytest.mark.parametrize(

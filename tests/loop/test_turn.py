@@ -6,18 +6,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.loop.made_stream import Stream, rows_of
 
 import keepfit as kf
 from keepfit.core.events import Event
 from keepfit.loop import rows, turn
-from keepfit.loop.accuracy import errors_of
+from keepfit.loop.accuracy import Errors, errors_of
 from keepfit.loop.attempts import Attempt
+from keepfit.loop.decide import worth
 from keepfit.loop.journal import Entry, Journal
 from keepfit.loop.rows import Memory
 from keepfit.loop.state import state_of
 from keepfit.loop.up import look
+from keepfit.monitor.streams import watch_of
 from keepfit.store.registry import Registry
 
 
@@ -41,8 +44,8 @@ def test_a_changed_world_is_noticed_learned_and_served(stream: Stream):
     assert sum(stream.right[-300:]) / 300 > 0.85
 
 
-def test_a_regression_promoted_by_force_is_taken_back(stream: Stream, tmp_path: Path):
-    stream.send(rows_of(200, False, 1))
+def worse_one(tmp_path: Path) -> None:
+    """A model of another world is made champion by hand."""
     bad = tmp_path / "bad"
     bad.mkdir()
     lines = ["a,b,y", *(f"{r['a']},{r['b']},{r['y']}" for r in rows_of(400, True, 5))]
@@ -51,6 +54,11 @@ def test_a_regression_promoted_by_force_is_taken_back(stream: Stream, tmp_path: 
     worse = kf.run(bad / "recipe.yaml", workspace=bad)
     version = Registry(tmp_path).register(worse.bundle, "stream")
     Registry(tmp_path).promote("stream", version.version, why="by force")
+
+
+def test_a_regression_promoted_by_force_is_taken_back(stream: Stream, tmp_path: Path):
+    stream.send(rows_of(200, False, 1))
+    worse_one(tmp_path)
     stream.send(rows_of(500, False, 6))
     assert "rolled_back" in stream.told()
     assert Registry(tmp_path).pointer("stream").aliases["champion"] == 1
@@ -128,6 +136,56 @@ def test_a_crash_between_promotion_and_its_line_loses_no_figure(stream: Stream, 
     said = next(entry for entry in stream.loop.journal if entry.what == "promoted")
     assert said.data["evidence"]["labels"] > 0 and stream.loop.state.shown[1] > 0
     assert stream.loop.state.previous == 1 and stream.told().count("champion") == 1
+
+
+def test_an_incident_after_a_crash_has_its_rows(stream: Stream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    stream.send(rows_of(200, False, 1))
+    worse_one(tmp_path)
+
+    def torn(self: Journal, at: float, what: str, **data: object) -> Entry:
+        if what == "rolled_back":
+            raise KeyboardInterrupt
+        return write(self, at, what, **data)
+
+    write = Journal.write
+    monkeypatch.setattr(Journal, "write", torn)
+    with pytest.raises(KeyboardInterrupt):
+        stream.send(rows_of(500, False, 6))
+    monkeypatch.setattr(Journal, "write", write)
+    for place in (stream.loop.journal.folder / "incidents").glob("*.json"):
+        place.unlink()
+    stream.loop = stream.opened()
+    stream.look()
+    (incident,) = (stream.loop.journal.folder / "incidents").glob("*.json")
+    assert "rolled_back" in stream.told() and json.loads(incident.read_text())["wrong_answers"]
+
+
+def test_a_run_waits_until_staleness_has_cost_as_much(stream: Stream):
+    section = stream.loop.recipe.retrain
+    harm = {"error_before": 0.1, "error_after": 0.6, "labels": 100}
+    assert worth(section, None) is None and worth(section, harm) is None
+    for cost, waits in ((49.9, False), (50.1, True)):
+        assert (worth(section.model_copy(update={"cost": cost}), harm) is not None) is waits
+    assert worth(section.model_copy(update={"cost": 1.0}), None) is not None
+    stream.loop.recipe = stream.loop.recipe.model_copy(update={"retrain": section.model_copy(update={"cost": 1e9})})
+    stream.send(rows_of(200, False, 1))
+    stream.send(rows_of(600, True, 2))
+    assert "changed" in stream.told() and "retrain" not in stream.told()
+
+
+def test_a_rise_that_is_not_worth_a_run_does_not_ring():
+    draw = np.random.default_rng(0)
+    for rate, rings in ((0.12, False), (0.25, True)):
+        errors = Errors(watch_of(50, 500), 50_000.0, rise=0.04)
+        rang = [errors.see([(float(n), bool(draw.random() < rate))]) for n in range(4000)]
+        found = [one for one in rang if one]
+        assert bool(found) is rings and (not rings or abs(found[0]["error_before"] - 0.11) < 0.01)
+
+
+def test_a_run_ends_with_its_loop(stream: Stream):
+    stream.loop._trainer = process = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    stream.loop.close()
+    assert process.poll() is not None
 
 
 def test_a_restarted_loop_reads_the_labels_that_it_remembers(stream: Stream, monkeypatch: pytest.MonkeyPatch):

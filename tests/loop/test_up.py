@@ -1,6 +1,7 @@
 """`keepfit up` as a process: it answers, outlives a killed loop, is taken over, and ends when it is told to."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,7 +20,9 @@ def started(home: Path) -> tuple[subprocess.Popen[str], str]:
     """`keepfit up`, once it answers."""
     log = (home / "up.log").open("w")
     command = [sys.executable, "-m", "keepfit", "up", "recipe.yaml", "serve.port=0", "--workspace", ".", "--json"]
-    process = subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=log, text=True)
+    command.append("serve.publish=${FAR}")
+    env = {**os.environ, "FAR": str(home / "far")}
+    process = subprocess.Popen(command, cwd=home, stdout=subprocess.PIPE, stderr=log, text=True, env=env)
     until = time.monotonic() + 120
     while time.monotonic() < until and process.poll() is None:
         told = [line for line in (home / "up.log").read_text().splitlines() if line.startswith("answers at ")]
@@ -52,6 +55,8 @@ def test_it_answers_outlives_a_killed_loop_and_ends(tmp_path: Path, capsys: pyte
     again.send_signal(signal.SIGINT)
     out, _ = again.communicate(timeout=60)
     found = json.loads(out.splitlines()[-1])
+    far = json.loads((tmp_path / "far" / "stream" / "pointer.json").read_bytes())["pointer"]
+    assert far["aliases"] == {"champion": 1} and (tmp_path / "far/stream/versions/0001/bundle/model.onnx").is_file()
     assert again.returncode == 0 and found["champion"] == 1 and found["decisions"]["retrain"] == 0
     with pytest.raises(OSError):
         urllib.request.urlopen(f"{url}/healthz", timeout=2)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
+import httpx
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from serve_fake import NEEDED, Bundle
+from starlette.requests import Request
 
+from keepfit.core.errors import EnvironmentFault
 from keepfit.runtime.answers import Answers
+from keepfit.serve.body import read_body
 from keepfit.serve.meters import Meters
+from keepfit.serve.settings import ServeSettings
+from keepfit.serve.turns import Shares
 
 PATHS = (
     "/predict",
@@ -53,6 +63,57 @@ def test_overload_is_503_with_retry_after_and_health_stays(client, row):
     busy = [answer for answer in answers if answer.status_code == 503]
     assert {(answer.headers["Retry-After"], answer.json()["error"]["code"]) for answer in busy} == {("1", "overloaded")}
     assert ask.post("/predict", json={"input": row}).status_code == 200
+
+
+def test_bodies_that_never_end_leave_room_for_another_client(start, row):
+    server = start()
+    host, port = server.host.split(":")
+    most = ServeSettings().concurrency * 3 // 4
+    lines = []
+    try:
+        for _ in range(most + 3):
+            lines.append(socket.create_connection((host, int(port)), 10, ("127.0.0.2", 0)))
+            lines[-1].sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{")
+        assert all(line.recv(12) == b"HTTP/1.1 503" for line in lines[most:])
+        assert httpx.post(f"{server.url}/predict", json={"input": row}, timeout=30).status_code == 200
+    finally:
+        for line in lines:
+            line.close()
+
+
+def test_bodies_that_are_still_coming_are_bounded_together():
+    def request(client: str, pieces: list[int], then: asyncio.Event) -> Request:
+        left = list(pieces)
+
+        async def receive() -> dict[str, Any]:
+            if not left:
+                await then.wait()
+                return {"type": "http.request", "body": b"", "more_body": False}
+            return {"type": "http.request", "body": bytes(left.pop(0)), "more_body": True}
+
+        return Request({"type": "http", "headers": [], "client": (client, 1)}, receive)
+
+    async def drive() -> None:
+        settings, heard, then = ServeSettings(), Shares(1000), asyncio.Event()
+
+        def read(client: str, *pieces: int) -> asyncio.Task[bytes]:
+            return asyncio.create_task(read_body(request(client, list(pieces), then), settings, heard))
+
+        first = [read("crowd", 300, 100), read("crowd", 300)]
+        await asyncio.sleep(0.01)
+        with pytest.raises(EnvironmentFault) as caught:
+            await read("crowd", 20, 40)
+        assert caught.value.code == "overloaded" and heard.taken == 700
+        other = read("other", 200)
+        await asyncio.sleep(0.01)
+        with pytest.raises(EnvironmentFault):
+            await read("third", 101)
+        then.set()
+        assert [len(body) for body in await asyncio.gather(*first, other)] == [400, 300, 200]
+        assert heard.taken == 0
+        assert len(await read("alone", 5000)) == 5000  # larger than all may be together, when there is no other
+
+    asyncio.run(drive())
 
 
 def test_metrics_count_and_keep_their_labels_bounded(client, row):

@@ -12,6 +12,8 @@ from crash_states import Tape, failures
 from made_bundles import constant_bundle
 
 from keepfit.core import atomic
+from keepfit.loop.journal import Journal
+from keepfit.loop.state import state_of
 from keepfit.store import segments
 from keepfit.store.artifacts import Store
 from keepfit.store.record_files import FileRecords
@@ -61,6 +63,39 @@ def _() -> tuple[Any, Any]:
         found = (*found, "back") if pointer.log and pointer.log[-1].how == "rollback" else found
         assert seen.index(found) >= max((least[what] for what in acked), default=0)
         assert registry.register(bundles[1]).version == 2 and registry.resolve("constant").version in (1, 2)
+
+    return act, check
+
+
+@scenario("the loop promotes")
+def _() -> tuple[Any, Any]:
+    """It says what it is about to do, moves the pointer, and says that it is done."""
+
+    def act(root: Path, tape: Tape, bundles: list[Path]) -> None:
+        registry, journal = Registry(root), Journal(root, "constant")
+        for bundle in bundles:
+            registry.register(bundle)
+        journal.write(1.0, "champion", version=1)
+        tape.ack(1)
+        for number, (version, before) in enumerate(((2, 1), (1, 2))):
+            journal.write(2.0, "intends", move="promote", version=version, before=before, evidence={})
+            tape.ack(2 + 3 * number)
+            registry.promote("constant", version, expect=before)
+            tape.ack(3 + 3 * number)
+            journal.write(3.0, "promoted", version=version, before=before, evidence={})
+            tape.ack(4 + 3 * number)
+
+    def check(root: Path, acked: list[Any], bundles: list[Path]) -> None:
+        journal = Journal(root, "constant")
+        state, said = state_of(journal), [entry.what for entry in journal]
+        assert [entry.number for entry in journal] == list(range(1, len(said) + 1))
+        assert len(said) >= {0: 0, 1: 1, 2: 2, 3: 2, 4: 3, 5: 4, 6: 4, 7: 5}[max(acked, default=0)]
+        champion = Registry(root).pointer("constant").aliases.get("champion") if said else state.champion
+        if champion != state.champion:  # a crash between the move and its line: the loop knows that it was its own
+            assert state.intent is not None
+            assert (state.intent["version"], state.intent["before"]) == (champion, state.champion)
+        assert journal.write(9.0, "noted").number == len(said) + 1
+        assert [entry.what for entry in Journal(root, "constant")] == [*said, "noted"]
 
     return act, check
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import random
@@ -19,7 +20,7 @@ from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.table import from_rows
 from keepfit.store import segments
 from keepfit.store.record_files import FileRecords
-from keepfit.store.recorder import Answered, Limits, Recorder
+from keepfit.store.recorder import LEAST_BITE, MOST_BITE, Answered, Limits, Recorder
 from keepfit.store.records import Records, checked_labels
 from keepfit.store.request_ids import MANY, RequestIds
 from keepfit.store.segments import Segment
@@ -202,6 +203,49 @@ def test_what_waits_is_bounded_and_what_is_dropped_is_counted(tmp_path, bundle):
     recorder.flush()
     recorder.close()
     assert told == {"dropped": 3, "written": 5}
+
+
+def test_a_long_queue_is_written_in_bites_and_looked_into_evenly(tmp_path, bundle):
+    sizes: list[int] = []
+
+    class Seen(FileRecords):
+        def write(self, kind, entries, durable=False):
+            if kind == "answers":
+                sizes.append(len(entries))
+            super().write(kind, entries, durable)
+
+    store = Seen(tmp_path)
+    recorder = Recorder(store, limits=Limits(pause_s=3600, looked_per_s=0))
+    sketcher, predictor = recorder.describe(bundle, "small", "1"), bundle.predictor()
+    table = from_rows(ROWS[:1], list(ROWS[0]))
+    said = predictor.predict(table)
+    for n in range(600):
+        recorder.put(Answered(recorder.ids.new(1), float(n), "s", "1", sketcher, bundle.sha256, table, said, 10))
+    recorder.flush()
+    recorder.close()
+    assert sum(sizes) == 600 and sizes[0] == LEAST_BITE and max(sizes) <= MOST_BITE
+    (sketch,) = [Sketch.from_json(entry) for entry in Records.open(tmp_path).sketches()]
+    assert (sketch.rows, sketch.looked) == (600, 1)  # a bite more is no row more
+
+
+def test_numbers_whose_model_is_not_described_have_no_names(tmp_path, bundle, caplog):
+    store = FileRecords(tmp_path)
+    block = base64.b64encode(np.arange(6, dtype="<f8").tobytes()).decode()
+    ids = RequestIds(store.key())
+    for n, model in enumerate(("a", "b")):
+        store.write("answers", [{"id": ids.new(2), "t": 1.0 + n, "model": ["m", "1", model * 64], "predictions": [0, 1],
+                                 "inputs": {"x": ["p", "q"]}, "block": block}])  # fmt: skip
+    store.describe({"sha256": "a" * 64, "name": "m", "block": ["u", "v", "w"]})
+    rows = list(Records(store).rows())
+    assert [row.inputs for row in rows] == [
+        {"x": "p", "u": "0", "v": "1", "w": "2"},
+        {"x": "q", "u": "3", "v": "4", "w": "5"},
+        None,
+        None,
+    ]
+    assert [row.prediction for row in rows] == [0, 1, 0, 1]
+    assert "b" * 12 in caplog.text and caplog.text.count("not with its records") == 1
+    store.close()
 
 
 def test_only_the_sketch_is_kept_where_that_is_said(tmp_path, bundle):

@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from registered import GOLDEN, other
 
 from keepfit.cli import main
-from keepfit.core import digest
 from keepfit.core.errors import EnvironmentFault, GateError, UsageError
 from keepfit.store.registry import Registry
-
-GOLDEN = Path(__file__).parents[1] / "data" / "golden_bundle"
-
-
-def other(folder: Path, note: str) -> Path:
-    """The golden bundle with another card, so with another hash."""
-    made = folder / f"bundle-{note}"
-    shutil.copytree(GOLDEN, made)
-    (made / "card.md").write_text(note)
-    sums = {name: digest.of_file(made / name) for name in (p.name for p in made.iterdir()) if name != "SHA256SUMS"}
-    (made / "SHA256SUMS").write_text("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
-    return made
 
 
 @pytest.fixture

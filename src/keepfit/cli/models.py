@@ -1,4 +1,4 @@
-"""The verb of the registry: list, show, register, promote, rollback, release and verify models."""
+"""The verb of the registry: list, show, register, promote, rollback, release, push and verify models."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class _Asked:
     alias: str
     parents: list[int]
     why: str
+    to: str
 
 
 def register(app: typer.Typer) -> None:
@@ -30,12 +31,13 @@ def register(app: typer.Typer) -> None:
 
 
 def models(
-    action: Annotated[str, typer.Argument(help="list show register promote rollback release verify")] = "list",
+    action: Annotated[str, typer.Argument(help="list show register promote rollback release push verify")] = "list",
     what: Annotated[str, typer.Argument(help="NAME, NAME@ALIAS or NAME@NUMBER; a bundle", metavar="[MODEL]")] = "",
     name: Annotated[str, typer.Option(help="register: under this name; the recipe's otherwise")] = "",
     parent: Annotated[list[int] | None, typer.Option(help="register: a version that it was trained from")] = None,
     alias: Annotated[str, typer.Option(help="promote: which alias to move")] = "champion",
     why: Annotated[str, typer.Option(help="a reason for the log")] = "",
+    to: Annotated[str, typer.Option(help="push: URL that serve --registry follows", metavar="URL")] = "",
     workspace: Workspace = HERE,
     as_json: AsJson = False,
 ) -> None:
@@ -48,7 +50,7 @@ def models(
     if not what and action not in ("list", "verify"):
         what_for = "a bundle" if action == "register" else "NAME@NUMBER, NAME@ALIAS or NAME"
         raise UsageError("usage", "say which model", where=f"keepfit models {action}", hint=what_for)
-    found, text = ACTIONS[action](_Asked(what, workspace, name, alias, parent or [], why))
+    found, text = ACTIONS[action](_Asked(what, workspace, name, alias, parent or [], why, to))
     result(found, as_json, text)
 
 
@@ -153,6 +155,22 @@ def _release(asked: _Asked) -> tuple[dict[str, Any], str]:
     )
 
 
+def _push(asked: _Asked) -> tuple[dict[str, Any], str]:
+    from keepfit.core.errors import UsageError
+    from keepfit.runtime.sources import expand
+    from keepfit.store.mirror import Mirror
+    from keepfit.store.registry import Registry
+
+    if not asked.to:
+        raise UsageError(
+            "usage", "say where to", where="keepfit models push", hint=f"keepfit models push {asked.what} --to URL"
+        )
+    mirror, registry = Mirror(expand(asked.to)), Registry(asked.workspace)
+    moved, aliases = mirror.push(registry, asked.what), dict(registry.pointer(asked.what).aliases)
+    said = ", ".join(f"{alias} {number}" for alias, number in sorted(aliases.items()))
+    return {"name": asked.what, "url": mirror.shown, "moved": moved, "aliases": aliases}, f"{mirror.shown} has {said}"
+
+
 def _moved(name: str, alias: str, pointer: Any) -> tuple[dict[str, Any], str]:
     number = pointer.aliases.get(alias)
     found = {
@@ -172,5 +190,6 @@ ACTIONS: dict[str, Callable[[_Asked], tuple[dict[str, Any], str]]] = {
     "promote": _promote,
     "rollback": _rollback,
     "release": _release,
+    "push": _push,
     "verify": _verify,
 }

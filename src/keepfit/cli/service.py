@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from keepfit.cli.output import HERE, AsJson, Verb, Workspace, result
+
+if TYPE_CHECKING:
+    from keepfit.core.events import Emit, Event
+    from keepfit.serve.follow import Source
+
+FOLLOW_S = 2.0
 
 
 def register(app: typer.Typer) -> None:
@@ -28,19 +35,23 @@ def serve(
         int | None, typer.Option(min=1, max=64, help="processes that answer; 1 unless the recipe says")
     ] = None,
     record: Annotated[str | None, typer.Option(help="what is kept of answers: full, sketch or off")] = None,
+    registry: Annotated[
+        str | None,
+        typer.Option(help="URL of a registry to follow, which keepfit up or models push writes", metavar="URL"),
+    ] = None,
     workspace: Workspace = HERE,
     as_json: AsJson = False,
 ) -> None:
     """HTTP service of a bundle, or of a registered model whose alias it follows."""
     from keepfit.core.errors import UsageError
-    from keepfit.core.events import Event
     from keepfit.recipe import parse
     from keepfit.runtime.sources import expand
     from keepfit.serve.follow import Source
     from keepfit.serve.server import serve as answer
-    from keepfit.serve.settings import ServeSettings
+    from keepfit.serve.settings import ServeSettings, threads_each
 
     source = Source(Path(model), "", workspace) if _is_place(model) else Source(None, model, workspace)
+    following = _following(registry, source, _told)
     said = parse(source.bundle().files["recipe.yaml"].decode(), origin="recipe.yaml of the bundle").serve
     if record not in (None, "full", "sketch", "off"):
         raise UsageError(
@@ -57,6 +68,7 @@ def serve(
         batch_max=said.batch.max,
         batch_wait_s=said.batch.wait_ms / 1000,
         workers=workers or said.workers,
+        threads=threads_each(workers or said.workers),
         record=record or said.record,  # type: ignore[arg-type]
         record_store=expand(said.record_store) if said.record_store else None,
         record_age_s=said.record_days * 86_400,
@@ -68,11 +80,38 @@ def serve(
         print(line, file=sys.stderr, flush=True)
         result({"url": line.split()[-1]}, as_json, "")
 
-    def told(event: Event) -> None:
-        facts = " ".join(f"{name}={value}" for name, value in event.data.items())
-        print(f"{event.at} {event.what} {facts}", file=sys.stderr, flush=True)
+    with following:
+        answer(source, settings, announce, _told)
 
-    answer(source, settings, announce, told)
+
+def _told(event: Event) -> None:
+    facts = " ".join(f"{name}={value}" for name, value in event.data.items())
+    print(f"{event.at} {event.what} {facts}", file=sys.stderr, flush=True)
+
+
+def _following(url: str | None, source: Source, told: Emit) -> AbstractContextManager[object]:
+    """While it is entered the workspace follows the registry at a URL. One that cannot be had is an error only where
+    nothing was taken from it before."""
+    if url is None:
+        return nullcontext()
+    from keepfit.core.errors import KeepfitError, UsageError
+    from keepfit.core.events import Event
+    from keepfit.runtime.sources import expand
+    from keepfit.store.mirror import Keeping, Mirror
+    from keepfit.store.registry import Registry
+
+    if not source.follows:
+        raise UsageError(
+            "usage", "only an alias can follow a registry", where="--registry", hint="keepfit serve NAME@champion"
+        )
+    name, mirror, here = source.reference.partition("@")[0], Mirror(expand(url)), Registry(source.workspace)
+    try:
+        mirror.pull(here, name)
+    except KeepfitError as error:
+        if name not in here.names() or error.code in ("registry_own", "registry_follows"):
+            raise
+        told(Event("registry", "fault", {"model": name, **error.as_json()}))
+    return Keeping(mirror, here, name, told, FOLLOW_S, push=False)
 
 
 def _is_place(model: str) -> bool:

@@ -19,7 +19,7 @@ from keepfit.continual.rehearsal import Rehearsal, Some
 from keepfit.continual.shares import adjustment, counts_of, expected_shares
 from keepfit.continual.statistics import LARGEST, Statistics
 from keepfit.core import digest
-from keepfit.core.errors import EnvironmentFault
+from keepfit.core.errors import EnvironmentFault, RecipeError
 from keepfit.training.job import Job
 
 RECALL = "recall.safetensors"
@@ -85,6 +85,14 @@ class Warm:
         if self.method == "lwf" or (self.method == "replay" and not len(old)):
             method: Any = methods.Lwf(champion, known, adjustment(fresh, expected), self.hold)
             return copy.deepcopy(champion), Some(job.train, new), method
+        if self.method == "ewc" and not len(old):
+            raise RecipeError(
+                "nothing_remembered",
+                "ewc holds the weights on which old rows depend, and there is no old row to look at",
+                where="retrain.memory",
+                seen="0 remembered rows",
+                hint="retrain.memory=200, or retrain.strategy=lwf, which needs no old rows",
+            )
         if self.method == "ewc":
             held = Some(job.train, old)
             return (

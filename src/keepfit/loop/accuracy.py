@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,12 +21,29 @@ _ENOUGH = 20
 
 @dataclass
 class Errors:
-    """The errors of one version. For numbers an error is a gap beyond `limit`, which one held-out row in ten passed."""
+    """The errors of one version. For numbers an error is a gap beyond `limit`, which one held-out row in ten passed.
+
+    Only what lies above the rate that was shown by more than `rise` rings: few labels show a rate roughly, those of a proof
+    that ended early rather too well, and a smaller rise is not worth a run.
+    """
 
     watch: Watch
     mean_labels: float
     limit: float | None = None
+    rise: float = 0.0
     rows: list[tuple[float, bool]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.expect(self.watch)
+
+    def expect(self, watch: Watch) -> None:
+        """From here on the rate of `watch` is what is expected."""
+        self.watch = replace(watch, rate=min(watch.rate + self.rise, 0.95))
+
+    @property
+    def before(self) -> float:
+        """The error rate that is expected."""
+        return self.watch.rate - self.rise
 
     def take(self, rows: Sequence[Labelled]) -> dict[str, Any] | None:
         """Takes labels in; where errors have risen, when that began and what was seen, as JSON."""
@@ -42,7 +59,7 @@ class Errors:
         place = change_point(errors, self.watch.rate)
         return {
             "changed_at": self.rows[place][0],
-            "error_before": round(self.watch.rate, 4),
+            "error_before": round(self.before, 4),
             "error_after": round(float(np.mean(errors[place:])), 4),
             "labels": len(errors) - place,
         }
@@ -52,7 +69,7 @@ class Errors:
         if len(rows) < _ENOUGH:
             return None
         share = float(np.mean([self.wrong(row) for row in rows]))
-        return {"error_before": round(self.watch.rate, 4), "error_after": round(share, 4), "labels": len(rows)}
+        return {"error_before": round(self.before, 4), "error_after": round(share, 4), "labels": len(rows)}
 
     def wrong(self, row: Labelled) -> bool:
         """Whether the answer counts as an error."""
@@ -61,7 +78,7 @@ class Errors:
         return row.prediction is None or abs(float(row.prediction) - float(row.label)) > self.limit
 
 
-def errors_of(bundle: Bundle, mean_labels: float, shown: tuple[float, int] = (0.0, 0)) -> Errors:
+def errors_of(bundle: Bundle, mean_labels: float, shown: tuple[float, int] = (0.0, 0), rise: float = 0.0) -> Errors:
     """A watch for a bundle: from its errors on labels that it has been `shown` to make (errors, labels); else from the
     worse of the figures of its test and validation rows, trusted as far as there were held-out rows in its reference."""
     rows, wrong, large = _held_out(bundle)
@@ -75,12 +92,12 @@ def errors_of(bundle: Bundle, mean_labels: float, shown: tuple[float, int] = (0.
     if bundle.task == "classification":
         errors = (1 - float(min(worst, default=0.5))) * rows  # the smaller of two small samples' figures
         seen, labels = shown if shown[1] >= _ENOUGH else (errors, rows)
-        return Errors(watch_of(seen, labels), mean_labels)
+        return Errors(watch_of(seen, labels), mean_labels, rise=rise)
     if large > 0:
-        return Errors(watch_of(wrong, rows), mean_labels, large)
+        return Errors(watch_of(wrong, rows), mean_labels, large, rise)
     rmse = found.get("rmse")
     limit = 1.645 * float(rmse) if rmse is not None else float("inf")
-    return Errors(watch_of(0.1 * _UNKNOWN_ROWS, _UNKNOWN_ROWS), mean_labels, limit)
+    return Errors(watch_of(0.1 * _UNKNOWN_ROWS, _UNKNOWN_ROWS), mean_labels, limit, rise)
 
 
 def _held_out(bundle: Bundle) -> tuple[int, float, float]:

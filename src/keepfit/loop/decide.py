@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from keepfit.loop.journal import Entry
 from keepfit.loop.rows import Labelled
@@ -56,6 +57,23 @@ def decide(
     if section.every is not None and now - max(state.decided_at, state.champion_since) >= section.every and fresh >= 20:
         return _plan("it is time", rows, new, since)
     return Wait("nothing has changed")
+
+
+def worth(section: RetrainOptions, harm: Mapping[str, Any] | None) -> Wait | None:
+    """None where a run after a change is worth what it costs, else why to wait.
+
+    `harm` says the error rates before and after, and of how many labels. The run begins when staleness has cost as much as a run
+    does: whatever the future is, the two together are at most twice the least that could have been paid (ski rental, Karlin
+    et al. 1988; costs of staleness and of retraining as in Mahadevan & Mathioudakis 2024).
+    """
+    if not section.cost:
+        return None
+    if harm is None:
+        return Wait("too few labels to say what staleness costs")
+    lost = max(0.0, harm["error_after"] - harm["error_before"]) * harm["labels"]
+    if lost >= section.cost:
+        return None
+    return Wait(f"{lost:.1f} wrong answers more than before the change, and a run costs {section.cost:g}")
 
 
 def _plan(why: str, rows: Sequence[Labelled], new: Sequence[Labelled], since: float) -> Plan:

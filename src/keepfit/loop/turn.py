@@ -11,7 +11,7 @@ from keepfit.core.errors import KeepfitError
 from keepfit.loop import incidents
 from keepfit.loop.accuracy import Errors, errors_of
 from keepfit.loop.attempts import LOG, Asked, Attempt
-from keepfit.loop.decide import Plan, Wait, decide, next_attempt
+from keepfit.loop.decide import Plan, Wait, decide, next_attempt, worth
 from keepfit.loop.feed import Feed, Seen
 from keepfit.loop.gate import Side, Trial, Verdict, examine
 from keepfit.loop.journal import Entry, Journal
@@ -26,6 +26,7 @@ from keepfit.store.registry import CHALLENGER, CHAMPION, Registry
 
 _MOST_STARTS = 20
 """Times that one loop starts the process of one attempt: it may be killed, but it may also die of itself."""
+_END_S = 5.0
 Told = Callable[[Entry], None]
 _TRIAL_LABELS = 20_000.0
 """Labels between false alarms about a challenger: a trial is short, and a refusal costs one run."""
@@ -92,6 +93,16 @@ class Loop:
             self._decide(now, asked_by_hand)
         return free
 
+    def close(self) -> None:
+        """Ends a run that is under way; the loop that comes next begins it again, with what it had made."""
+        if self._trainer is not None and self._trainer.poll() is None:
+            self._trainer.terminate()
+            try:
+                self._trainer.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                self._trainer.kill()
+                self._trainer.wait()
+
     def _store(self) -> Records | None:
         """The records of the service, None while nothing was asked."""
         place = self.recipe.serve.record_store
@@ -136,6 +147,9 @@ class Loop:
         if champion == self.state.champion:
             return
         if intent is not None and (intent["version"], intent["before"]) == (champion, self.state.champion):
+            store = self._store()
+            if store is not None and not self.memory.rows:
+                self.memory.take(store, now)  # an incident has the rows that it is about
             self._done(now, intent)  # a crash came between the move and its line
         else:
             self.note(now, "champion", version=champion, before=self.state.champion)
@@ -146,7 +160,7 @@ class Loop:
         if self._errors is not None and self._errors_of == champion:
             return self._errors
         side = self._side(champion)
-        made = errors_of(side.bundle, self.mean_labels, self.state.shown)
+        made = errors_of(side.bundle, self.mean_labels, self.state.shown, self.recipe.retrain.rise)
         known = [row for row in self.memory.since(self.state.champion_since) if row.sha256 == side.version.sha256]
         if known:
             made.take(known)
@@ -171,7 +185,7 @@ class Loop:
         if not found or "accuracy" not in self.recipe.retrain.when:
             return
         if found["error_after"] - found["error_before"] < self.recipe.retrain.rise:
-            errors.watch = watch_of(found["error_after"] * found["labels"], found["labels"])
+            errors.expect(watch_of(found["error_after"] * found["labels"], found["labels"]))
             self.note(now, "tolerated", **found)
         elif self.state.phase == "watching" and not self._rolled_back(now):
             self.note(now, "changed", trigger="accuracy", **found)
@@ -182,10 +196,14 @@ class Loop:
         wanted = decide(self.recipe.retrain, self.state, rows, now, asked_by_hand)
         if isinstance(wanted, Plan) and self._is_broken(now):
             return
-        if isinstance(wanted, Plan) and self.state.trigger == "drift" and self.state.phase == "collecting":
+        harm = None
+        if isinstance(wanted, Plan) and self.state.phase == "collecting" and not asked_by_hand:
             harm = self._champion_errors().harm(self._own(wanted))
-            if harm is not None and harm["error_after"] - harm["error_before"] < self.recipe.retrain.rise:
-                self.note(now, "tolerated", trigger="drift", **harm)
+            small = harm is not None and harm["error_after"] - harm["error_before"] < self.recipe.retrain.rise
+            if self.state.trigger == "drift" and small:
+                self.note(now, "tolerated", trigger="drift", **(harm or {}))
+                return
+            if worth(self.recipe.retrain, harm) is not None:
                 return
         if isinstance(wanted, Wait) and asked_by_hand:
             self.note(now, "waiting", why=wanted.why)
@@ -203,9 +221,8 @@ class Loop:
                 self.recipe.seed,
             )
             attempt = Attempt.write(folder, asked, wanted.train, wanted.holdout, wanted.past)
-            self.note(
-                now, "retrain", attempt=number, rows=wanted.rows, until=wanted.until, why=wanted.why, kinds=asked.kinds
-            )
+            said = {"attempt": number, "rows": wanted.rows, "until": wanted.until, "why": wanted.why}
+            self.note(now, "retrain", **said, kinds=asked.kinds, **({"harm": harm} if harm else {}))
             self._train(now, attempt)
 
     def _train(self, now: float, attempt: Attempt) -> None:
@@ -277,7 +294,8 @@ class Loop:
     def _promised(self) -> Errors | None:
         """A watch for what the challenger did on its hold-out, None where that is not known."""
         errors, labels = self.state.promised
-        return Errors(watch_of(errors, labels), _TRIAL_LABELS) if labels else None
+        rise = self.recipe.retrain.rise
+        return Errors(watch_of(errors, labels), _TRIAL_LABELS, rise=rise) if labels else None
 
     def _promote(self, now: float, verdict: Verdict) -> None:
         before, version = self.state.champion, self.state.challenger

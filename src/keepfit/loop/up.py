@@ -7,7 +7,7 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from keepfit.loop.service import Service
 from keepfit.loop.strategies import kinds_of
 from keepfit.loop.turn import Loop
 from keepfit.recipe.model import Recipe
+from keepfit.runtime.sources import expand
 from keepfit.store.artifacts import Store
 from keepfit.store.registry import CHAMPION, Registry
 
@@ -52,17 +53,30 @@ def up(
         until = None if seconds is None else time.monotonic() + seconds
         told = ""
         try:
-            while not stopped() and (until is None or time.monotonic() < until):
-                begun = time.monotonic()
-                _answering(service, emit, bool(told))
-                if told != service.url:
-                    told = service.url
-                    announce(told)
-                look(loop, emit)
-                time.sleep(max(0.02, LOOK_S - (time.monotonic() - begun)))
+            with _published(recipe, loop.registry, emit):
+                while not stopped() and (until is None or time.monotonic() < until):
+                    begun = time.monotonic()
+                    _answering(service, emit, bool(told))
+                    if told != service.url:
+                        told = service.url
+                        announce(told)
+                    look(loop, emit)
+                    time.sleep(max(0.02, LOOK_S - (time.monotonic() - begun)))
         finally:
+            loop.close()
             service.stop()
         return summary(loop)
+
+
+def _published(recipe: Recipe, registry: Registry, emit: Emit) -> AbstractContextManager[object]:
+    """While it is entered the registry is copied to the URL of the recipe after each move."""
+    if not recipe.serve.publish:
+        return nullcontext()
+    from keepfit.store.mirror import Keeping, Mirror
+
+    keeping = Keeping(Mirror(expand(recipe.serve.publish)), registry, recipe.name, emit, LOOK_S, push=True)
+    keeping.look()
+    return keeping
 
 
 def _answering(service: Service, emit: Emit, began: bool) -> None:

@@ -104,6 +104,10 @@ class ServeOptions(Options):
         None,
         description="database URL for records of several hosts, such as ${RECORDS}; files in the workspace if absent",
     )
+    publish: Annotated[str, AfterValidator(_without_password)] | None = Field(
+        None,
+        description="URL to which `keepfit up` copies the registry after each move, for replicas on other hosts: s3://models/churn",
+    )
     record_days: float = Field(30.0, gt=0, description="records older than this are removed")
     record_size: SizeBytes = Field(1_000_000_000, description="most that records of one name may take: 1GB")
     new_classes: bool = Field(

@@ -51,6 +51,12 @@ class RetrainOptions(Options):
         lt=1,
         description="rise of the error rate that is worth a run; a smaller one is noted and lived with",
     )
+    cost: float = Field(
+        0.0,
+        ge=0,
+        description="what one run costs, in wrong answers: after a change the loop waits until the stale model has given that many"
+        " more than before; 0: a run costs nothing",
+    )
     rows: int = Field(300, ge=20, description="labelled rows since the change that a challenger needs")
     growth: float = Field(
         8.0,

@@ -9,11 +9,13 @@ import hashlib
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from keepfit.core.errors import DataError, EnvironmentFault, from_os_error, missing_extra
+from keepfit.core.errors import DataError, EnvironmentFault, KeepfitError, from_os_error, missing_extra
 from keepfit.runtime.reading import redacted
 
 _BLOCK = 1 << 20
@@ -40,18 +42,24 @@ def copy_place(source: str, name: str) -> Path:
 
 def copies(source: str, *, fresh: bool = False) -> list[Path]:
     """The files that a URL or a glob of URLs names, copied a block at a time. Raises DataError, EnvironmentFault."""
+    with faults(source):
+        system, path = file_system(source)
+        rest = source.partition("://")[2]
+        names = sorted(system.glob(path)) if re.search(r"[*\[]", rest.partition("?")[0]) else [path]
+        if not names:
+            raise FileNotFoundError(redacted(source))
+        return [_copied(system, name, fresh) for name in names]
+
+
+def file_system(source: str) -> tuple[Any, str]:
+    """fsspec's file system of a URL, and the path in it. Raises EnvironmentFault where a package is missing."""
     try:
         import fsspec
     except ModuleNotFoundError:
         raise missing_extra("remote", "fsspec") from None
     scheme, _, rest = source.partition("://")
-    url = f"{scheme.lower()}://{rest}"
     try:
-        system, path = fsspec.core.url_to_fs(url)
-        names = sorted(system.glob(path)) if re.search(r"[*\[]", rest.partition("?")[0]) else [path]
-        if not names:
-            raise FileNotFoundError(url)
-        return [_copied(system, name, fresh) for name in names]
+        system, path = fsspec.core.url_to_fs(f"{scheme.lower()}://{rest}")
     except ImportError:
         module = _EXTRA.get(scheme.lower(), "")
         if module:
@@ -62,9 +70,17 @@ def copies(source: str, *, fresh: bool = False) -> list[Path]:
             where=redacted(source),
             hint="see the fsspec documentation for its name",
         ) from None
-    except (DataError, EnvironmentFault):
+    return system, str(path)
+
+
+@contextmanager
+def faults(source: str) -> Iterator[None]:
+    """Every file system has errors of its own: OSError, aiohttp's, botocore's; here they become ours."""
+    try:
+        yield
+    except KeepfitError:
         raise
-    except Exception as error:  # every file system has errors of its own: OSError, aiohttp's, botocore's
+    except Exception as error:
         raise _unreachable(source, error) from None
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from keepfit.core.errors import EnvironmentFault
 from keepfit.serve.settings import ServeSettings
-from keepfit.serve.turns import Question, Ready, Turns, Waiting, overloaded
+from keepfit.serve.turns import Question, Ready, Shares, Turns, Waiting, overloaded
 
 if TYPE_CHECKING:
     from keepfit.serve.meters import Meters
@@ -35,6 +35,7 @@ class Batcher:
     def __init__(self, settings: ServeSettings, meters: Meters, runners: int) -> None:
         self._settings, self._meters, self._runners = settings, meters, runners
         self._turns, self._near = Turns(), Turns()
+        self.heard = Shares(settings.queue_bytes)
         self._held = self._held_bytes = 0
         self._cost_s, self._is_called = 1.0, False  # unknown models are asked in a thread first
         self._wake, self._ending = threading.Condition(), False

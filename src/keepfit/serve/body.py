@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from keepfit.core.errors import DataError
 from keepfit.serve.settings import ServeSettings
+from keepfit.serve.turns import Shares, overloaded
 
 _EITHER, _GZIP = 47, 31  # window bits: gzip or zlib by the first bytes; gzip only
 _SLICE = 4096  # zlib copies what follows a member: small slices keep a body of tiny members linear
@@ -25,13 +26,15 @@ def header(request: Request, name: bytes) -> str:
     return next((value.decode("latin-1") for key, value in request.scope["headers"] if key == name), "")
 
 
-async def read_body(request: Request, settings: ServeSettings) -> bytes:
-    """The raw bytes. Raises DataError `body_too_large` before the excess is held, `body_slow` after the time limit."""
+async def read_body(request: Request, settings: ServeSettings, heard: Shares) -> bytes:
+    """The raw bytes. Raises DataError `body_too_large` before the excess is held, `body_slow` after the time limit,
+    EnvironmentFault `overloaded` where `heard`, the bytes of all bodies that are not whole yet, would become too many."""
     limit = settings.max_body_bytes
     declared = header(request, b"content-length")
     if declared.isascii() and declared.isdigit() and (len(declared) > _DIGITS or int(declared) > limit):
         raise _too_large(limit)
-    pieces, size, more = [], 0, True
+    pieces, size, taken, more = [], 0, 0, True
+    client = request.client.host if request.client else ""
     try:
         async with asyncio.timeout(settings.body_timeout_s):
             while more:
@@ -43,6 +46,10 @@ async def read_body(request: Request, settings: ServeSettings) -> bytes:
                 if size > limit:
                     raise _too_large(limit)
                 more = message.get("more_body", False)
+                if more:
+                    if not heard.take(client, size - taken):
+                        raise overloaded()
+                    taken = size
     except TimeoutError:
         raise DataError(
             "body_slow",
@@ -51,6 +58,8 @@ async def read_body(request: Request, settings: ServeSettings) -> bytes:
             seen=f"{size} bytes",
             hint="send fewer rows per request, or ask from nearer by",
         ) from None
+    finally:
+        heard.give(client, taken)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 

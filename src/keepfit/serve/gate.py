@@ -18,7 +18,7 @@ from keepfit.core.errors import DataError, InternalFault, KeepfitError
 from keepfit.serve.meters import INFER, Meters, route_label
 from keepfit.serve.replies import refuse, status_of
 from keepfit.serve.settings import ServeSettings
-from keepfit.serve.turns import overloaded
+from keepfit.serve.turns import Shares, overloaded
 
 OPEN_PATHS = frozenset({"/healthz", "/v2/health/live", "/v2/health/ready"})
 MODEL_ROUTES = frozenset({"/predict", "/feedback", INFER})
@@ -74,7 +74,7 @@ class Gate:
     ) -> None:
         self.app, self.settings, self.meters, self.predict, self.is_full = app, settings, meters, predict, is_full
         self.expected = f"Bearer {settings.token}".encode() if settings.token is not None else None
-        self.asking = self.in_flight = 0
+        self.asking, self.in_flight = Shares(settings.concurrency), 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; anything but HTTP passes."""
@@ -107,10 +107,11 @@ class Gate:
         if self.expected is not None and scope["path"] not in OPEN_PATHS:
             self._check_token(scope)
         if route in MODEL_ROUTES and scope["method"] == "POST":
-            if route != "/feedback" and self.is_full(scope["client"][0] if scope["client"] else ""):
+            client = scope["client"][0] if scope["client"] else ""
+            if route != "/feedback" and self.is_full(client):
                 await exchange.refuse(_busy(route))  # before its body is read: at three times the load most are refused
                 return
-            with self._slot():
+            with self._slot(client):
                 if scope["path"] == "/predict":  # the one route that is asked all the time goes by no router
                     await self._predict(scope, exchange)
                 else:
@@ -137,14 +138,13 @@ class Gate:
             )
 
     @contextmanager
-    def _slot(self) -> Iterator[None]:
-        if self.asking >= self.settings.concurrency:
+    def _slot(self, client: str) -> Iterator[None]:
+        if not self.asking.take(client):
             raise overloaded()
-        self.asking += 1
         try:
             yield
         finally:
-            self.asking -= 1
+            self.asking.give(client)
 
 
 @lru_cache

@@ -78,7 +78,7 @@ class Service:
     ) -> Any:
         """Read the body on the event loop; parse, predict and write beside other questions that wait, see Batcher. `quick` reads a
         plain body in little time, or gives None."""
-        body = await read_body(request, self.settings)
+        body = await read_body(request, self.settings, self.batcher.heard)
         encoding, limit = header(request, b"content-encoding"), self.settings.max_body_bytes
         client = request.client.host if request.client else ""
         near = (lambda: quick(body)) if quick is not None and not encoding else None

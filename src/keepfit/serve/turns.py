@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -85,6 +85,30 @@ class Turns:
         if not self._by_client[client]:
             del self._by_client[client]
         return last
+
+
+class Shares:
+    """How much of something is taken, together and by each client: a single client gets at most three quarters, so that one whose
+    questions never end does not shut others out."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.most_by, self.taken = most, most - most // 4, 0
+        self._by = Counter[str]()
+
+    def take(self, client: str, much: int = 1) -> bool:
+        """Whether there was as much left; where nothing is taken there is."""
+        if self.taken and (self.taken + much > self.most or self._by[client] + much > self.most_by):
+            return False
+        self.taken += much
+        self._by[client] += much
+        return True
+
+    def give(self, client: str, much: int = 1) -> None:
+        """Back."""
+        self.taken -= much
+        self._by[client] -= much
+        if not self._by[client]:
+            del self._by[client]
 
 
 def overloaded() -> EnvironmentFault:

@@ -80,7 +80,17 @@ class Pointer:
 def read_pointer(path: Path) -> Pointer:
     """The pointer in a file; the empty one where there is none. Raises EnvironmentFault where it is damaged."""
     try:
-        raw = json.loads(path.read_bytes())
+        return pointer_from(path.read_bytes(), str(path))
+    except FileNotFoundError:
+        return Pointer()
+    except OSError as error:
+        raise _damaged(str(path), error) from None
+
+
+def pointer_from(data: bytes, where: str) -> Pointer:
+    """The pointer in the bytes of its file. Raises EnvironmentFault where they are damaged, naming `where`."""
+    try:
+        raw = json.loads(data)
         said = raw["pointer"]
         if said["format"] != FORMAT or digest.of_json(said) != raw["sum"]:
             raise ValueError("another format or sum")
@@ -90,13 +100,15 @@ def read_pointer(path: Path) -> Pointer:
             {alias: tuple(steps) for alias, steps in said["previous"].items()},
             tuple(Move(**move) for move in said["log"]),
         )
-    except FileNotFoundError:
-        return Pointer()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise EnvironmentFault(
-            "damaged_registry",
-            "the pointer of a model cannot be read",
-            where=str(path),
-            seen=repr(error)[:200],
-            hint="take it from a backup; or remove it, and keepfit models promote NAME@NUMBER",
-        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise _damaged(where, error) from None
+
+
+def _damaged(where: str, error: Exception) -> EnvironmentFault:
+    return EnvironmentFault(
+        "damaged_registry",
+        "the pointer of a model cannot be read",
+        where=where,
+        seen=repr(error)[:200],
+        hint="take it from a backup; or remove it, and keepfit models promote NAME@NUMBER",
+    )

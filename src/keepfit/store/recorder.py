@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from keepfit.runtime.table import Table
 
 Mode = Literal["full", "sketch", "off"]
-DAY_S, WIDE, AT_ONCE = 86_400.0, 8, 256
+DAY_S, WIDE = 86_400.0, 8
+# Between two entries this thread lets go of Python's lock and has it again before the event loop is awake, which then begins to
+# wait anew: a queue of 256 answers written as one piece kept it from answering for 20 to 60 ms. So bites, and a rest after each.
+BITE_S, LEAST_BITE, MOST_BITE, REST_S = 0.001, 8, 256, 0.0003
 log = logging.getLogger("keepfit.records")
 
 
@@ -82,6 +85,7 @@ class Recorder:
         self._sketches: dict[str, Sketch] = {}
         self._unseen: list[tuple[Answered, int]] = []
         self._unseen_bytes = 0
+        self._bite = LEAST_BITE
         self._threads = [
             threading.Thread(target=work, name=name, daemon=True)
             for work, name in ((self._answers, "keepfit-records"), (self._feedback, "keepfit-feedback"))
@@ -190,22 +194,34 @@ class Recorder:
     def _drain(self) -> None:
         with self._draining:
             with self._lock:
-                left = len(self._queue)
-            while left > 0:  # in parts: what is written is in memory three times
+                waiting = len(self._queue)
+            done = 0
+            while done < waiting:
                 with self._lock:
-                    batch = [self._queue.popleft() for _ in range(min(AT_ONCE, len(self._queue)))]
+                    batch = [self._queue.popleft() for _ in range(min(self._bite, waiting - done))]
                     self._queued_bytes -= sum(answered.size_bytes for answered in batch)
-                left -= AT_ONCE
-                if batch:
-                    self._record(batch)
+                begun = time.thread_time()
+                self._record(batch, done, waiting)
+                self._fit_bite(len(batch), time.thread_time() - begun)
+                done += len(batch)
+                if done < waiting and not self._ending.is_set():
+                    time.sleep(REST_S)
 
-    def _record(self, batch: list[Answered]) -> None:
+    def _fit_bite(self, size: int, cost_s: float) -> None:
+        """The next bite is to cost about `BITE_S` of the CPU."""
+        if cost_s > BITE_S:
+            self._bite = max(LEAST_BITE, self._bite // 2)
+        elif size == self._bite and cost_s < BITE_S / 2:
+            self._bite = min(MOST_BITE, self._bite * 2)
+
+    def _record(self, batch: list[Answered], done: int, waiting: int) -> None:
+        """Write a part of those that waited, of whom `done` came before it."""
         cells = self.limits.looked_cells_per_s // max(1, *(len(answered.sketcher.bins) for answered in batch))
         look = int(min(self.limits.looked_per_s, cells) * self.limits.pause_s) + 1
-        step = -(-len(batch) // look)  # of many small answers every so manieth is looked into
-        # Spent evenly over the batch, so that no client's rows hide those of others.
-        most = max(1, look // len(batch))
-        self._unseen += [(answered, 0 if place % step else most) for place, answered in enumerate(batch)]
+        step = -(-waiting // look)  # of many small answers every so manieth is looked into
+        # Spent evenly over those that waited, so that no client's rows hide those of others.
+        most = max(1, look // waiting)
+        self._unseen += [(one, 0 if place % step else most) for place, one in enumerate(batch, done)]
         self._unseen_bytes += sum(answered.size_bytes for answered in batch)
         if self._unseen_bytes > self.limits.unseen_bytes:
             self._look()

@@ -6,6 +6,7 @@ What is kept lies in a Backend: `FileRecords` (segments under `.keepfit/records/
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,14 @@ from keepfit.store.request_ids import RequestIds
 from keepfit.store.segments import Entry
 
 _LONGEST_CLASS = 200
+log = logging.getLogger("keepfit.records")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One answered row. `inputs` are cells as text (None is missing), or None where only sketches are kept; `at` and
-    `labelled_at` are Unix seconds; `probabilities` [k] stand in the order of the model's classes; `label` is None until known."""
+    """One answered row. `inputs` are cells as text (None is missing), or None where only sketches are kept, or where nothing says
+    which columns its numbers are of; `at` and `labelled_at` are Unix seconds; `probabilities` [k] stand in the order of the
+    model's classes; `label` is None until known."""
 
     request_id: str
     row: int
@@ -130,13 +133,28 @@ class Records:
         block = answer.get("block")
         if block is None:
             return _rows_of(answer, feedback)
-        sha256 = answer["model"][2]
+        rows, names = len(answer["predictions"]), self._names(answer["model"])
+        numbers = np.frombuffer(base64.b64decode(block), "<f8")
+        if len(numbers) != rows * len(names):
+            return _rows_of({**answer, "inputs": None}, feedback)
+        columns = numbers.reshape(rows, len(names)).T
+        cells = {name: text_column(column.tolist()).tolist() for name, column in zip(names, columns, strict=True)}
+        return _rows_of({**answer, "inputs": {**answer["inputs"], **cells}}, feedback)
+
+    def _names(self, model: Sequence[str]) -> list[str]:
+        """The columns of a model's blocks; none, and said once, where its description is lost."""
+        name, version, sha256 = model
         if sha256 not in self._blocks:
             self._blocks[sha256] = self.models().get(sha256, {}).get("block", [])
-        names = self._blocks[sha256]
-        numbers = np.frombuffer(base64.b64decode(block), "<f8").reshape(len(answer["predictions"]), -1)
-        cells = {name: text_column(column.tolist()).tolist() for name, column in zip(names, numbers.T, strict=True)}
-        return _rows_of({**answer, "inputs": {**answer["inputs"], **cells}}, feedback)
+            if not self._blocks[sha256]:
+                log.warning(
+                    "the description of %s %s (%s) is not with its records: their inputs cannot be read, the answers can;"
+                    " serve that model once more to have it again",
+                    name,
+                    version,
+                    sha256[:12],
+                )
+        return self._blocks[sha256]
 
     def _truth(self, since: float | None, until: float | None) -> dict[str, Entry]:
         """Request id -> the last feedback for answers of that time."""

@@ -2,6 +2,7 @@
 
 .keepfit/registry/NAME/versions/0003/bundle/        a copy of the bundle; with version.json it appears by one rename
 .keepfit/registry/NAME/pointer.json                 the aliases, where each was before, and a log of moves
+.keepfit/registry/NAME/origin.json                  the URL whose registry this one follows: nothing is moved here by hand
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -92,20 +93,12 @@ class Registry:
             raise UsageError(
                 "version_unknown", f"{name} has no version {version}", where=str(home), hint=f"versions: {known}"
             )
+        facts = place / "version.json"
         try:
-            facts = json.loads((place / "version.json").read_bytes())
-            if digest.of_json(facts["version"]) != facts["sum"]:
-                raise ValueError("its sum is another one")
-            said = facts["version"]
-            return Version(path=place / "bundle", **{**said, "parents": tuple(said["parents"])})
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise EnvironmentFault(
-                "damaged_registry",
-                "the facts of a version cannot be read",
-                where=str(place / "version.json"),
-                seen=repr(error)[:200],
-                hint="take the file from a backup, or register the bundle again",
-            ) from None
+            data = facts.read_bytes()
+        except OSError as error:
+            raise _unreadable(str(facts), error) from None
+        return version_from(data, name, version, place / "bundle", str(facts))
 
     def newest(self, name: str) -> Version:
         """The version with the highest number."""
@@ -148,7 +141,7 @@ class Registry:
         opened.predictor()
         name = name or opened.name
         home = self.folder / _named(name)
-        with self._writing():
+        with self._writing(home):
             _sweep(home)
             numbers = _numbers(home)
             absent = [number for number in parents if number not in numbers]
@@ -206,7 +199,7 @@ class Registry:
             )
         self.get(name, version).open().predictor()
         home = self._home(name)
-        with self._writing():
+        with self._writing(home):
             pointer = read_pointer(home / "pointer.json")
             if expect is not None and pointer.aliases.get(alias) != expect:
                 raise GateError(
@@ -226,7 +219,7 @@ class Registry:
     def rollback(self, name: str, alias: str = CHAMPION, *, why: str = "") -> Pointer:
         """Move an alias back to where it was before, by one rename; again, one further back. Raises UsageError, GateError."""
         home = self._home(name)
-        with self._writing():
+        with self._writing(home):
             pointer = read_pointer(home / "pointer.json")
             before = pointer.previous.get(alias, ())
             if not before:
@@ -242,7 +235,7 @@ class Registry:
     def release(self, name: str, alias: str, *, why: str = "") -> Pointer:
         """Take an alias away, such as that of a challenger that was refused; the version stays."""
         home = self._home(name)
-        with self._writing():
+        with self._writing(home):
             pointer = read_pointer(home / "pointer.json")
             if alias not in pointer.aliases:
                 return pointer
@@ -292,8 +285,11 @@ class Registry:
         return pointer
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """One writer at a time; the lock goes with its process, however that ends."""
+    def _writing(self, home: Path, origin: str = "") -> Iterator[None]:
+        """One writer at a time; the lock goes with its process, however that ends.
+
+        A name that follows another registry is written by that one alone.
+        """
         try:
             atomic.make_folder(self.folder)
             handle = os.open(self.folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
@@ -301,9 +297,78 @@ class Registry:
             raise from_os_error(error, "opening the registry") from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
+            _check_origin(home, origin)
             yield
         finally:
             os.close(handle)
+
+
+def receive(registry: Registry, name: str, pointer: Pointer, fetch: Callable[[int, Path], bytes], origin: str) -> None:
+    """Become as another registry is: the versions that its aliases name, then its pointer, by one rename.
+
+    `fetch(number, folder)` puts the files of a bundle into a folder and gives the bytes of its version.json; every hash is
+    checked before the version appears. `origin` is the URL that this name follows from then on. Versions that no alias
+    names, and that the champion was not just before, are removed. Raises GateError `registry_own` where the name has
+    versions made here.
+    """
+    home = registry.folder / _named(name)
+    with registry._writing(home, origin):
+        _sweep(home)
+        wanted = set(pointer.aliases.values())
+        for number in sorted(wanted - set(_numbers(home))):
+            with atomic.new_folder(home / "versions" / f"{number:04d}") as scratch:
+                (scratch / "bundle").mkdir()
+                facts = fetch(number, scratch / "bundle")
+                version_from(facts, name, number, scratch / "bundle", origin).open()
+                (scratch / "version.json").write_bytes(facts)
+        if pointer != read_pointer(home / "pointer.json"):
+            registry._write(home, pointer)
+        for number in set(_numbers(home)) - wanted - set(pointer.previous.get(CHAMPION, ())[-1:]):
+            shutil.rmtree(home / "versions" / f"{number:04d}", ignore_errors=True)
+
+
+def version_from(data: bytes, name: str, number: int, bundle: Path, where: str) -> Version:
+    """The version in the bytes of its version.json. Raises EnvironmentFault where they are damaged or of another one."""
+    try:
+        facts = json.loads(data)
+        said = facts["version"]
+        if digest.of_json(said) != facts["sum"] or (said["name"], said["version"]) != (name, number):
+            raise ValueError("another sum, name or number")
+        return Version(path=bundle, **{**said, "parents": tuple(said["parents"])})
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _unreadable(where, error) from None
+
+
+def _unreadable(where: str, error: Exception) -> EnvironmentFault:
+    return EnvironmentFault(
+        "damaged_registry",
+        "the facts of a version cannot be read",
+        where=where,
+        seen=repr(error)[:200],
+        hint="take the file from a backup, or register the bundle again",
+    )
+
+
+def origin_of(home: Path) -> str:
+    """The URL whose registry the name in this folder follows, empty where its versions are made here."""
+    place = home / "origin.json"
+    return str(json.loads(place.read_bytes())["url"]) if place.is_file() else ""
+
+
+def _check_origin(home: Path, origin: str) -> None:
+    """A name has one master: versions made here, or the registry at a URL. Writes that URL down the first time."""
+    known = origin_of(home)
+    if known == origin:
+        return
+    if known or _numbers(home):
+        raise GateError(
+            "registry_follows" if known else "registry_own",
+            "this name follows another registry" if known else "this name has versions of its own here",
+            where=str(home),
+            seen=f"it follows {known}" if known else f"versions {', '.join(map(str, _numbers(home)[-5:]))}",
+            hint="move aliases where the models are made; to follow a URL use a workspace of its own: --workspace DIR",
+        )
+    atomic.write_text(home / "origin.json", json.dumps({"url": origin}))
 
 
 def _named(name: str) -> str:
