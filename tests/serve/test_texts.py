@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from inprocess import Client
 
 import keepfit as kf
 from keepfit.runtime.bundle import Bundle
+from keepfit.runtime.text_predictor import TextPredictor
 from keepfit.serve.app import create_app
 from keepfit.serve.settings import ServeSettings
 
@@ -77,3 +79,18 @@ def test_the_service_loads_no_training_library(finished_texts):
     )
     done = subprocess.run([sys.executable, "-c", code, str(finished_texts.bundle)], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_tokenizing_is_done_beside_the_event_loop(ask, monkeypatch):
+    seen = set()
+    for name in ("check_rows", "predict"):
+        before = getattr(TextPredictor, name)
+
+        def watched(self, *said, before=before):
+            seen.add(threading.current_thread().name)
+            return before(self, *said)
+
+        monkeypatch.setattr(TextPredictor, name, watched)
+    for _ in range(3):  # however cheap the model proves to be
+        assert ask.request("POST", "/predict", json={"input": TEXTS[0]}).status_code == 200
+    assert seen and all(name.startswith("keepfit-") for name in seen), seen

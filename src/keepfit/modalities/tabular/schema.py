@@ -95,6 +95,9 @@ def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) 
     kind, why = (
         _kind(counts, numeric, len(column), form, plain, boolean) if said is None else (said, "said in the recipe")
     )
+    different = len(counts) if kind != "numeric" else _different(counts, form, plain)
+    if kind == "numeric" and said is None:
+        why = f"numbers with {different} different values"
     if not counts and kind != "ignore":
         kind, why = "ignore", "every cell is missing"
     rule = ColumnRule(
@@ -112,7 +115,7 @@ def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) 
     if gone:
         action += f"; {', '.join(repr(v) for v in gone[:4])} taken as missing"
     action += _said(form if kind == "numeric" else None, counts, kind)
-    return Finding(rule, share, len(counts), sample[0][:40] if sample else "", action)
+    return Finding(rule, share, different, sample[0][:40] if sample else "", action)
 
 
 def _counts(column: Column, extra: frozenset[str]) -> dict[str, int]:
@@ -179,6 +182,13 @@ def _number(text: str, form: Form | None) -> float | None:
     return parse_number(text) if form is None else number_as(text, form)
 
 
+def _different(texts: Iterable[str], form: Form | None, plain: NDArray[np.float64] | None) -> int:
+    """How many numbers these texts are: 38.5 and 38.50 are one. `plain` are they as read, where all are plain."""
+    if plain is not None:
+        return len(np.unique(plain))
+    return len({number for text in texts if (number := _number(text, form)) is not None})
+
+
 def _kind(
     counts: Mapping[str, int],
     numeric: float,
@@ -217,7 +227,7 @@ def _number_kind(counts: Mapping[str, int], every: int, rows: int, numbers: NDAr
     zeros = sum(v[0] == "0" and len(v) > 1 and v.isdigit() for v in counts)
     if zeros > 0.1 * len(counts):
         return "categorical", _ZEROS
-    return "numeric", f"numbers with {len(counts)} different values"
+    return "numeric", ""
 
 
 def _one_shape(sample: list[str]) -> bool:
