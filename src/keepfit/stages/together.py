@@ -86,11 +86,11 @@ def alike(table: Table, room: str, target: str, rules: list[ColumnRule]) -> NDAr
         near = near_texts(list(table.columns[TEXT]))
     else:
         near = near_groups(table, target, rules)
-    again = [np.flatnonzero(first != np.arange(len(table))) for first in (same, near)]
-    return groups.joined(
-        len(table),
-        [pair for rows, first in zip(again, (same, near), strict=True) for pair in zip(rows, first[rows], strict=True)],
-    )
+    pairs: list[tuple[int, int]] = []
+    for first in (same, near):
+        again = np.flatnonzero(first != np.arange(len(table)))
+        pairs += zip(again.tolist(), first[again].tolist(), strict=True)
+    return groups.joined(len(table), pairs)
 
 
 def _same(table: Table, target: str | None) -> NDArray[np.int64]:
