@@ -50,12 +50,13 @@ def main() -> int:
         how = (mutant() or "", "quick" if is_quick() else "")
         with serving("-c", CODE, *how, str(bundle), "--port", "0", "--workspace", scratch) as (port, pid):
             press(port, body, 64, 1.0)
-            answered, lost, sizes = 0.0, 0.0, {}
+            answered, lost, late, sizes = 0.0, 0.0, 0.0, {}
             for mark in MARKS:
                 while answered < mark * wanted:
                     seen = press(port, body, 64, PART_S)
                     answered += seen["answers_per_s"] * PART_S
-                    lost += seen["failed"]
+                    lost += seen["failed"] - seen["late"]
+                    late += seen["late"]
                 sizes[round(answered)] = round(memory_mb(pid), 1)
             disk = kept_mb(Path(scratch))
     first, *_, last = sizes.values()
@@ -67,6 +68,7 @@ def main() -> int:
         rss_mb=sizes,
         records_mb=round(disk),
         lost=lost,
+        late=late,
         minutes=round((time.monotonic() - begun) / 60, 1),
         client=client(),
         mutant=mutant(),

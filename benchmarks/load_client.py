@@ -17,9 +17,9 @@ local file = io.open(os.getenv("BODY"), "r"); wrk.body = file:read("*a"); file:c
 wrk.method = "POST"; wrk.headers["Content-Type"] = "application/json"
 done = function(summary, latency)
   local failed = summary.errors
-  print(string.format('RESULT {"answers": %d, "micros": %d, "p50": %d, "p99": %d, "refused": %d, "failed": %d}',
+  print(string.format('RESULT {"answers": %d, "micros": %d, "p50": %d, "p99": %d, "refused": %d, "failed": %d, "late": %d}',
     summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), failed.status,
-    failed.connect + failed.read + failed.write + failed.timeout))
+    failed.connect + failed.read + failed.write + failed.timeout, failed.timeout))
 end
 """
 OWN = """
@@ -38,7 +38,8 @@ def client() -> str:
 
 
 def press(port: int, body: bytes, connections: int, seconds: float, path: str = "/predict") -> dict[str, float]:
-    """Ask over kept connections as fast as answers come: answers_per_s, p50_ms, p99_ms, refused, failed."""
+    """Ask over kept connections as fast as answers come: answers_per_s, p50_ms, p99_ms, refused, failed, and
+    how many of those that failed were only late (over 2 s)."""
     last = ["taskset", "-c", str(max(os.sched_getaffinity(0)))]
     with tempfile.TemporaryDirectory(prefix="keepfit-load-") as folder:
         asked, script = Path(folder, "body"), Path(folder, "post.lua")
@@ -48,7 +49,9 @@ def press(port: int, body: bytes, connections: int, seconds: float, path: str = 
         if client() == "keepfit":
             said = [sys.executable, "-c", OWN, url, str(asked), str(connections), str(seconds)]
             found: dict[str, Any] = json.loads(subprocess.run([*last, *said], capture_output=True, check=True).stdout)
-            return {name: found[name] for name in ("answers_per_s", "p50_ms", "p99_ms", "refused", "failed")}
+            return {name: found[name] for name in ("answers_per_s", "p50_ms", "p99_ms", "refused", "failed")} | {
+                "late": 0
+            }
         said = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(script), url + path]
         env = {**os.environ, "BODY": str(asked)}
         out = subprocess.run([*last, *said], capture_output=True, check=True, text=True, env=env).stdout
@@ -60,4 +63,5 @@ def press(port: int, body: bytes, connections: int, seconds: float, path: str = 
         "p99_ms": seen["p99"] / 1000,
         "refused": seen["refused"],
         "failed": seen["failed"],
+        "late": seen["late"],
     }

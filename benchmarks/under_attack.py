@@ -75,7 +75,7 @@ import json, sys
 from keepfit.serve import body, predict, server, wire
 wire.MOST_HEAD_BYTES, wire.HEAD_S = 1 << 40, 1e9
 before = wire.protocol
-server.wire.protocol = lambda: before(1 << 40, 1e9)
+server.wire.protocol = lambda **more: before(1 << 40, 1e9)
 sys.setrecursionlimit(10**9)
 before_parse = body.parse_json
 predict.parse_json = lambda text, max_depth, **more: before_parse(text, 1 << 40, **more)
@@ -171,9 +171,8 @@ def main() -> int:
         try:
             quiet, loud, growth = in_turn(port, process.pid, body, pairs, seconds)
         except (OSError, asyncio.IncompleteReadError):
-            if process.poll() is None:
-                raise
-            return told(GOAL, "the service died", ANCHORS, False, code=process.returncode, mutant=mutant())
+            code = process.wait(5)
+            return told(GOAL, "the service died", ANCHORS, False, code=code, mutant=mutant())
         answered, sizes = 0.0, [memory_mb(process.pid)]
         for _ in range(4):
             answered += press(port, body, 64, many_s / 4)["answers_per_s"] * many_s / 4

@@ -232,6 +232,41 @@ def test_a_head_that_does_not_come_ends_the_connection(said):
     assert late.startswith((b"HTTP/1.1 408", b"HTTP/1.1 400")) and well.startswith(b"HTTP/1.1 200")
 
 
+def test_connections_of_one_address_leave_room_for_others():
+    from keepfit.serve.wire import protocol
+
+    async def drive() -> None:
+        config = uvicorn.Config(_nothing, http=protocol(most_lines=8), port=0, log_config=None, lifespan="off")
+        config.load()
+        server = uvicorn.Server(config)
+        running = asyncio.ensure_future(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        place = server.servers[0].sockets[0].getsockname()[:2]
+
+        async def line(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            return await asyncio.open_connection(*place, local_addr=(address, 0))
+
+        crowd = [await line("127.0.0.2") for _ in range(6)]
+        reader, writer = await line("127.0.0.2")
+        refused = await asyncio.wait_for(reader.read(), 5)
+        assert refused.startswith(b"HTTP/1.1 503") and b"retry-after: 1" in refused and b'"hint"' in refused
+        reader, writer = await line("127.0.0.1")
+        writer.write(get("/"))
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\nok"), 5)).startswith(b"HTTP/1.1 200")
+        for _, one in crowd:
+            one.close()
+        await asyncio.sleep(0.1)
+        reader, writer = await line("127.0.0.2")
+        writer.write(get("/"))
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\nok"), 5)).startswith(b"HTTP/1.1 200")
+        writer.close()
+        server.should_exit = True
+        await running
+
+    asyncio.run(drive())
+
+
 async def _nothing(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -113,6 +114,14 @@ def test_a_web_page_cannot_send_feedback_where_there_is_no_token(tmp_path):
     with Asked(tmp_path / "a") as asked:
         answer = asked.client.post("/feedback", content=b"{}", headers={"Content-Type": "text/plain"})
         assert (answer.status_code, answer.json()["error"]["code"]) == (415, "content_type")
+        said = json.dumps({"request_id": "x", "label": "yes"})
+        for origin, status in (
+            ("http://127.0.0.1:8000", 200), ("http://localhost:3000", 200), ("http://[::1]:8000", 200),
+            ("http://evil.example:8000", 403), ("http://127.0.0.1.evil.example", 403), ("null", 403), ("http://[", 403),
+        ):  # fmt: skip
+            headers = {"Content-Type": "application/json", "Origin": origin}
+            answer = asked.client.post("/feedback", content=said, headers=headers)
+            assert answer.status_code == status, origin
     with Asked(tmp_path / "b", token="t") as asked:
         assert asked.tell({"request_id": "x", "label": "yes"})[0] == 401
         answer = asked.client.post(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import subprocess
 import sys
+import threading
+import weakref
 
 import httpx
 import numpy as np
@@ -17,6 +20,7 @@ from odd_pictures import pictures as odd_pictures
 
 import keepfit as kf
 from keepfit.runtime.bundle import Bundle
+from keepfit.runtime.picture_predictor import PicturePredictor
 from keepfit.serve.app import create_app
 from keepfit.serve.settings import ServeSettings
 
@@ -290,6 +294,7 @@ sys.path.insert(0, sys.argv[1])
 from inprocess import Client
 import keepfit.serve.server
 from keepfit.runtime.bundle import Bundle
+from keepfit.runtime.picture_predictor import PicturePredictor
 from keepfit.serve.app import create_app
 from keepfit.serve.settings import ServeSettings
 bundle = Bundle.open(Path(sys.argv[2]))
@@ -312,3 +317,30 @@ def test_the_service_answers_pictures_without_any_training_library(finished_pict
     answers = json.loads(done.stdout)
     assert [one["prediction"] for one in answers] == [wanted[0][3]] * 2
     assert [list(one["probabilities"].values()) for one in answers] == [wanted[1][3]] * 2
+
+
+def test_decoding_is_done_beside_the_event_loop(ask, monkeypatch):
+    seen = set()
+    for name in ("check_rows", "predict"):
+        before = getattr(PicturePredictor, name)
+
+        def watched(self, *said, before=before):
+            seen.add(threading.current_thread().name)
+            return before(self, *said)
+
+        monkeypatch.setattr(PicturePredictor, name, watched)
+    for _ in range(3):  # however cheap the model proves to be
+        assert ask.request("POST", "/predict", json={"input": {"image": base64_of(FILES[0])}}).status_code == 200
+    assert seen and all(name.startswith("keepfit-") for name in seen), seen
+
+
+def test_a_model_that_nobody_holds_is_gone_at_once(finished_pictures):
+    predictor = Bundle.open(finished_pictures.bundle).predictor()
+    predictor.predict(predictor.check_rows([{"image": base64_of(FILES[0])}]))
+    gone = weakref.ref(predictor)
+    gc.disable()
+    try:
+        del predictor
+        assert gone() is None
+    finally:
+        gc.enable()

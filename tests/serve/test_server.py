@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from keepfit.core.errors import EnvironmentFault, UsageError
 from keepfit.serve.server import address, take_socket
-from keepfit.serve.settings import ServeSettings
+from keepfit.serve.settings import ServeSettings, threads_each
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -24,7 +25,8 @@ def test_a_stop_answers_what_is_in_flight_and_ends_well(start, row, number):
     answers: list[httpx.Response] = []
     asking = threading.Thread(target=lambda: answers.append(httpx.post(f"{server.url}/predict", json={"input": row})))
     asking.start()
-    time.sleep(0.4)
+    while "keepfit_requests_in_flight 2.0" not in httpx.get(f"{server.url}/metrics").text:  # the question and this one
+        time.sleep(0.02)
     server.process.send_signal(number)
     asking.join(20)
     out, err = server.process.communicate(timeout=20)
@@ -115,6 +117,11 @@ def test_a_taken_port_and_open_doors_are_refused():
     assert elsewhere.value.code == "host_not_here"
     for open_door in (ServeSettings(host="0.0.0.0", token="t", port=0), ServeSettings(host="localhost", port=0)):
         take_socket(open_door).close()
+
+
+def test_cores_are_shared_out(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    assert [threads_each(workers) for workers in (1, 2, 3, 4, 16)] == [8, 4, 2, 2, 2]
 
 
 def test_settings_do_not_show_the_token():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from inprocess import Client
 
 import keepfit as kf
 from keepfit.runtime.bundle import Bundle
+from keepfit.runtime.text_predictor import TextPredictor
 from keepfit.serve.app import create_app
 from keepfit.serve.settings import ServeSettings
 
@@ -77,3 +81,30 @@ def test_the_service_loads_no_training_library(finished_texts):
     )
     done = subprocess.run([sys.executable, "-c", code, str(finished_texts.bundle)], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_tokenizing_is_done_beside_the_event_loop(ask, monkeypatch):
+    seen = set()
+    for name in ("check_rows", "predict"):
+        before = getattr(TextPredictor, name)
+
+        def watched(self, *said, before=before):
+            seen.add(threading.current_thread().name)
+            return before(self, *said)
+
+        monkeypatch.setattr(TextPredictor, name, watched)
+    for _ in range(3):  # however cheap the model proves to be
+        assert ask.request("POST", "/predict", json={"input": TEXTS[0]}).status_code == 200
+    assert seen and all(name.startswith("keepfit-") for name in seen), seen
+
+
+def test_a_model_that_nobody_holds_is_gone_at_once(finished_texts):
+    predictor = Bundle.open(finished_texts.bundle).predictor()
+    predictor.predict(predictor.check_rows([TEXTS[0]]))
+    gone = weakref.ref(predictor)
+    gc.disable()
+    try:
+        del predictor
+        assert gone() is None
+    finally:
+        gc.enable()

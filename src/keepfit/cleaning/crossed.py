@@ -15,6 +15,8 @@ _COMMON = 20
 _FOLDS = 5
 _TREES = 100
 _HASHED = 256
+_WIDE = 1000  # features; forests look at few of them at once, so a linear model has a say too
+_ROUNDS = 60
 
 
 def features_of(data: Coerced, rows: NDArray[np.int64], without: frozenset[str] = frozenset()) -> NDArray[np.float32]:
@@ -78,13 +80,13 @@ def crossed(features: Any, truth: NDArray[Any], classes: int, seed: int, trees: 
 def fitted(
     features: Any, truth: NDArray[Any], asked: Any, classes: int, seed: int, trees: int = _TREES
 ) -> NDArray[np.float64]:
-    """Answers [m, k] to `asked` of models fitted on `features` [n, d]: half a forest's, half a linear model's."""
+    """Answers [m, k] to `asked` of models fitted on `features` [n, d]: a forest's for tables, a linear model's for texts,
+    and the mean of both where there are many dense features."""
     out = np.zeros((asked.shape[0], max(classes, 1)))
     if classes and len(known := np.unique(truth)) < 2:  # a rare class may stand in the asked rows alone
         out[:, known.astype(int)] = 1.0
         return out
-    models = _models(classes, seed, trees, hasattr(features, "tocsr"), features.shape[1])
-    for model in models:
+    for model in (models := _opinion(classes, seed, trees, features)):
         model.fit(features, truth)
         if classes:
             out[:, model.classes_.astype(int)] += model.predict_proba(asked) / len(models)
@@ -93,19 +95,52 @@ def fitted(
     return out
 
 
-def _models(classes: int, seed: int, trees: int, sparse: bool, width: int) -> list[Any]:
+def _opinion(classes: int, seed: int, trees: int, features: Any) -> list[Any]:
+    """The models whose mean is the second opinion."""
+    if hasattr(features, "tocsr"):
+        return [_linear(classes, seed, sparse=True)]
+    forest = _forest(classes, seed, trees, features.shape[1])
+    return [forest, _linear(classes, seed, sparse=False)] if features.shape[1] > _WIDE else [forest]
+
+
+def judges(classes: int, seed: int, trees: int, features: Any) -> dict[str, Any]:
+    """Models of different kinds, by name, that say whether a change of labels does good: what helps one may harm another."""
+    if hasattr(features, "tocsr"):
+        return {"a linear model": _linear(classes, seed, sparse=True)}
+    forest = {"a forest": _forest(classes, seed, trees, features.shape[1])}
+    if features.shape[1] > _WIDE:
+        return forest | {"a linear model": _linear(classes, seed, sparse=False)}
+    return forest | {"boosted trees": _boosted(classes, seed)}
+
+
+def _linear(classes: int, seed: int, sparse: bool) -> Any:
     _need_the_extra()
-    from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
     from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
     if sparse:
-        return [LogisticRegression(C=10.0, max_iter=300) if classes else Ridge(alpha=1.0, random_state=seed)]
+        return LogisticRegression(C=10.0, max_iter=300) if classes else Ridge(alpha=1.0, random_state=seed)
+    held = LogisticRegression(C=0.003, max_iter=200) if classes else Ridge(alpha=1000.0, random_state=seed)
+    return make_pipeline(StandardScaler(), held)
+
+
+def _forest(classes: int, seed: int, trees: int, width: int) -> Any:
+    _need_the_extra()
+    from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
+
     if not classes:
-        return [ExtraTreesRegressor(trees, min_samples_leaf=3, random_state=seed, n_jobs=1)]
+        return ExtraTreesRegressor(trees, min_samples_leaf=3, random_state=seed, n_jobs=1)
     features = "sqrt" if width > 4 else None
-    return [
-        ExtraTreesClassifier(trees, min_samples_leaf=2, max_features=features, random_state=seed, n_jobs=1),
-    ]
+    return ExtraTreesClassifier(trees, min_samples_leaf=2, max_features=features, random_state=seed, n_jobs=1)
+
+
+def _boosted(classes: int, seed: int) -> Any:
+    _need_the_extra()
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    made = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
+    return made(max_iter=_ROUNDS, early_stopping=False, random_state=seed)
 
 
 def _need_the_extra() -> None:

@@ -26,7 +26,7 @@ _MOST_VALUES = 5000
 _FIRM = 0.85
 _LOOSE, _STRICT_MAJORITY, _STRICT_MINORITY = 0.45, 0.9, 0.005  # a weaker dependency needs near unanimity
 _RULE = 0.7
-_OWN = 5
+_OWN, _OWN_UNTOLD = 5, 10  # rows
 
 
 class DependencyOptions(Options):
@@ -91,7 +91,7 @@ def violated(
     for right, dependencies in told.items():
         rows, values = _outvoted(codes, right, dependencies, options)
         exact = max(one.strength for one in dependencies) >= _FIRM
-        free = ~_of_its_own(codes[right], rows)
+        free = ~_of_its_own(codes, right, rows, dependencies)
         if exact:
             free &= (codes[right][rows] < 0) | unexplained(codes, right, rows)
         if free.any():
@@ -116,11 +116,24 @@ def unexplained(codes: dict[str, NDArray[np.int64]], right: str, rows: NDArray[n
     return free
 
 
-def _of_its_own(own: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Mask of suspect rows whose value five rows or more have, and that is the exception always: a value of its own."""
+def _of_its_own(
+    codes: dict[str, NDArray[np.int64]], right: str, rows: NDArray[np.int64], told: Sequence[Dependency]
+) -> NDArray[np.bool_]:
+    """Mask of suspect rows whose value is one of its own: five rows or more have it and nearly all of them are suspect, or
+    ten have it and no dependency tells it of them. The same mistake is seldom made so often: Married-AF-spouse among
+    husbands and wives, who are nearly all Married-civ-spouse, is a rare truth."""
+    own = codes[right]
     value = own[rows]
-    often, suspect = (np.bincount(codes[codes >= 0], minlength=int(own.max(initial=0)) + 1) for codes in (own, value))
+    never = np.ones(len(own), bool)
+    for one in told:
+        outside = codes[one.left] < 0
+        outside[_suspects(codes, own, [one])] = True
+        never &= outside
+    often, suspect, untold = (
+        np.bincount(some[some >= 0], minlength=int(own.max(initial=0)) + 1) for some in (own, value, own[never])
+    )
     always = (often >= _OWN) & (suspect >= _RULE * often)
+    always |= (often >= _OWN_UNTOLD) & (untold >= _RULE * often)
     return np.asarray((value >= 0) & always[np.maximum(value, 0)])
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.cleaning.crossed import crossed, fitted, folds_for
+from keepfit.cleaning.crossed import crossed, fitted, folds_for, judges
 
 _SURE = 0.6  # the share of rows, by confidence, from which the share of wrong labels is read
 _MORE = 1.2
@@ -24,6 +24,8 @@ _FAR = 6.0
 _BINS = 10
 _FEWEST = 40
 _NESTED = 3
+_AGAIN, _WORK, _NARROW = 3, 10_000_000, 500  # turns, rows times features
+_TREES = 100
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,29 @@ def wrong_labels(features: Any, truth: NDArray[Any], classes: int, seed: int, tr
     rated = _rates(again, truth, classes)
     if len(truth) < _FEWEST or rated.easy > _BLIND:
         return _nothing(agreement, classes, blind=True)
-    found: list[int] = []
-    for label in range(classes):
-        rows = np.flatnonzero(best == label)
-        most = int(np.ceil(_MORE * len(rows) * rated.of_class[label]))
-        wrong = rows[(truth[rows] != label) & (margin[rows] > _MARGIN)]
-        found += wrong[np.argsort(-margin[wrong], kind="stable")][:most].tolist()
+    found = _surest(best, truth, margin, rated.of_class)
     order = np.array(sorted(found, key=lambda row: (-margin[row], row)), np.int64)
     overlapping = float((best != truth).mean()) > max(0.1, 1.5 * rated.easy)
     return Suspects(order, best[order], margin[order], agreement, overlapping=overlapping)
+
+
+def _surest(
+    best: NDArray[np.int64], truth: NDArray[Any], margin: NDArray[np.float64], rates: NDArray[np.float64]
+) -> list[int]:
+    """As many doubted rows of each answered class as its rate allows, the surest; parts of a row are put together over the
+    classes, so that ten classes of a clean set are not allowed a row each."""
+    found: list[int] = []
+    next_ones: list[int] = []
+    parts = 0.0
+    for label, rate in enumerate(rates):
+        rows = np.flatnonzero(best == label)
+        allowed = _MORE * len(rows) * float(rate)
+        wrong = rows[(truth[rows] != label) & (margin[rows] > _MARGIN)]
+        wrong = wrong[np.argsort(-margin[wrong], kind="stable")]
+        found += wrong[: int(allowed)].tolist()
+        next_ones += wrong[int(allowed) : int(allowed) + 1].tolist()
+        parts += allowed % 1
+    return found + sorted(next_ones, key=lambda row: (-margin[row], row))[: round(parts)]
 
 
 @dataclass(frozen=True)
@@ -128,28 +144,76 @@ def wrong_values(features: Any, truth: NDArray[np.float64], seed: int, trees: in
     return Suspects(rows, answers[rows], np.abs(scaled[rows]), agreement)
 
 
+@dataclass(frozen=True)
+class Compared:
+    """Mean errors of one kind of model `before` and `after` the labels are mended, on `rows` whose labels nobody mended;
+    `error` is the standard error of the paired difference. For classes the share of wrong answers, else the mean absolute
+    error."""
+
+    judge: str
+    before: float
+    after: float
+    error: float
+    rows: int
+
+
 def compared(
     way: str, features: Any, truth: NDArray[Any], held: Any, held_truth: NDArray[Any], classes: int, seed: int
-) -> dict[str, float]:
-    """Errors `before` and `after` the labels are mended, on `rows` whose labels nobody mended; `deviation` is that of the
-    paired difference.
+) -> list[Compared]:
+    """What mending does to models of different kinds.
 
     Three folds, in each of which suspects are looked for and mended outside, and the rows inside are answered by models of
-    both kinds; then the `held` rows likewise. A mean error for classes is the share of wrong answers, else the mean
-    absolute error.
+    both labels; that again with other folds, as often as the size allows; then the `held` rows likewise.
     """
-    folds = folds_for(truth, classes, seed + 7, _NESTED)
-    before, after = [], []
-    parts = [(features[folds != n], truth[folds != n], features[folds == n], truth[folds == n]) for n in range(_NESTED)]
+    again = max(1, min(_AGAIN, _WORK // (len(truth) * _cost(features))))
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    for turn in range(again):
+        folds = folds_for(truth, classes, seed + 7 + turn, _NESTED)
+        rows: dict[str, NDArray[np.float64]] = {}
+        for n in range(_NESTED):
+            inside = folds == n
+            one = _both(way, features[~inside], truth[~inside], features[inside], truth[inside], classes, seed)
+            for judge, errors in one.items():
+                rows.setdefault(judge, np.zeros((len(truth), 2)))[inside] = errors
+        for judge, errors in rows.items():
+            found.setdefault(judge, []).append(errors)
+    means = {judge: np.mean(turns, 0) for judge, turns in found.items()}
     if len(held_truth):
-        parts.append((features, truth, held, held_truth))
-    for known, labels, asked, right in parts:
-        mended_features, mended = mend(way, known, labels, suspects_of(known, labels, classes, seed))
-        before.append(_errors(fitted(known, labels, asked, classes, seed), right, classes))
-        after.append(_errors(fitted(mended_features, mended, asked, classes, seed), right, classes))
-    one, two = np.concatenate(before), np.concatenate(after)
-    found = {"before": float(one.mean()), "after": float(two.mean()), "rows": float(len(one))}
-    return {**found, "deviation": float((two - one).std())}
+        last = _both(way, features, truth, held, held_truth, classes, seed)
+        means = {judge: np.concatenate([errors, last[judge]]) for judge, errors in means.items()}
+    return [_told(judge, errors) for judge, errors in means.items()]
+
+
+def _cost(features: Any) -> int:
+    return _NARROW if hasattr(features, "tocsr") else max(int(features.shape[1]), _NARROW)
+
+
+def _told(judge: str, errors: NDArray[np.float64]) -> Compared:
+    before, after = errors.mean(0)
+    error = (errors[:, 1] - errors[:, 0]).std() / np.sqrt(len(errors))
+    return Compared(judge, float(before), float(after), float(error), len(errors))
+
+
+def _both(
+    way: str, known: Any, labels: NDArray[Any], asked: Any, right: NDArray[Any], classes: int, seed: int
+) -> dict[str, NDArray[np.float64]]:
+    """Judge -> errors [m, 2] on the asked rows of a model of the labels as they are, and as they are mended."""
+    mended, after = mend(way, known, labels, suspects_of(known, labels, classes, seed))
+    out: dict[str, NDArray[np.float64]] = {}
+    for features, truth in ((known, labels), (mended, after)):
+        for judge, model in judges(classes, seed, _TREES, features).items():
+            one = _errors(model, features, truth, asked, right, classes)
+            out[judge] = np.stack([out[judge], one], 1) if judge in out else one
+    return out
+
+
+def _errors(
+    model: Any, features: Any, truth: NDArray[Any], asked: Any, right: NDArray[Any], classes: int
+) -> NDArray[np.float64]:
+    if classes and len(known := np.unique(truth)) < 2:
+        return np.asarray(right != known[0], float)
+    said = model.fit(features, truth).predict(asked)
+    return np.asarray(said != right if classes else np.abs(said - right), float)
 
 
 def suspects_of(features: Any, truth: NDArray[Any], classes: int, seed: int, trees: int = 60) -> Suspects:
@@ -168,7 +232,3 @@ def mend(way: str, features: Any, truth: NDArray[Any], found: Suspects) -> tuple
     kept = np.ones(len(truth), bool)
     kept[found.rows] = False
     return features[kept], truth[kept]
-
-
-def _errors(scores: NDArray[np.float64], truth: NDArray[Any], classes: int) -> NDArray[np.float64]:
-    return np.asarray((scores.argmax(1) != truth).astype(float) if classes else np.abs(scores[:, 0] - truth))

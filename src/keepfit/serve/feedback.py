@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -59,9 +61,21 @@ class FeedbackRoute:
         return reply({"request_id": request_id, "known": True, "stored": True, "labels": len(labels)})
 
     def _check_origin(self, request: Request) -> None:
-        """Without a token anybody's web page could send a form here; JSON makes a browser ask first, and be refused."""
+        """Without a token anybody's web page could send a form here; JSON makes a browser ask first, and be refused. A page whose
+        name was made to lead here (DNS rebinding, CWE-350) need not ask, but its browser says where it is from."""
+        if self.current.settings.token is not None:
+            return
+        origin = request.headers.get("origin", "")
+        if origin and not _is_here(origin):
+            raise DataError(
+                "origin_wrong",
+                "without a token feedback is not taken from web pages of other machines",
+                where="header Origin",
+                seen=origin[:80],
+                hint="set serve.token_env and send the token",
+            )
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if self.current.settings.token is None and kind != "application/json":
+        if kind != "application/json":
             raise DataError(
                 "content_type",
                 "feedback must say that it is JSON",
@@ -94,6 +108,15 @@ class FeedbackRoute:
                 hint='give "labels" one value for each row, null where the truth is not known',
             )
         return request_id, found
+
+
+def _is_here(origin: str) -> bool:
+    """Whether a page's origin is this machine by its address or as localhost, which no name service can be made to say."""
+    try:
+        host = urlsplit(origin).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _parts(value: Any) -> tuple[str, list[Any]]:

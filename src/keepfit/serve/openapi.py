@@ -215,7 +215,9 @@ def _feedback(bundle: Bundle, new_classes: bool) -> dict[str, Any]:
         for key, schema in (("label", label), ("labels", many))
     ]
     operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": {"oneOf": ask}}}}
-    return _failing(operation, {**_FAILURES, "404": "records are off", "415": "no JSON"})
+    return _failing(
+        operation, {**_FAILURES, "403": "a web page of elsewhere", "404": "records are off", "415": "no JSON"}
+    )
 
 
 def document(bundle: Bundle, ignored: Iterable[str], locked: bool, new_classes: bool = False) -> dict[str, Any]:

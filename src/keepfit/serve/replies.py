@@ -13,6 +13,7 @@ __all__ = ["error_body", "refuse", "reply", "status_of", "to_json"]
 
 STATUS = {
     "token_wrong": 401,
+    "origin_wrong": 403,
     "model_unknown": 404,
     "body_slow": 408,
     "body_too_large": 413,

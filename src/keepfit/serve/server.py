@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import gc
 import ipaddress
+import resource
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from types import FrameType
 
 import uvicorn
@@ -30,7 +31,7 @@ from keepfit.store.recorder import Limits, Recorder
 from keepfit.store.records import records_folder
 
 BACKLOG = 2048
-KEEP_ALIVE_S = 75
+KEEP_ALIVE_S, OWN_FILES = 75, 128
 # A row of many columns is thousands of objects that die by themselves: at the usual thresholds looking for garbage took a tenth
 # of the time of an answer.
 GARBAGE = (50_000, 20, 50)
@@ -107,7 +108,7 @@ def _line(bundle: Bundle, taken: socket.socket) -> str:
 def _run(taken: socket.socket, current: Current, announce: Callable[[str], None]) -> None:
     config = uvicorn.Config(
         app_of(current),
-        http=wire.protocol(),
+        http=wire.protocol(most_lines=_lines()),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -123,6 +124,17 @@ def _run(taken: socket.socket, current: Current, announce: Callable[[str], None]
     with _stop_quietly(server):
         announce(_line(current.service.bundle, taken))
         server.run(sockets=[taken])
+
+
+def _lines() -> int:
+    """How many connections there may be: the files that the system gives at most, less those of models and records."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wire.MOST_LINES if hard == resource.RLIM_INFINITY else min(hard, wire.MOST_LINES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with suppress(OSError, ValueError):  # where that is not granted the limit of before holds
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            soft = most
+    return max(most if soft == resource.RLIM_INFINITY else min(soft, most) - OWN_FILES, OWN_FILES)
 
 
 def take_socket(settings: ServeSettings) -> socket.socket:

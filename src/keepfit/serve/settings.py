@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -44,3 +45,9 @@ class ServeSettings:
     record_age_s: float = 30 * 86_400.0
     record_size_bytes: int = 1 << 30
     new_classes: bool = False
+
+
+def threads_each(workers: int) -> int:
+    """The threads of one of `workers` processes: the cores that this program may use, shared out; two at least, so that a long
+    question does not hold up all others."""
+    return max(2, len(os.sched_getaffinity(0)) // workers)

@@ -1,7 +1,8 @@
-"""What a connection may cost before its request is known: the size of the head, and the time until it is there.
+"""What a connection may cost before its request is known: the size of the head, the time until it is there, and how many there are.
 
-uvicorn bounds neither with httptools: a header without end would be held in memory, and a connection that says nothing stays for
-ever. Bodies are bounded by `keepfit.serve.body`, idle connections after an answer by uvicorn.
+uvicorn bounds none of them with httptools: a header without end would be held in memory, a connection that says nothing stays for
+ever, and where the system gives no more files nobody gets a connection at all. Bodies are bounded by `keepfit.serve.body`, idle
+connections after an answer by uvicorn.
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ from typing import Any
 
 from keepfit.core.errors import DataError
 from keepfit.serve.replies import to_json
+from keepfit.serve.turns import Shares
 
-MOST_HEAD_BYTES, HEAD_S = 64 << 10, 10.0
+MOST_HEAD_BYTES, HEAD_S, MOST_LINES = 64 << 10, 10.0, 50_000
 _END = b"\r\n\r\n"
 
 
-def protocol(most_bytes: int = MOST_HEAD_BYTES, seconds: float = HEAD_S) -> type[asyncio.Protocol]:
-    """uvicorn's protocol, httptools' where that is there and h11's otherwise, with both limits.
+def protocol(
+    most_bytes: int = MOST_HEAD_BYTES, seconds: float = HEAD_S, most_lines: int = MOST_LINES
+) -> type[asyncio.Protocol]:
+    """uvicorn's protocol, httptools' where that is there and h11's otherwise, with these limits.
 
-    A head over `most_bytes` gets 431, one that is not whole `seconds` after its connection or its first byte 408; both close.
+    A head over `most_bytes` gets 431, one that is not whole `seconds` after its connection or its first byte 408, a connection
+    beyond `most_lines`, or beyond three quarters of them from one address, 503; all close.
     """
-    from uvicorn.protocols.http.auto import AutoHTTPProtocol
-
-    before: Any = AutoHTTPProtocol
+    before: Any = _uvicorns()
 
     class Limited(before):
         """The protocol of one connection."""
@@ -74,7 +77,36 @@ def protocol(most_bytes: int = MOST_HEAD_BYTES, seconds: float = HEAD_S) -> type
                 self.transport.write(_refusal(status, phrase, what))
                 self.transport.close()
 
-    return Limited
+    return _counted(Limited, Shares(most_lines))
+
+
+def _uvicorns() -> Any:
+    from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+    return AutoHTTPProtocol
+
+
+def _counted(before: Any, lines: Shares) -> type[asyncio.Protocol]:
+    """The protocol, with a bound on how many connections there are."""
+
+    class Counted(before):
+        """The protocol of one connection."""
+
+        def connection_made(self, transport: Any) -> None:
+            """See asyncio.Protocol."""
+            super().connection_made(transport)
+            self.address = self.client[0] if self.client else ""
+            self.is_counted = lines.take(self.address)
+            if not self.is_counted:
+                self.close_with(503, "Service Unavailable", "there are as many connections as there may be")
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            """See asyncio.Protocol."""
+            if self.is_counted:
+                lines.give(self.address)
+            super().connection_lost(exc)
+
+    return Counted
 
 
 def _has_two_lengths(scope: Any) -> bool:
@@ -85,5 +117,6 @@ def _has_two_lengths(scope: Any) -> bool:
 def _refusal(status: int, phrase: str, what: str) -> bytes:
     error = DataError("head_refused", what, where="the headers", hint="send a shorter request, or send it sooner")
     body = to_json({"error": error.as_json()})
-    head = f"HTTP/1.1 {status} {phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    again = "retry-after: 1\r\n" if status == 503 else ""
+    head = f"HTTP/1.1 {status} {phrase}\r\n{again}content-type: application/json\r\ncontent-length: {len(body)}"
     return f"{head}\r\nconnection: close\r\n\r\n".encode() + body

@@ -19,6 +19,7 @@ from keepfit.runtime.picture_predictor import COLUMN as PICTURE
 from keepfit.stages.results import as_json, json_of, room_of, table_of, task_of, truth_of
 from keepfit.stages.together import alike
 from keepfit.store.artifacts import Files
+from keepfit.store.ledger import counted
 
 
 def case_of(seed: int, ingested: Files, parted: Files, rules: list[ColumnRule]) -> Guarded:
@@ -74,7 +75,9 @@ def _together(case: Guarded, parted: Files) -> list[Finding]:
         override = "data.split.by=random"
         found.append(Finding("groups_together", (kept["column"],), (), message, proposal, override))
     if kept["near"] and not case.given:
-        message = f"{kept['near']} rows have an exact or near copy among the others"
+        repeat = "repeats" if kept["copies"] == 1 else "repeat"
+        message = f"{counted(kept['copies'], 'row')} {repeat} an earlier one exactly"
+        message += f", {kept['near']} have an exact or near copy among the others"
         found.append(Finding("copies_together", (), (), message, "copies are on one side of the split"))
     return found
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from keepfit.cleaning import labels, plain_features
 from keepfit.cleaning.crossed import features_of
 from keepfit.cleaning.findings import Cell, Finding
+from keepfit.core.catalog import load
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.picture_predictor import COLUMN as PICTURE
 from keepfit.runtime.preparation import coerced
@@ -25,6 +25,7 @@ from keepfit.tasks.task import Task
 REPORTED_ON = 2000  # rows looked at where suspects are only told: a second on a laptop
 COMPARED_ON = 6000
 _TREES = 40
+_MANY = 10_000  # pictures of which two kinds of features would take too much memory
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ def labelling(
 ) -> Labelled:
     """Look for wrong labels among the rows whose `part` [n] is train; `way` is drop, relabel, report or off.
 
-    Only with drop and relabel are all rows looked at. They are applied where errors on rows that nobody mended do not
-    rise by more than one standard error; otherwise they stay a proposal.
+    Only with drop and relabel are all rows looked at, pictures by a pretrained network's features too. They are applied where
+    errors on rows that nobody mended do not rise for any kind of model; otherwise they stay a proposal.
     """
     rows = np.flatnonzero(part == "train")
     if way == "off" or len(rows) < 40:
@@ -56,7 +57,7 @@ def labelling(
     some = _drawn(rows, REPORTED_ON, seed) if way == "report" else rows
     held = _drawn(np.flatnonzero(part == "validation"), COMPARED_ON // 4, seed) if way != "report" else rows[:0]
     both = table.take(np.concatenate([some, held]))
-    features, truth = features_seen(both, room, rules), truth_of(both.columns[task.target], task)
+    features, truth = features_seen(both, room, rules, way != "report"), truth_of(both.columns[task.target], task)
     count, classes = len(some), len(task.classes)
     found = labels.suspects_of(features[:count], truth[:count], classes, seed, _TREES if way == "report" else 100)
     told = _Told(table, some, task, found, truth)
@@ -73,24 +74,35 @@ def labelling(
     return Labelled([told.finding(way, scores)], told.entries(way), told.mended() if way == "relabel" else {})
 
 
-def is_no_worse(scores: dict[str, float], overlapping: bool) -> bool:
-    """Whether the errors after rise by no more than a standard error of the paired difference; where classes overlap, they
-    must fall by one, since rows that are right and rare would go."""
-    error = scores["deviation"] / math.sqrt(scores["rows"])
-    return scores["after"] <= scores["before"] + (-error if overlapping else error)
+def is_no_worse(scores: Sequence[labels.Compared], overlapping: bool) -> bool:
+    """Whether no kind of model errs more after than before; where classes overlap, errors must fall by a standard error on
+    average too, since rows that are right and rare would go."""
+    if any(one.after > one.before + 1e-12 for one in scores):
+        return False
+    gains = [one.before - one.after - one.error for one in scores]
+    return not overlapping or sum(gains) >= 0
 
 
 def _drawn(rows: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
     return rows if len(rows) <= most else np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
 
 
-def features_seen(table: Table, room: str, rules: list[ColumnRule]) -> Any:
-    """Plain features [n, d] by which labels are judged: dense for tables and pictures, sparse for texts."""
+def features_seen(table: Table, room: str, rules: list[ColumnRule], thorough: bool = True) -> Any:
+    """Features [n, d] by which labels are judged: dense for tables and pictures, sparse for texts. `thorough`: pictures by
+    a pretrained network too, where one is installed, which takes seconds for a thousand."""
     if room == "image":
-        return plain_features.of_pictures(list(table.columns[PICTURE]))
+        return _of_pictures(list(table.columns[PICTURE]), thorough)
     if room == "text":
         return plain_features.of_texts(list(table.columns[TEXT]))
     return features_of(coerced(table, rules), np.arange(len(table)))
+
+
+def _of_pictures(pictures: list[bytes], thorough: bool) -> NDArray[np.float32]:
+    shown = load("keepfit.modalities.image.embed:embedded")(pictures) if thorough else None
+    if shown is not None and len(pictures) > _MANY:
+        return np.asarray(shown)
+    plain = plain_features.of_pictures(pictures)
+    return plain if shown is None else np.concatenate([plain, shown], 1)
 
 
 @dataclass(frozen=True)
@@ -127,7 +139,7 @@ class _Told:
             for cell in self._cells()
         ]
 
-    def finding(self, way: str, scores: dict[str, float] | None) -> Finding:
+    def finding(self, way: str, scores: Sequence[labels.Compared] | None) -> Finding:
         """What was seen and done."""
         looked, whole = len(self.rows), len(self.found.rows)
         what = "labels" if self.task.classes else "values of the target"
@@ -145,21 +157,28 @@ class _Told:
             ids=tuple(cell.id for cell in self._cells()),
             message=message,
             proposal=self._proposal(way, scores, whole),
-            override="clean.labels=relabel" if whole and way == "report" and self.task.classes else "",
+            override=self._override() if whole and way == "report" else "",
             level="warning" if share > 0.02 and not self.found.overlapping else "note",
             cells=tuple(self._cells()),
             share=share,
         )
 
-    def _proposal(self, way: str, scores: dict[str, float] | None, whole: int) -> str:
+    def _override(self) -> str:
+        return "clean.labels=relabel" if self.task.classes else "clean.labels=drop"
+
+    def _proposal(self, way: str, scores: Sequence[labels.Compared] | None, whole: int) -> str:
         if not whole:
             return "nothing to do"
         if scores is None:
-            more = "" if self.task.classes or way != "relabel" else ": a number is not relabelled, say drop"
-            return f"kept, and told of{more}; drop or relabel are applied where a comparison does not get worse"
+            if not self.task.classes:
+                more = ": a number is not relabelled, say drop" if way == "relabel" else ""
+                return f"kept, and told of{more}; drop is applied where a comparison does not get worse"
+            return "kept, and told of; drop or relabel are applied where a comparison does not get worse"
         unit = "of answers wrong" if self.task.classes else "mean absolute error"
-        said = f"{scores['before']:.4g} {unit} before, {scores['after']:.4g} after, on {scores['rows']:.0f} rows not mended"
+        said = "; ".join(f"{one.judge} {one.before:.4g} {unit} before, {one.after:.4g} after" for one in scores)
+        said += f", on {scores[0].rows} rows not mended"
         if is_no_worse(scores, self.found.overlapping):
             return f"{'dropped' if way == 'drop' else 'relabelled'}: {said}"
-        why = "no better, and classes overlap" if self.found.overlapping else "worse"
-        return f"kept, since a model learned so is {why}: {said}"
+        worse = any(one.after > one.before for one in scores)
+        why = "worse for one kind of model" if worse else "not clearly better, and classes overlap"
+        return f"kept, since what is learned so is {why}: {said}"

@@ -31,7 +31,7 @@ from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry, place_of
 from keepfit.tasks.task import Task, class_name
 
-VERSION = 4
+VERSION = 5
 _FEW = 20
 _RANKED_BELOW = 200
 _EPOCH = dt.datetime(1970, 1, 1)
@@ -76,7 +76,9 @@ def split(
     return {
         "part.json": as_json(part.tolist()),
         "task.json": as_json(task_json(task)),
-        "together.json": as_json({"column": bound.column, "near": bound.near, "groups": bound.groups}),
+        "together.json": as_json(
+            {"column": bound.column, "near": bound.near, "groups": bound.groups, "copies": bound.copies}
+        ),
         "ledger.json": as_json([entry.as_json() for entry in _entries(table, gone, extra, task)]),
     }
 

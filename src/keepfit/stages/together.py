@@ -26,12 +26,14 @@ MOST_ROWS = 200_000
 @dataclass(frozen=True)
 class Bound:
     """A key per row [n]; rows of one key stay together. `column` names the group, `near` counts rows that repeat another
-    one exactly or nearly, `groups` those of the column with two rows or more."""
+    one exactly or nearly, `copies` those that repeat an earlier one exactly, `groups` those of the column with two rows
+    or more."""
 
     keys: Column
     column: str | None = None
     near: int = 0
     groups: int = 0
+    copies: int = 0
 
 
 def alone(rows: Table) -> Bound:
@@ -62,7 +64,8 @@ def bound(rows: Table, room: str, section: DataOptions, task: Task, alone_too: b
     for head, sample in zip(first.tolist(), rows.ids, strict=True):
         content = content_of(sample)
         smallest[head] = min(smallest.get(head, content), content)
-    return Bound(np.array([smallest[head] for head in first.tolist()], object), column, near, count)
+    copies = len(rows) - len(np.unique(_same(rows, None)))
+    return Bound(np.array([smallest[head] for head in first.tolist()], object), column, near, count, copies)
 
 
 def alike(table: Table, room: str, target: str, rules: list[ColumnRule]) -> NDArray[np.int64]:

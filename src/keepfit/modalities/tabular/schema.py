@@ -96,6 +96,9 @@ def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) 
         if said is None
         else (said, "said in the recipe")
     )
+    different = len(distinct) if kind != "numeric" else _different(distinct, form)
+    if kind == "numeric" and said is None:
+        why = f"numbers with {different} different values"
     if not distinct and kind != "ignore":
         kind, why = "ignore", "every cell is missing"
     rule = ColumnRule(
@@ -113,7 +116,7 @@ def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) 
     if gone:
         action += f"; {', '.join(repr(v) for v in gone[:4])} taken as missing"
     action += _said(form if kind == "numeric" else None, values, kind)
-    return Finding(rule, share, len(distinct), sample[0][:40] if sample else "", action)
+    return Finding(rule, share, different, sample[0][:40] if sample else "", action)
 
 
 def _cells(values: list[str]) -> Column:
@@ -172,6 +175,14 @@ def _number(text: str, form: Form | None) -> float | None:
     return parse_number(text) if form is None else number_as(text, form)
 
 
+def _different(distinct: set[str], form: Form | None) -> int:
+    """How many numbers these texts are: 38.5 and 38.50 are one."""
+    numbers = plain_numbers(_cells(list(distinct))) if distinct and form is None else None
+    if numbers is not None:
+        return len(np.unique(numbers))
+    return len({number for text in distinct if (number := _number(text, form)) is not None})
+
+
 def _kind(
     values: list[str],
     distinct: set[str],
@@ -210,7 +221,7 @@ def _number_kind(values: list[str], distinct: set[str], rows: int, numbers: NDAr
     zeros = sum(len(v) > 1 and v[0] == "0" and v.isdigit() for v in distinct)
     if zeros > 0.1 * len(distinct):
         return "categorical", _ZEROS
-    return "numeric", f"numbers with {len(distinct)} different values"
+    return "numeric", ""
 
 
 def _one_shape(sample: list[str]) -> bool:

@@ -79,8 +79,9 @@ def _between(
     """
     from scipy.spatial import cKDTree
 
-    spread = np.nanstd(features, axis=0)
-    scaled = np.nan_to_num((features - np.nanmean(features, axis=0)) / np.where(spread > 0, spread, 1.0))
+    known = features[:, ~np.isnan(features).all(0)]
+    spread = np.nanstd(known, axis=0)
+    scaled = np.nan_to_num((known - np.nanmean(known, axis=0)) / np.where(spread > 0, spread, 1.0))
     coarse = _coarse(features)
     other = rows.copy()
     for label in np.unique(truth[rows]):
