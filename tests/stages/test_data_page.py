@@ -38,6 +38,7 @@ def page_of(told: list[Finding], shown: dict[str, str]) -> str:
         shown=shown,
         sheets={},
         described={},
+        modality="tabular",
         task=Task("classification", "y", ("a", "b")),
     )
     return data_page.of(facts, report_sections.table)

@@ -78,7 +78,7 @@ def of(facts: ReportFacts, table: Callable[..., str]) -> str:
         (
             "suspected",
             "Doubted labels",
-            "Training pictures whose labels are doubted, the surest first, in the table's order.",
+            f"Training pictures whose labels are doubted, the surest first, line by line: {_changes(facts)}.",
         ),
         ("copies", "Copies", "Pictures that stand on both sides of the split, each left of its copy."),
         ("duplicates", "Duplicates", "Training pictures that repeat or nearly repeat, each left of its copy."),
@@ -86,6 +86,11 @@ def of(facts: ReportFacts, table: Callable[..., str]) -> str:
         if name in facts.sheets:
             text += f'<div class="figures">{picture_report.figure(name, facts.sheets[name], title, words)}</div>'
     return text + _columns(facts, table)
+
+
+def _changes(facts: ReportFacts) -> str:
+    cells = [cell for one in facts.findings if one["rule"] == "wrong_labels" for cell in one["cells"][:_SHOWN]]
+    return ", ".join(f"{cell['before']} \u2192 {cell['after']}" for cell in cells)
 
 
 def _scores(one: dict[str, Any], facts: ReportFacts, table: Callable[..., str]) -> str:
@@ -105,7 +110,7 @@ def _pairs_of(one: dict[str, Any], facts: ReportFacts, table: Callable[..., str]
     pairs = [group for group in one["groups"] if len(group) > 1][:_CELLS]
     rows = []
     for group in pairs:
-        first, copy = ([_place(sample), facts.shown.get(sample, "")] for sample in group[:2])
+        first, copy = ([_place(sample, facts), facts.shown.get(sample, "")] for sample in group[:2])
         rows.append([*first, *copy] if facts.shown else [first[0], copy[0]])
     headers = ["sample", "what it says", "its copy", "what that says"] if facts.shown else ["sample", "its copy"]
     return table(f"{_caption(one, facts)}: {len(rows)} side by side", headers, rows) if rows else ""
@@ -116,12 +121,12 @@ def _cells_of(one: dict[str, Any], facts: ReportFacts, table: Callable[..., str]
     cells = one["cells"][:_CELLS]
     done = "proposed" if one["proposal"].startswith("kept") else "done"
     if one["rule"] == "wrong_labels":
-        rows = [[_place(c["id"]), facts.shown.get(c["id"], ""), c["before"], c["after"]] for c in cells]
+        rows = [[_place(c["id"], facts), facts.shown.get(c["id"], ""), c["before"], c["after"]] for c in cells]
         headers = ["sample", "what it says", "label", "proposed"]
         if not facts.shown:
             rows, headers = [[row[0], *row[2:]] for row in rows], [headers[0], *headers[2:]]
     else:
-        rows = [[_place(c["id"]), c["column"], c["before"], c["after"]] for c in cells]
+        rows = [[_place(c["id"], facts), c["column"], c["before"], c["after"]] for c in cells]
         headers = ["sample", "column", "as it came", done]
     rows = [[cell or "\u2013" for cell in row] for row in rows]
     return table(f"{_caption(one, facts)}: {len(cells)} of {count(one['changes'])}", headers, rows)
@@ -134,9 +139,10 @@ def _caption(one: dict[str, Any], facts: ReportFacts) -> str:
     return f"{said} ({one['columns'][0]})" if one["columns"] else said
 
 
-def _place(sample: str) -> str:
+def _place(sample: str, facts: ReportFacts) -> str:
+    """A sample's source and row; a picture is the only one in its file."""
     source, _, _ = sample.rpartition(":")
-    return source
+    return source.removesuffix("#0") if facts.modality == "image" else source
 
 
 def _columns(facts: ReportFacts, table: Callable[..., str]) -> str:
