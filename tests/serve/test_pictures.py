@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import subprocess
 import sys
 import threading
+import weakref
 
 import httpx
 import numpy as np
@@ -330,3 +332,15 @@ def test_decoding_is_done_beside_the_event_loop(ask, monkeypatch):
     for _ in range(3):  # however cheap the model proves to be
         assert ask.request("POST", "/predict", json={"input": {"image": base64_of(FILES[0])}}).status_code == 200
     assert seen and all(name.startswith("keepfit-") for name in seen), seen
+
+
+def test_a_model_that_nobody_holds_is_gone_at_once(finished_pictures):
+    predictor = Bundle.open(finished_pictures.bundle).predictor()
+    predictor.predict(predictor.check_rows([{"image": base64_of(FILES[0])}]))
+    gone = weakref.ref(predictor)
+    gc.disable()
+    try:
+        del predictor
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -94,3 +96,15 @@ def test_tokenizing_is_done_beside_the_event_loop(ask, monkeypatch):
     for _ in range(3):  # however cheap the model proves to be
         assert ask.request("POST", "/predict", json={"input": TEXTS[0]}).status_code == 200
     assert seen and all(name.startswith("keepfit-") for name in seen), seen
+
+
+def test_a_model_that_nobody_holds_is_gone_at_once(finished_texts):
+    predictor = Bundle.open(finished_texts.bundle).predictor()
+    predictor.predict(predictor.check_rows([TEXTS[0]]))
+    gone = weakref.ref(predictor)
+    gc.disable()
+    try:
+        del predictor
+        assert gone() is None
+    finally:
+        gc.enable()

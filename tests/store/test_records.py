@@ -20,7 +20,7 @@ from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.table import from_rows
 from keepfit.store import segments
 from keepfit.store.record_files import FileRecords
-from keepfit.store.recorder import LEAST_BITE, MOST_BITE, Answered, Limits, Recorder
+from keepfit.store.recorder import MOST_BITE, Answered, Limits, Recorder
 from keepfit.store.records import Records, checked_labels
 from keepfit.store.request_ids import MANY, RequestIds
 from keepfit.store.segments import Segment
@@ -223,7 +223,7 @@ def test_a_long_queue_is_written_in_bites_and_looked_into_evenly(tmp_path, bundl
         recorder.put(Answered(recorder.ids.new(1), float(n), "s", "1", sketcher, bundle.sha256, table, said, 10))
     recorder.flush()
     recorder.close()
-    assert sum(sizes) == 600 and sizes[0] == LEAST_BITE and max(sizes) <= MOST_BITE
+    assert sum(sizes) == 600 and len(sizes) > 2 and max(sizes) <= MOST_BITE
     (sketch,) = [Sketch.from_json(entry) for entry in Records.open(tmp_path).sketches()]
     assert (sketch.rows, sketch.looked) == (600, 1)  # a bite more is no row more
 

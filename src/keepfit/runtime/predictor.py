@@ -72,7 +72,8 @@ class Predictor:
 
     @cached_property
     def _reader(self) -> BlockReader:
-        return BlockReader(self.preparation.rules, self.ignored, self._check_cell)
+        # It may not hold this predictor: a model that was swapped away has to go by itself, not when garbage is next looked for.
+        return BlockReader(self.preparation.rules, self.ignored, _check_cell)
 
     def check_rows(self, rows: Sequence[Any]) -> Table:
         """JSON objects of columns as a table. Raises DataError that names row and column."""
@@ -97,37 +98,38 @@ class Predictor:
                         hint=nearest(str(name)[:80], known),
                     )
             for rule in used:
-                self._check_cell(rule, row, f"{where}, column {rule.name!r}")
+                _check_cell(rule, row, f"{where}, column {rule.name!r}")
         return from_rows(rows, [rule.name for rule in used])
 
-    def _check_cell(self, rule: ColumnRule, row: Mapping[str, Any], where: str) -> None:
-        if rule.name not in row:
-            raise DataError(
-                "column_missing",
-                f"column {rule.name!r} is not given",
-                where=where,
-                hint="send null where the value is not known",
-            )
-        value = row[rule.name]
-        if value is None:
-            return
-        expected = _EXPECTED[rule.kind]
-        good = isinstance(value, str | int | float)
-        if good and rule.kind == "text":
-            good = isinstance(value, str)
-        if good and rule.kind == "numeric":
-            number = isinstance(value, int | float) and (not isinstance(value, bool) or rule.boolean)
-            good = number or (isinstance(value, str) and (is_missing(value, rule.missing) or _reads(value, rule)))
-        if good and rule.kind == "datetime":
-            good = isinstance(value, str) and (is_missing(value, rule.missing) or parse_date(value) is not None)
-        if not good or (isinstance(value, int) and abs(value) > 10**300):
-            raise DataError(
-                "wrong_type",
-                f"column {rule.name!r} must be {expected} or null",
-                where=where,
-                seen=f"{type(value).__name__} {str(value)[:60]!r}",
-                hint=f"for example {_EXAMPLES[rule.kind]}; null where the value is not known",
-            )
+
+def _check_cell(rule: ColumnRule, row: Mapping[str, Any], where: str) -> None:
+    if rule.name not in row:
+        raise DataError(
+            "column_missing",
+            f"column {rule.name!r} is not given",
+            where=where,
+            hint="send null where the value is not known",
+        )
+    value = row[rule.name]
+    if value is None:
+        return
+    expected = _EXPECTED[rule.kind]
+    good = isinstance(value, str | int | float)
+    if good and rule.kind == "text":
+        good = isinstance(value, str)
+    if good and rule.kind == "numeric":
+        number = isinstance(value, int | float) and (not isinstance(value, bool) or rule.boolean)
+        good = number or (isinstance(value, str) and (is_missing(value, rule.missing) or _reads(value, rule)))
+    if good and rule.kind == "datetime":
+        good = isinstance(value, str) and (is_missing(value, rule.missing) or parse_date(value) is not None)
+    if not good or (isinstance(value, int) and abs(value) > 10**300):
+        raise DataError(
+            "wrong_type",
+            f"column {rule.name!r} must be {expected} or null",
+            where=where,
+            seen=f"{type(value).__name__} {str(value)[:60]!r}",
+            hint=f"for example {_EXAMPLES[rule.kind]}; null where the value is not known",
+        )
 
 
 def _reads(value: str, rule: ColumnRule) -> bool:

@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 Mode = Literal["full", "sketch", "off"]
 DAY_S, WIDE = 86_400.0, 8
 # Between two entries this thread lets go of Python's lock and has it again before the event loop is awake, which then begins to
-# wait anew: a queue of 256 answers written as one piece kept it from answering for 20 to 60 ms. So bites, and a rest after each.
-BITE_S, LEAST_BITE, MOST_BITE, REST_S = 0.001, 8, 256, 0.0003
+# wait anew: a queue of 256 answers written as one piece kept it from answering for 20 to 60 ms. So bites of this much CPU, and a
+# rest after each; larger ones the more beyond CALM wait, since a busy event loop gives the lock back only every 5 ms.
+BITE_S, LEAST_BITE, MOST_BITE, REST_S, CALM = 0.001, 8, 256, 0.0003, 256
 log = logging.getLogger("keepfit.records")
 
 
@@ -85,7 +86,7 @@ class Recorder:
         self._sketches: dict[str, Sketch] = {}
         self._unseen: list[tuple[Answered, int]] = []
         self._unseen_bytes = 0
-        self._bite = LEAST_BITE
+        self._cost_s = BITE_S / LEAST_BITE  # of the CPU, one answer
         self._threads = [
             threading.Thread(target=work, name=name, daemon=True)
             for work, name in ((self._answers, "keepfit-records"), (self._feedback, "keepfit-feedback"))
@@ -198,21 +199,20 @@ class Recorder:
             done = 0
             while done < waiting:
                 with self._lock:
-                    batch = [self._queue.popleft() for _ in range(min(self._bite, waiting - done))]
+                    size = min(self._bite(len(self._queue)), waiting - done)
+                    batch = [self._queue.popleft() for _ in range(size)]
                     self._queued_bytes -= sum(answered.size_bytes for answered in batch)
                 begun = time.thread_time()
                 self._record(batch, done, waiting)
-                self._fit_bite(len(batch), time.thread_time() - begun)
+                self._cost_s = 0.5 * self._cost_s + 0.5 * (time.thread_time() - begun) / len(batch)
                 done += len(batch)
                 if done < waiting and not self._ending.is_set():
                     time.sleep(REST_S)
 
-    def _fit_bite(self, size: int, cost_s: float) -> None:
-        """The next bite is to cost about `BITE_S` of the CPU."""
-        if cost_s > BITE_S:
-            self._bite = max(LEAST_BITE, self._bite // 2)
-        elif size == self._bite and cost_s < BITE_S / 2:
-            self._bite = min(MOST_BITE, self._bite * 2)
+    def _bite(self, waiting: int) -> int:
+        """How many of those that wait are written at once."""
+        budget_s = BITE_S * max(1.0, waiting / CALM)
+        return max(LEAST_BITE, min(MOST_BITE, int(budget_s / max(self._cost_s, 1e-7))))
 
     def _record(self, batch: list[Answered], done: int, waiting: int) -> None:
         """Write a part of those that waited, of whom `done` came before it."""
