@@ -35,7 +35,7 @@ from keepfit.store.artifacts import Store
 from keepfit.store.registry import Registry
 from keepfit.tasks.task import Task, class_name
 
-_NICE = 10
+_NICE = 15
 HELD = 500
 """Rows from before that no challenger learns from: what was forgotten is measured on them."""
 
