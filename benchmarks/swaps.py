@@ -181,7 +181,9 @@ class Promoter:
     @classmethod
     async def begun(cls, workspace: str) -> Promoter:
         """Once it is ready."""
-        command = ["chrt", "-o", "0", "nice", "-n", "10", sys.executable, "-c", PROMOTE, workspace]
+        command = ["nice", "-n", "10", sys.executable, "-c", PROMOTE, workspace]
+        if os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR):
+            command = ["chrt", "-o", "0", *command]
         pipe = asyncio.subprocess.PIPE
         made = cls(await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe))
         await made.said.readline()

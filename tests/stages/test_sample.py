@@ -12,6 +12,8 @@ import keepfit as kf
 from keepfit.core.errors import RecipeError
 from keepfit.engine import facts
 from keepfit.recipe import parse
+from keepfit.runtime import delimited
+from keepfit.runtime.decoding import as_utf8
 from keepfit.runtime.table import Table, text_column
 from keepfit.stages import sample
 from keepfit.stages.ingest import ingest
@@ -94,6 +96,36 @@ def test_the_rows_left_out_are_one_entry_of_the_ledger(tmp_path):
     assert set(table.ids.tolist()) < set(table_of(whole).ids.tolist())  # a row has the same name in sample and whole
     fits = ingest(recipe.data, tmp_path, None, Memory(10**9, 7))
     assert fits == whole
+
+
+@pytest.mark.parametrize("text", ["plain", 'café, "über"\nnext line', "\t"])
+def test_rows_chosen_in_the_reader_are_those_chosen_one_table_after_another(tmp_path, monkeypatch, text):
+    recipe = write(tmp_path)
+    for number in (1, 2):
+        path = tmp_path / f"part{number}.csv"
+        lines = path.read_text().splitlines()[:-2]  # a line that cannot be read takes the way of all other files
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([*line.split(","), text if row else "t"] for row, line in enumerate(lines))
+    inside = ingest(recipe.data, tmp_path, None, Memory(2_000_000, 7))
+    monkeypatch.setattr(delimited, "_sifted", lambda *_: None)
+    outside = ingest(recipe.data, tmp_path, None, Memory(2_000_000, 7))
+    assert 300 < len(table_of(inside)) < 1500 and inside == outside
+
+
+def test_a_plain_file_is_not_copied_and_any_other_is(tmp_path):
+    for name, data, is_plain in (
+        ("a.csv", b"a,b\n1,2\n", True),
+        ("b.csv", "a,é\n1,名\n".encode() * 200_000, True),
+        ("c.csv", b"\xef\xbb\xbfa,b\n1,2\n", False),
+        ("d.csv", b"a,b\r\n1,2\r\n", False),
+        ("e.csv", b"a,b\n" + b"1,2\n" * 100 + b"1,\x002\n", False),
+        ("f[1].csv", b"a,b\n1,2\n", False),
+        ("g.csv", "a,b\n1,é\n".encode("latin-1"), False),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with as_utf8(tmp_path / name, None) as (plain, head):
+            assert (plain == tmp_path / name) is is_plain, name
+            assert head.startswith("a,"), name
 
 
 def test_a_run_within_a_budget_says_so(tmp_path, monkeypatch):

@@ -21,7 +21,10 @@ def joined(rows: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
     for left, right in pairs:
         a, b = sorted((top(int(left)), top(int(right))))
         above[b] = a
-    return np.array([top(row) for row in range(rows)], np.int64)
+    found = np.array(above, np.int64)
+    while not np.array_equal(higher := found[found], found):
+        found = higher
+    return found
 
 
 def members(first: NDArray[np.int64]) -> list[list[int]]:

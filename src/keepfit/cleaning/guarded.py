@@ -55,8 +55,9 @@ class Guarded:
 def codes_of(column: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
     """A code per distinct cell [n] and how many there are; a missing cell has a code of its own."""
     if column.dtype == object:
-        seen: dict[Any, int] = {}
-        return np.array([seen.setdefault(cell, len(seen)) for cell in column], np.int64), len(seen)
+        cells = column.tolist()
+        seen = {cell: code for code, cell in enumerate(dict.fromkeys(cells))}
+        return np.fromiter(map(seen.__getitem__, cells), np.int64, len(cells)), len(seen)
     distinct, found = np.unique(column, return_inverse=True, equal_nan=True)
     return found.astype(np.int64).ravel(), len(distinct)
 

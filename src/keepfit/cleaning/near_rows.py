@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +11,7 @@ from keepfit.cleaning.groups import joined
 from keepfit.cleaning.near_texts import folded
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.preparation import coerced
-from keepfit.runtime.table import Table
+from keepfit.runtime.table import Table, each
 
 _CHANCE = 0.05
 _GAP = -1e3  # where a missing number stands on the scale of spreads: far from all others, equal to itself
@@ -26,41 +25,47 @@ def near_rows(table: Table, rules: Sequence[ColumnRule], tolerance: float = 0.00
     would agree by chance, no row is near to another.
     """
     data = coerced(table, rules)
-    keys = list(_keys(data.categories, data.texts, len(table)))
+    keys = _keys(data.categories, data.texts)
     numbers = [*data.numbers.values(), *(dates[:, 0] for dates in data.dates.values())]
     matrix = np.stack([_scaled(values) for values in numbers], axis=1) if numbers else np.zeros((len(table), 0))
     if _by_chance(keys, matrix, tolerance) > _CHANCE:
         return np.arange(len(table))
-    buckets: dict[tuple[str | None, ...], list[int]] = {}
-    for row, key in enumerate(keys):
-        buckets.setdefault(key, []).append(row)
     pairs: list[tuple[int, int]] = []
-    for bucket in buckets.values():
-        if len(bucket) > 1:
-            pairs += _close(np.array(bucket), matrix, tolerance)
+    for bucket in _buckets(keys, len(table)):
+        pairs += _close(bucket, matrix, tolerance)
     return joined(len(table), pairs)
 
 
-def _keys(
-    categories: dict[str, NDArray[np.object_]], texts: dict[str, NDArray[np.object_]], rows: int
-) -> list[tuple[str | None, ...]]:
+def _keys(categories: dict[str, NDArray[np.object_]], texts: dict[str, NDArray[np.object_]]) -> list[NDArray[np.int64]]:
+    """Codes [n] of the folded values of each column."""
     columns = []
     for column in (*categories.values(), *texts.values()):
-        seen = {text: None if text is None else folded(text) for text in set(column)}
-        columns.append([seen[text] for text in column])
-    return list(zip(*columns, strict=True)) if columns else [()] * rows
+        codes: dict[str | None, int] = {}
+        folds = each(column, lambda text: None if text is None else folded(text))
+        columns.append(np.fromiter((codes.setdefault(fold, len(codes)) for fold in folds), np.int64, len(folds)))
+    return columns
 
 
-def _by_chance(keys: list[tuple[str | None, ...]], matrix: NDArray[np.float64], tolerance: float) -> float:
+def _buckets(keys: list[NDArray[np.int64]], rows: int) -> list[NDArray[np.int64]]:
+    """The rows of each combination of codes that two rows or more have, ascending."""
+    whole = np.zeros(rows, np.int64)
+    for codes in keys:  # one number per combination, made dense again so that it cannot overflow
+        whole = np.unique(whole * (int(codes.max(initial=0)) + 1) + codes, return_inverse=True)[1].ravel()
+    order = np.argsort(whole, kind="stable")
+    starts = np.flatnonzero(np.diff(whole[order])) + 1
+    return [bucket for bucket in np.split(order, starts) if len(bucket) > 1]
+
+
+def _by_chance(keys: list[NDArray[np.int64]], matrix: NDArray[np.float64], tolerance: float) -> float:
     """Pairs of rows that would be near if the columns had nothing to do with each other."""
-    rows = len(keys)
+    rows = len(matrix)
     if rows < 2:
         return 0.0
     left, right = np.random.default_rng(0).integers(0, rows, (2, 20_000))
     left, right = left[left != right], right[left != right]
     pairs = rows * (rows - 1) / 2
-    for column in zip(*keys, strict=True):
-        pairs *= sum((count / rows) ** 2 for count in Counter(column).values())
+    for codes in keys:
+        pairs *= float(((np.bincount(codes) / rows) ** 2).sum())
     for values in matrix.T:
         pairs *= max(float((np.abs(values[left] - values[right]) <= tolerance).mean()), 1e-4)
     return pairs
@@ -78,17 +83,14 @@ def _close(rows: NDArray[np.int64], matrix: NDArray[np.float64], tolerance: floa
     """Pairs that make groups of the rows of a bucket within the tolerance in every number."""
     if not matrix.shape[1]:
         return [(int(rows[0]), int(row)) for row in rows[1:]]
-    distinct, inverse = np.unique(matrix[rows], axis=0, return_inverse=True)
-    heads = np.full(len(distinct), -1)
-    pairs = []
-    for row, place in zip(rows, inverse.ravel(), strict=True):
-        if heads[place] < 0:
-            heads[place] = row
-        else:
-            pairs.append((int(heads[place]), int(row)))
+    distinct, where, inverse = np.unique(matrix[rows], axis=0, return_index=True, return_inverse=True)
+    heads = rows[where]
+    first = heads[inverse.ravel()]
+    again = first != rows
+    pairs = list(zip(first[again].tolist(), rows[again].tolist(), strict=True))
     if tolerance > 0 and len(distinct) > 1:
         from scipy.spatial import cKDTree
 
         close = cKDTree(distinct).query_pairs(tolerance, p=np.inf, output_type="ndarray")
-        pairs += [(int(heads[left]), int(heads[right])) for left, right in close]
+        pairs += zip(heads[close[:, 0]].tolist(), heads[close[:, 1]].tolist(), strict=True)
     return pairs

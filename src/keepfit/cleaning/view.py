@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from keepfit.runtime.coerce import ColumnRule, is_missing
 from keepfit.runtime.preparation import Coerced, coerced
-from keepfit.runtime.table import Column, Table
+from keepfit.runtime.table import Column, Table, each
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class View:
     def cells(self, rule: ColumnRule) -> Column:
         """Stripped text [n] of a column, None where missing."""
         column = self.table.columns[rule.name]
-        seen = {text: None if is_missing(text, rule.missing) else str(text).strip() for text in set(column)}
         out = np.empty(len(column), object)
-        out[:] = [seen[text] for text in column]
+        out[:] = each(column, lambda text: None if is_missing(text, rule.missing) else str(text).strip())
         return out
 
     def ids(self, rows: Iterable[int] | NDArray[np.int64]) -> tuple[str, ...]:
         """The sample ids of rows."""
-        return tuple(str(self.table.ids[row]) for row in rows)
+        chosen = rows if isinstance(rows, np.ndarray) else list(rows)
+        return tuple(map(str, self.table.ids[chosen].tolist())) if len(chosen) else ()
 
 
 def some(values: Sequence[str], most: int = 3) -> str:

@@ -26,9 +26,9 @@ def look(view: View) -> list[Finding]:
     for rule in view.named("numeric", "datetime"):
         read = _numbers(view, rule) if rule.kind == "numeric" else _dates(view, rule)
         column = view.table.columns[rule.name]
-        rows = [row for row, text in enumerate(column) if text in read]
-        if not rows:
+        if not read:
             continue
+        rows = [row for row, text in enumerate(column) if text in read]
         pairs = ", ".join(f"{text!r} as {after}" for text, after in list(read.items())[:3])
         noun = "number" if rule.kind == "numeric" else "date"
         found.append(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.runtime.figures import Form, number_as
-from keepfit.runtime.table import Column
+from keepfit.runtime.table import Column, each
 
 ALWAYS_MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "?", "#n/a", "<na>", "nat"}) | frozenset(
     {"#ref!", "#value!", "#div/0!", "#name?", "#num!", "#null!"}  # a spreadsheet's errors
@@ -226,17 +226,17 @@ def _one_number(text: str | None, rule: ColumnRule) -> tuple[float, bool]:
 
 def categories(column: Column, rule: ColumnRule) -> Column:
     """Stripped category text [n], None where missing; numbers in one spelling, booleans in lower case; then repairs."""
-    out = np.empty(len(column), object)
-    seen: dict[str | None, str | None] = {}
     usual, common = dict(rule.spellings), frozenset(rule.common)
-    for row, text in enumerate(column):
-        if text not in seen:
-            found = _one_category(text, rule)
-            if found is not None:
-                found = usual.get(found, found)
-                found = found if not common or found in common else OTHER
-            seen[text] = found
-        out[row] = seen[text]
+
+    def repaired(text: str | None) -> str | None:
+        found = _one_category(text, rule)
+        if found is None:
+            return None
+        found = usual.get(found, found)
+        return found if not common or found in common else OTHER
+
+    out = np.empty(len(column), object)
+    out[:] = each(column, repaired)
     return out
 
 

@@ -24,17 +24,58 @@ _TRIED = ("utf-8-sig", "gb18030", "cp1252", "latin-1")
 
 @contextmanager
 def as_utf8(path: Path, encoding: str | None, notes: Notes | None = None) -> Iterator[tuple[Path, str]]:
-    """A temporary UTF-8 copy with `\\n` line ends, and 64 KiB of it as text. Memory does not grow with the file.
+    """The file itself where it is plain UTF-8 with `\n` line ends, else a temporary copy that is; and 64 KiB of its text.
 
-    The encoding is sniffed over the whole file when it is not said. What is mended goes into `notes`: a line in another
-    encoding than the rest, NUL characters left out. Raises DataError.
+    Memory does not grow with the file. The encoding is sniffed over the whole file when it is not said. What is mended
+    goes into `notes`: a line in another encoding than the rest, NUL characters left out. Raises DataError.
     """
+    if encoding is None and _is_plain(path):
+        yield path, _head_of(path)
+        return
     handle, temp = tempfile.mkstemp(prefix="keepfit-", suffix=".csv")
     os.close(handle)
     try:
         yield Path(temp), _decoded(path, encoding, Path(temp), [] if notes is None else notes)
     finally:
         os.unlink(temp)
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether a copy would be equal byte by byte: valid UTF-8, no byte order mark, no NUL, no carriage return.
+
+    Names in which DuckDB would see a pattern of several files, and gz, do not count as plain.
+    """
+    if path.suffix.lower() == ".gz" or any(sign in str(path) for sign in "*?[]{}"):
+        return False
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    wide = False
+    try:
+        with path.open("rb") as raw:
+            if raw.read(3) == codecs.BOM_UTF8:
+                return False
+            raw.seek(0)
+            while block := raw.read(_BLOCK):
+                if b"\r" in block or b"\x00" in block:
+                    return False
+                if wide or not block.isascii():
+                    decoder.decode(block)
+                    wide = bool(decoder.getstate()[0])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    except OSError as error:
+        raise from_os_error(error, "reading the data") from None
+    return True
+
+
+def _head_of(path: Path) -> str:
+    """The first 64 KiB or so after leading blanks of a plain file. Raises DataError for what is no text."""
+    with path.open(encoding="utf-8", newline="") as file:
+        head = file.read(HEAD)
+        while len(head.lstrip()) < HEAD and (more := file.read(HEAD)):
+            head = head.lstrip() + more
+    _refuse_binary(head, path)
+    return head[: 2 * HEAD]
 
 
 def _decoded(path: Path, encoding: str | None, goal: Path, notes: Notes) -> str:

@@ -8,14 +8,31 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from keepfit.core.errors import DataError
 from keepfit.runtime.decoding import HEAD, Notes, as_utf8
-from keepfit.runtime.reading import LONGEST_LINE, Read, Rejects, Repair, connected, literal, names_of, pages, unreadable
+from keepfit.runtime.reading import (
+    LONGEST_LINE,
+    Read,
+    Rejects,
+    Repair,
+    Sift,
+    connected,
+    literal,
+    names_of,
+    pages,
+    unreadable,
+)
 from keepfit.runtime.table import Table, text_column
 
 
-def csv_chunks(path: Path, read: Read, rejects: Rejects | None, size: int) -> Iterator[Table]:
-    """The rows of a text file in tables of at most `size` rows; what cannot be read goes into `rejects`."""
+def csv_chunks(path: Path, read: Read, rejects: Rejects | None, size: int, sift: Sift | None = None) -> Iterator[Table]:
+    """The rows of a text file in tables of at most `size` rows; what cannot be read goes into `rejects`.
+
+    A `sift` is asked which rows stay where every line can be read; where some cannot, all rows come.
+    """
     import duckdb
 
     notes: Notes = []
@@ -37,14 +54,15 @@ def csv_chunks(path: Path, read: Read, rejects: Rejects | None, size: int) -> It
             "quote": "" if read.quote == "none" else (read.quote or '"'),
             "escape": "" if read.quote == "none" else (read.quote or '"'),
             "max_line_size": str(LONGEST_LINE),
+            "compression": "none",
         }
         said = ", ".join(f"{key}={literal(value)}" for key, value in options.items())
         columns = "{" + ", ".join(f"{literal(f'c{n}')}: 'VARCHAR'" for n in range(len(names))) + "}"
+        reader = f"read_csv({literal(str(plain))}, auto_detect=false, columns={columns}, {said})"
+        stay = _sifted(reader, len(names), sift) if sift is not None else None
         with connected() as connection:
             try:
-                cursor = connection.execute(
-                    f"select * from read_csv({literal(str(plain))}, auto_detect=false, columns={columns}, {said})"
-                )
+                cursor = _asked(connection, reader, stay)
                 done = 0
                 for page in pages(cursor, names, size, path):
                     done += len(page)
@@ -66,6 +84,29 @@ def csv_chunks(path: Path, read: Read, rejects: Rejects | None, size: int) -> It
                 rejects.repairs.append(Repair(path.name, row, line, "", rule, text[:200], after))
             rows = [cells for _, (_, cells) in sorted(mended.items())]
             yield Table({name: text_column([row[place] for row in rows]) for place, name in enumerate(names)})
+
+
+def _sifted(reader: str, width: int, sift: Sift) -> NDArray[np.int64] | None:
+    """The numbers of the rows that stay; None for all, and where a line cannot be read (its own pass tells of it)."""
+    import duckdb
+
+    letters = " + ".join(f"coalesce(sum(length(c{place})), 0)" for place in range(width))
+    with connected() as connection:
+        try:
+            count, total = connection.execute(f"select count(*), {letters} from {reader}").fetchone()
+            bad = connection.execute("select count(*) from reject_errors").fetchone()
+        except duckdb.Error:
+            return None
+    return None if bad[0] else sift.choose(int(count), int(total), width)
+
+
+def _asked(connection: Any, reader: str, stay: NDArray[np.int64] | None) -> Any:
+    """A cursor of all rows, or of those with these numbers in their order."""
+    if stay is None:
+        return connection.execute(f"select * from {reader}")
+    connection.execute("create temp table stay as select unnest(?::bigint[]) as place", [stay.tolist()])
+    numbered = f"(select row_number() over () - 1 as place, * from {reader})"
+    return connection.execute(f"select * exclude (place) from {numbered} semi join stay using (place) order by place")
 
 
 def _mended(bad: list[Any], names: list[str], delimiter: str, read: Read) -> dict[int, tuple[str, list[str | None]]]:

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keepfit.core.errors import DataError
 from keepfit.runtime.table import Table, text_column
@@ -63,6 +64,14 @@ class Rejects:
     repairs: list[Repair] = field(default_factory=list)
 
 
+class Sift(Protocol):
+    """Chooses rows of a file by their numbers before any cell of them becomes an object of Python."""
+
+    def choose(self, count: int, letters: int, width: int) -> NDArray[np.int64] | None:
+        """Of `count` rows of `width` cells, `letters` characters in all together: the numbers that stay [n], None for all."""
+        ...
+
+
 @contextmanager
 def connected() -> Iterator[Any]:
     """A connection in memory that loads no extension and keeps the order of rows."""
@@ -86,12 +95,14 @@ def pages(cursor: Any, names: Sequence[str], size: int, path: Path) -> Iterator[
     some = False
     while rows := cursor.fetchmany(size):
         some = True
-        yield Table({name: cells_of([row[place] for row in rows], name, path) for place, name in enumerate(names)})
+        yield Table(
+            {name: cells_of(cells, name, path) for name, cells in zip(names, zip(*rows, strict=True), strict=True)}
+        )
     if not some:
         yield Table({name: np.empty(0, object) for name in names})
 
 
-def cells_of(values: list[Any], name: str, path: Path) -> Any:
+def cells_of(values: Sequence[Any], name: str, path: Path) -> Any:
     """Cells as text; an error names file and column."""
     try:
         return text_column(values)

@@ -14,12 +14,23 @@ from pathlib import Path
 
 from keepfit.core.errors import DataError, from_os_error, nearest
 from keepfit.runtime.delimited import csv_chunks
-from keepfit.runtime.reading import CHUNK, Read, Rejects, cells_of, connected, literal, pages, redacted, unreadable
+from keepfit.runtime.reading import (
+    CHUNK,
+    Read,
+    Rejects,
+    Sift,
+    cells_of,
+    connected,
+    literal,
+    pages,
+    redacted,
+    unreadable,
+)
 from keepfit.runtime.records import records
 from keepfit.runtime.spreadsheet import sheet_chunks
 from keepfit.runtime.table import Table
 
-__all__ = ["CHUNK", "Read", "Rejects", "Source", "chunks", "expand", "files_of", "local_files", "path_in"]
+__all__ = ["CHUNK", "Read", "Rejects", "Sift", "Source", "chunks", "expand", "files_of", "local_files", "path_in"]
 
 FORMATS = {
     ".csv": "csv",
@@ -143,8 +154,10 @@ def _refuse_not_yet(text: str, source: str) -> None:
         )
 
 
-def chunks(path: Path, read: Read, rejects: Rejects | None = None, size: int = CHUNK) -> Iterator[Table]:
-    """The rows of one file in tables of at most `size` rows, without ids."""
+def chunks(
+    path: Path, read: Read, rejects: Rejects | None = None, size: int = CHUNK, sift: Sift | None = None
+) -> Iterator[Table]:
+    """The rows of one file in tables of at most `size` rows, without ids; those that `sift` leaves, where it is asked."""
     suffixes = [s.lower() for s in path.suffixes]
     ending = next((s for s in reversed(suffixes) if s in FORMATS), None)
     if ending is None:
@@ -166,7 +179,7 @@ def chunks(path: Path, read: Read, rejects: Rejects | None = None, size: int = C
     except OSError as error:
         raise from_os_error(error, "reading the data") from None
     if FORMATS[ending] == "csv":
-        yield from csv_chunks(path, read, rejects, size)
+        yield from csv_chunks(path, read, rejects, size, sift)
     elif FORMATS[ending] == "json":
         yield from _json(path, read, rejects, size)
     elif FORMATS[ending] == "sheet":

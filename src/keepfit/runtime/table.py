@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -78,9 +78,17 @@ class Table:
 
 def text_column(values: Sequence[Any] | NDArray[Any]) -> Column:
     """Any sequence of cells as an object array of text."""
+    cells = values.tolist() if isinstance(values, np.ndarray) and values.dtype == object else values
     column = np.empty(len(values), object)
-    column[:] = [to_text(value) for value in values]
+    column[:] = cells if set(map(type, cells)) <= {str, type(None)} else [to_text(value) for value in values]
     return column
+
+
+def each(column: Column, found: Callable[[Any], Any]) -> list[Any]:
+    """What a pure function gives for each cell [n]; it is asked once for equal cells."""
+    cells = column.tolist()
+    seen = {cell: found(cell) for cell in set(cells)}
+    return list(map(seen.__getitem__, cells))
 
 
 def from_rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Table:

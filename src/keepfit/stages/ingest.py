@@ -21,7 +21,7 @@ from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry, conserve
 from keepfit.store.record_tables import is_records, read_table
 
-VERSION = 3
+VERSION = 4
 Rows = range | NDArray[np.int64]
 # One file of several that cannot be read at all is kept apart like a line that cannot; a single one ends the run.
 WHOLE_FILE = (
@@ -196,9 +196,12 @@ def _read(path: Path, name: str, read: sources.Read, bad: sources.Rejects, sampl
     """The rows of a file; None where they went to the sampler."""
     if sampler is None:
         return concat(list(sources.chunks(path, read, bad)))
-    row = 0
-    for table in sources.chunks(path, read, bad, CHUNK):
-        sampler.add(name, row, table)
+    row, sift = 0, sampler.sift(name)
+    for table in sources.chunks(path, read, bad, CHUNK, sift):
+        if sift.rows is None:
+            sampler.add(name, row, table)
+        else:
+            sampler.take(name, sift.rows[row : row + len(table)], sift.keys[row : row + len(table)], table)
         row += len(table)
     return None
 

@@ -16,7 +16,7 @@ from keepfit.core import digest
 from keepfit.core.errors import DataError
 from keepfit.runtime.coerce import ColumnRule, is_missing, parse_number
 from keepfit.runtime.picture_predictor import COLUMN
-from keepfit.runtime.table import Column, Table, from_rows
+from keepfit.runtime.table import Column, Table, each, from_rows
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
 from keepfit.tasks.task import Task, class_name
@@ -134,11 +134,11 @@ def task_json(task: Task) -> dict[str, Any]:
 def truth_of(column: Column, task: Task) -> NDArray[Any]:
     """Class codes int64 [n], or values float64 [n]. Raises DataError for a label that is no class."""
     if task.kind == "regression":
-        numbers = [None if text is None else parse_number(text) for text in column]
+        numbers = each(column, lambda text: None if text is None else parse_number(text))
         return np.array([np.nan if n is None else n for n in numbers])
     codes = {class_name(label): place for place, label in enumerate(task.classes)}
     aliases = dict(task.aliases)
-    spelled = {text: aliases.get(text, text) for text in {label_text(text, task) for text in column}}
+    spelled = {text: aliases.get(text, text) for text in {label_text(text, task) for text in set(column.tolist())}}
     unknown = sorted(text for text in spelled if spelled[text] not in codes)
     if unknown:
         raise DataError(
@@ -147,7 +147,7 @@ def truth_of(column: Column, task: Task) -> NDArray[Any]:
             seen=", ".join(unknown[:8]),
             hint="known: " + ", ".join(list(codes)[:20]),
         )
-    return np.array([codes[spelled[label_text(text, task)]] for text in column], np.int64)
+    return np.array(each(column, lambda text: codes[spelled[label_text(text, task)]]), np.int64)
 
 
 def label_text(text: str | None, task: Task) -> str:
@@ -164,7 +164,7 @@ def label_text(text: str | None, task: Task) -> str:
 
 def missing_target(column: Column, extra: frozenset[str]) -> NDArray[np.bool_]:
     """Mask [n] of rows without an answer."""
-    return np.array([is_missing(text, extra) for text in column], bool)
+    return np.array(each(column, lambda text: is_missing(text, extra)), bool)
 
 
 def match_labels(labels: Iterable[str], classes: Iterable[str], *, strict: bool = True) -> dict[str, str]:
@@ -207,7 +207,7 @@ def matched_truth(
         values = truth_of(labels, task)
         return values, {}, known & ~np.isnan(values)
     classes = [class_name(label) for label in task.classes]
-    matches = match_labels((label_text(text, task) for text in labels[known]), classes)
+    matches = match_labels({label_text(text, task) for text in set(labels[known].tolist())}, classes)
     filled = labels.copy()
     filled[~known] = classes[0]
     return truth_of(filled, replace(task, aliases=tuple(matches.items()))), matches, known

@@ -1,7 +1,8 @@
 """A table inside a budget of memory: every row is seen once, and where not all fit, a uniform random sample stays.
 
 Each row is given a random key, and the rows with the smallest keys stay (bottom-k sampling, which is a reservoir that is
-filled in one pass). How many fit follows from the mean size of all rows seen, never from their keys.
+filled in one pass). How many fit follows from the mean size of all rows seen, never from their keys. Rows of a CSV file are
+chosen inside DuckDB, before a cell of theirs is an object of Python, by the same keys.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SHARE = (
 _CELL, _ROW = 57, 160  # bytes of an empty text with its pointer; of a sample's id and its places in lists
 _SLACK = 1.25
 _MOST_PARTS = 2000
-_LOOKED_AT = 256
+_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,12 @@ class Sampler:
             self._parts.setdefault(name, []).append((np.empty(0, np.int64), np.empty(0), table))
             return
         self._seen[name] += len(table)
-        self._weigh(table)
+        letters = sum(sum(map(len, filter(None, column))) for column in table.columns.values())
+        self.weigh(len(table), letters, len(table.names))
         keys = self._rng.random(len(table))
-        rows = np.arange(first, first + len(table))
+        self._add(name, np.arange(first, first + len(table)), keys, table)
+
+    def _add(self, name: str, rows: NDArray[np.int64], keys: NDArray[np.float64], table: Table) -> None:
         stay = np.flatnonzero(keys < self._below)
         parts = self._parts.setdefault(name, [])
         if len(stay) or not parts:
@@ -65,6 +69,37 @@ class Sampler:
             self._held += len(stay)
         if self._held > _SLACK * self._fit or len(parts) > _MOST_PARTS:
             self._prune()
+
+    def sift(self, name: str) -> Sifting:
+        """What chooses rows of the file `name` by their numbers."""
+        return Sifting(self, name)
+
+    def take(self, name: str, rows: NDArray[np.int64], keys: NDArray[np.float64], table: Table) -> None:
+        """Rows of the file `name` that its sift has chosen, by number and key [n]."""
+        self._add(name, rows, keys, table)
+
+    def drawn(
+        self, name: str, count: int, letters: int, width: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
+        """Numbers and keys of those of `count` rows that stay as far as is known; None where all fit. Rows count as seen."""
+        if not count:
+            return None
+        before = self._sizes.copy(), self._fit
+        self.weigh(count, letters, width)
+        if self._held + count <= self._fit and self._below == np.inf:
+            self._sizes, self._fit = before
+            return None
+        self._seen[name] += count
+        rows, keys = np.empty(0, np.int64), np.empty(0)
+        for first in range(0, count, _AT_ONCE):  # keys of a hundred million rows must not be held at once
+            fresh = self._rng.random(min(_AT_ONCE, count - first))
+            stay = np.flatnonzero(fresh < self._below)
+            rows, keys = np.concatenate([rows, stay + first]), np.concatenate([keys, fresh[stay]])
+            fit = int(self._fit)
+            if len(keys) > fit:
+                self._below = min(self._below, float(np.partition(keys, fit)[fit]))
+                rows, keys = rows[keys < self._below], keys[keys < self._below]
+        return rows, keys
 
     @property
     def seen(self) -> int:
@@ -88,11 +123,9 @@ class Sampler:
             for rows, _, table in parts:
                 yield name, rows, table
 
-    def _weigh(self, table: Table) -> None:
-        looked = np.linspace(0, len(table) - 1, min(len(table), _LOOKED_AT), dtype=int)
-        width = len(table.names) * _CELL + _ROW
-        texts = sum(len(cell) for column in table.columns.values() for cell in column[looked] if cell is not None)
-        self._sizes += (texts + width * len(looked), len(looked))
+    def weigh(self, rows: int, letters: int, width: int) -> None:
+        """Rows that were looked at: `letters` in all their cells together, and the number of their columns."""
+        self._sizes += (letters + (width * _CELL + _ROW) * rows, rows)
         self._fit = max(1.0, self._limit / (self._sizes[0] / self._sizes[1]))
 
     def _prune(self) -> None:
@@ -112,3 +145,19 @@ class Sampler:
                         concat([table.take(stay) for _, _, table, stay in less]),
                     )
                 ]
+
+
+class Sifting:
+    """Chooses the rows of one file for its reader. `rows` and `keys` are those that stay, in order; None until it chose."""
+
+    def __init__(self, sampler: Sampler, name: str) -> None:
+        self._sampler, self._name = sampler, name
+        self.rows: NDArray[np.int64] | None = None
+        self.keys: NDArray[np.float64] = np.empty(0)
+
+    def choose(self, count: int, letters: int, width: int) -> NDArray[np.int64] | None:
+        """The numbers of the rows that stay; None for all, which are then weighed and added one table after another."""
+        drawn = self._sampler.drawn(self._name, count, letters, width)
+        if drawn is not None:
+            self.rows, self.keys = drawn
+        return self.rows

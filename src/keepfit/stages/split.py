@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from keepfit.core.errors import DataError, nearest
 from keepfit.recipe.data import DataOptions, SplitOptions
 from keepfit.runtime.coerce import is_missing, is_month_first, parse_date, parse_number
-from keepfit.runtime.table import Column, Table
+from keepfit.runtime.table import Column, Table, each
 from keepfit.stages import together
 from keepfit.stages.results import (
     as_json,
@@ -58,7 +58,7 @@ def split(
     gone = none if is_named(section, ingested) else missing_target(column, extra)
     task = _task_of(column, given, gone, section.target, asked, [class_name(one) for one in known or ()])
     if task.kind == "regression":
-        gone = gone | np.array([not g and parse_number(t) is None for t, g in zip(column, gone, strict=True)], bool)
+        gone = gone | np.array(each(column, lambda text: text is None or parse_number(text) is None), bool)
     kept = np.flatnonzero(~gone)
     if len(kept) < 10:
         raise DataError(
@@ -111,7 +111,7 @@ def _together(ids: Column, part: NDArray[np.object_]) -> NDArray[np.object_]:
 
 def _check(part: NDArray[np.object_], column: Column, task: Task, learned: bool) -> None:
     """Raises DataError for an empty split, and for classes that cannot be learned."""
-    present = Counter(str(p) for p in part if p)
+    present = Counter(part[part != ""].tolist())
     for name in ("train", "validation", "test"):
         if not present[name]:
             raise DataError(
@@ -142,6 +142,8 @@ def _entries(table: Table, gone: NDArray[np.bool_], extra: frozenset[str], task:
     """Rows without an answer are dropped; labels in another spelling are changed."""
     column, aliases = table.columns[task.target], dict(task.aliases)
     found = []
+    if not aliases and not gone.any():
+        return []
     for row, text in enumerate(column):
         sample = str(table.ids[row])
         if gone[row]:
@@ -157,7 +159,7 @@ def _labels(column: Column, task: Task) -> NDArray[np.object_]:
     """The class of each row, as text."""
     aliases = dict(task.aliases)
     out = np.empty(len(column), object)
-    out[:] = [aliases.get(label, label) for label in (label_text(text, task) for text in column)]
+    out[:] = each(column, lambda text: aliases.get(label := label_text(text, task), label))
     return out
 
 
@@ -166,7 +168,7 @@ def _task_of(
 ) -> Task:
     """The task of the rows that are not test rows; labels of given files are matched with the classes."""
     held = {name: column[~gone & (given == name)] for name in ("validation", "test")}
-    values = [text.strip() for text in column[~gone & (given != "validation") & (given != "test")]]
+    values = each(column[~gone & (given != "validation") & (given != "test")], str.strip)
     if known:
         distinct = Counter([*values, *known])
         numeric = all(parse_number(text) is not None for text in distinct)
@@ -176,12 +178,12 @@ def _task_of(
     if task.kind == "regression" or not any(map(len, held.values())):
         return task
     classes = [class_name(label) for label in task.classes]
-    choosing = [label_text(text, task) for text in held["validation"]]
+    choosing = each(held["validation"], lambda text: label_text(text, task))
     matches = match_labels(choosing, classes, strict=False)
     if not set(choosing) <= set(classes) | set(matches):
         task = _task([*values, *(matches.get(label, label) for label in choosing)], target, "classification")
         classes = [class_name(label) for label in task.classes]
-    labels = [label_text(text, task) for texts in held.values() for text in texts]
+    labels = {label_text(text, task) for texts in held.values() for text in set(texts.tolist())}
     return replace(task, aliases=tuple(sorted(match_labels(labels, classes).items())))
 
 
@@ -261,13 +263,13 @@ def _cut(
         return _by_time(table, section, shares)
     if section.by == "group":
         return _by_threshold(np.array([_place(f"group:{key}", seed) for key in _known(table, section.column)]), shares)
-    places = np.array([_place(str(key), seed) for key in keys])
+    places = np.array(each(keys, lambda key: _place(str(key), seed)), float)
     alike = np.full(len(table), "", object)
     if task.kind == "regression":
         return _by_class(places, alike, shares)
     first: dict[object, object] = {}
     own = _labels(table.columns[task.target], task)
-    labels = np.array([first.setdefault(key, label) for key, label in zip(keys, own, strict=True)], object)
+    labels = np.array(list(map(first.setdefault, keys.tolist(), own.tolist())), object)
     out = _by_class(places, alike if section.by == "random" else labels, shares)
     for label in set(labels):  # a class with no training row could not be learned
         rows = np.flatnonzero(labels == label)
@@ -306,7 +308,7 @@ def _by_class(
     shares are exact, but rows near a border may move when rows are added. Equal rows stay together.
     """
     out = np.full(len(places), "train", object)
-    for label in sorted({str(label) for label in labels}):
+    for label in sorted(set(labels.tolist())):
         rows = np.flatnonzero(labels == label)
         found = _by_threshold(places[rows], shares)
         wanted = {name for name, share in zip(("test", "validation"), shares, strict=True) if round(share * len(rows))}

@@ -60,12 +60,16 @@ def bound(rows: Table, room: str, section: DataOptions, task: Task, alone_too: b
         pairs = [(seen.setdefault(key, row), row) for row, key in enumerate(rows.columns[column]) if key is not None]
         count = len({one for one, other in pairs if one != other})
         first = groups.joined(len(rows), [*enumerate(first.tolist()), *pairs])
+    contents = np.array([content_of(sample) for sample in rows.ids.tolist()], object)
+    heads, keys = first.tolist(), contents.copy()
+    shared = np.flatnonzero(np.bincount(first, minlength=len(first))[first] > 1).tolist()
     smallest: dict[int, str] = {}
-    for head, sample in zip(first.tolist(), rows.ids, strict=True):
-        content = content_of(sample)
-        smallest[head] = min(smallest.get(head, content), content)
-    copies = len(rows) - len(np.unique(_same(rows, None)))
-    return Bound(np.array([smallest[head] for head in first.tolist()], object), column, near, count, copies)
+    for row in shared:
+        smallest[heads[row]] = min(smallest.get(heads[row], contents[row]), contents[row])
+    for row in shared:
+        keys[row] = smallest[heads[row]]
+    copies = len(contents) - len(set(contents.tolist()))
+    return Bound(keys, column, near, count, copies)
 
 
 def alike(table: Table, room: str, target: str, rules: list[ColumnRule]) -> NDArray[np.int64]:
@@ -82,10 +86,15 @@ def alike(table: Table, room: str, target: str, rules: list[ColumnRule]) -> NDAr
         near = near_texts(list(table.columns[TEXT]))
     else:
         near = near_groups(table, target, rules)
-    return groups.joined(len(table), [*enumerate(same.tolist()), *enumerate(near.tolist())])
+    pairs: list[tuple[int, int]] = []
+    for first in (same, near):
+        again = np.flatnonzero(first != np.arange(len(table)))
+        pairs += zip(again.tolist(), first[again].tolist(), strict=True)
+    return groups.joined(len(table), pairs)
 
 
 def _same(table: Table, target: str | None) -> NDArray[np.int64]:
     """The first row with the same content: of pictures and texts by their hash, of tables by every cell."""
     first: dict[str, int] = {}
-    return np.array([first.setdefault(str(i).rpartition(":")[2], row) for row, i in enumerate(table.ids)], np.int64)
+    contents = [content_of(sample) for sample in table.ids.tolist()]
+    return np.fromiter(map(first.setdefault, contents, range(len(contents))), np.int64, len(contents))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from keepfit.core.errors import DataError, nearest
 from keepfit.runtime.coerce import ColumnRule, is_missing, is_month_first, parse_date, parse_number, plain_numbers
 from keepfit.runtime.figures import Form, damaged_by_spreadsheet, form_of, number_as, spelled_missing
-from keepfit.runtime.table import Column, Table
+from keepfit.runtime.table import Column, Table, text_column
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Finding:
         }
 
 
+_BOOLEANS = 49  # spellings of true and false in upper and lower letters, and more
 _ZEROS = "codes with leading zeros"  # 0123 is another code than 123
 _ACTIONS = {
     "numeric": "read as a number",
@@ -79,27 +80,25 @@ def looked(table: Table, target: str, kinds: Mapping[str, str], missing: list[st
 
 
 def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) -> Finding:
-    values = [text.strip() for text in column if text is not None and not is_missing(text, extra)]
-    plain = plain_numbers(_cells(values)) if values else None
+    counts = _counts(column, extra)
+    plain = plain_numbers(_cells(counts)) if counts else None
     plain = plain if plain is not None and np.isfinite(plain).all() else None
     look = said in (None, "numeric") and plain is None
-    form, spelled = _written(values) if look else (None, frozenset[str]())
+    form, spelled = _written(counts) if look else (None, frozenset[str]())
     extra |= spelled
-    values = [text for text in values if text.lower() not in spelled]
-    distinct = set(values)
-    share = 1 - len(values) / max(len(column), 1)
-    sample = list(dict.fromkeys(values))
-    numeric, odd = (1.0, set[str]()) if plain is not None else _numeric_share(values, sample, form)
-    boolean = bool(distinct) and {v.lower() for v in distinct} <= {"true", "false"}
+    if spelled:
+        counts = {text: n for text, n in counts.items() if text.lower() not in spelled}
+    share = 1 - sum(counts.values()) / max(len(column), 1)
+    sample = list(counts)
+    numeric, odd = (1.0, set[str]()) if plain is not None else _numeric_share(counts, form)
+    boolean = bool(counts) and len(counts) < _BOOLEANS and {v.lower() for v in counts} <= {"true", "false"}
     kind, why = (
-        _kind(values, distinct, sample, numeric, len(column), form, plain)
-        if said is None
-        else (said, "said in the recipe")
+        _kind(counts, numeric, len(column), form, plain, boolean) if said is None else (said, "said in the recipe")
     )
-    different = len(distinct) if kind != "numeric" else _different(distinct, form)
+    different = len(counts) if kind != "numeric" else _different(counts, form, plain)
     if kind == "numeric" and said is None:
         why = f"numbers with {different} different values"
-    if not distinct and kind != "ignore":
+    if not counts and kind != "ignore":
         kind, why = "ignore", "every cell is missing"
     rule = ColumnRule(
         name,
@@ -115,19 +114,26 @@ def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) 
     gone = sorted({*(odd if kind == "numeric" else ()), *spelled})
     if gone:
         action += f"; {', '.join(repr(v) for v in gone[:4])} taken as missing"
-    action += _said(form if kind == "numeric" else None, values, kind)
+    action += _said(form if kind == "numeric" else None, counts, kind)
     return Finding(rule, share, different, sample[0][:40] if sample else "", action)
 
 
-def _cells(values: list[str]) -> Column:
-    out = np.empty(len(values), object)
-    out[:] = values
-    return out
+def _counts(column: Column, extra: frozenset[str]) -> dict[str, int]:
+    """How often each stripped text that is not missing stands in a column, in the order in which they first do."""
+    counts: dict[str, int] = {}
+    for text, n in Counter(column.tolist()).items():
+        if not is_missing(text, extra):
+            stripped = text.strip()
+            counts[stripped] = counts.get(stripped, 0) + n
+    return counts
 
 
-def _written(values: list[str]) -> tuple[Form | None, frozenset[str]]:
+def _cells(values: Iterable[str]) -> Column:
+    return text_column(list(values))
+
+
+def _written(counts: Mapping[str, int]) -> tuple[Form | None, frozenset[str]]:
     """How a column writes numbers where that is not the plain way, and its spellings of a missing one."""
-    counts = Counter(values)
     readable = {text: any(c.isdigit() for c in text) for text in counts}
     spelled = spelled_missing(counts, readable)
     rest = {text: n for text, n in counts.items() if text.lower() not in spelled}
@@ -140,26 +146,27 @@ def _written(values: list[str]) -> tuple[Form | None, frozenset[str]]:
     return form, spelled if form is not None else frozenset()
 
 
-def _said(form: Form | None, values: list[str], kind: str) -> str:
+def _said(form: Form | None, counts: Mapping[str, int], kind: str) -> str:
     """What the report says about how the column is written."""
     if form is not None:
         return (f"; {form.unit!r} beside the number is read away" if form.unit else "") + (
             "; the comma is its decimal mark" if form.comma else ""
         )
-    count, one = damaged_by_spreadsheet(Counter(values)) if kind in ("categorical", "ignore", "text") else (0, "")
+    count, one = damaged_by_spreadsheet(counts) if kind in ("categorical", "ignore", "text") else (0, "")
     return f"; {count} cells such as {one!r} look damaged by a spreadsheet: export the column as text" if count else ""
 
 
-def _numeric_share(values: list[str], sample: list[str], form: Form | None) -> tuple[float, set[str]]:
+def _numeric_share(counts: Mapping[str, int], form: Form | None) -> tuple[float, set[str]]:
     """Share of cells that are numbers, and the few spellings that are not.
 
     Infinity, and formulas of a spreadsheet, are spoilt numbers: they count as missing, not against the others.
     """
-    readable = {text: _number(text, form) is not None for text in sample}
+    readable = {text: _number(text, form) is not None for text in counts}
     odd = {text for text, good in readable.items() if not good}
     spoilt = {text for text in odd if _is_spoilt(text)}
-    left = sum(v not in spoilt for v in values) if spoilt else len(values)
-    return (sum(readable[v] for v in values) / left if 2 * left > len(values) else 0.0), odd
+    every = sum(counts.values())
+    left = every - sum(counts[text] for text in spoilt)
+    return (sum(n for text, n in counts.items() if readable[text]) / left if 2 * left > every else 0.0), odd
 
 
 def _is_spoilt(text: str) -> bool:
@@ -175,51 +182,50 @@ def _number(text: str, form: Form | None) -> float | None:
     return parse_number(text) if form is None else number_as(text, form)
 
 
-def _different(distinct: set[str], form: Form | None) -> int:
-    """How many numbers these texts are: 38.5 and 38.50 are one."""
-    numbers = plain_numbers(_cells(list(distinct))) if distinct and form is None else None
-    if numbers is not None:
-        return len(np.unique(numbers))
-    return len({number for text in distinct if (number := _number(text, form)) is not None})
+def _different(texts: Iterable[str], form: Form | None, plain: NDArray[np.float64] | None) -> int:
+    """How many numbers these texts are: 38.5 and 38.50 are one. `plain` are they as read, where all are plain."""
+    if plain is not None:
+        return len(np.unique(plain))
+    return len({number for text in texts if (number := _number(text, form)) is not None})
 
 
 def _kind(
-    values: list[str],
-    distinct: set[str],
-    sample: list[str],
+    counts: Mapping[str, int],
     numeric: float,
     rows: int,
     form: Form | None,
     plain: NDArray[np.float64] | None,
+    boolean: bool,
 ) -> tuple[str, str]:
-    if not distinct:
+    sample, every = list(counts), sum(counts.values())
+    if not counts:
         return "ignore", "every cell is missing"
-    if len(distinct) == 1:
+    if len(counts) == 1:
         return "ignore", f"the same value {sample[0][:30]!r} in every row"
-    if {v.lower() for v in distinct} <= {"true", "false"}:
+    if boolean:
         return "categorical", "true and false"
     if numeric >= 0.98:
         if plain is None:
-            plain = np.array([number for v in values if (number := _number(v, form)) is not None])
-        return _number_kind(values, distinct, rows, plain)
+            plain = np.array([number for v in counts if (number := _number(v, form)) is not None])
+        return _number_kind(counts, every, rows, plain)
     dated = sum(parse_date(v) is not None for v in sample[:500]) / len(sample[:500])
     if dated >= 0.95:
         return "datetime", f"{dated:.0%} of its values are dates"
     words = float(np.mean([v.count(" ") + 1 for v in sample[:2000]]))
     length = float(np.mean([len(v) for v in sample[:2000]]))
-    if len(distinct) > 0.95 * len(values) and words < 1.5 and len(values) >= 20 and _one_shape(sample[:500]):
+    if len(counts) > 0.95 * every and words < 1.5 and every >= 20 and _one_shape(sample[:500]):
         return "ignore", "an identifier: a different code of one shape in almost every row"
-    if len(distinct) > 20 and (len(distinct) > 0.3 * len(values) or words >= 4 or length > 50):
-        return "text", f"{len(distinct)} different values of {words:.1f} words on average"
-    return "categorical", f"{len(distinct)} different values"
+    if len(counts) > 20 and (len(counts) > 0.3 * every or words >= 4 or length > 50):
+        return "text", f"{len(counts)} different values of {words:.1f} words on average"
+    return "categorical", f"{len(counts)} different values"
 
 
-def _number_kind(values: list[str], distinct: set[str], rows: int, numbers: NDArray[np.float64]) -> tuple[str, str]:
+def _number_kind(counts: Mapping[str, int], every: int, rows: int, numbers: NDArray[np.float64]) -> tuple[str, str]:
     whole = bool(np.all(numbers == np.floor(numbers)))
-    if whole and len(distinct) == len(values) == rows and rows >= 30 and np.ptp(numbers) < 4 * rows:
+    if whole and len(counts) == every == rows and rows >= 30 and np.ptp(numbers) < 4 * rows:
         return "ignore", "an identifier: a different running number in every row"
-    zeros = sum(len(v) > 1 and v[0] == "0" and v.isdigit() for v in distinct)
-    if zeros > 0.1 * len(distinct):
+    zeros = sum(v[0] == "0" and len(v) > 1 and v.isdigit() for v in counts)
+    if zeros > 0.1 * len(counts):
         return "categorical", _ZEROS
     return "numeric", ""
 
