@@ -7,9 +7,11 @@ import pytest
 from sklearn.datasets import load_digits
 
 from keepfit.cleaning import labels, plain_features
+from keepfit.modalities.image.embed import embedded
 from keepfit.modalities.tabular.schema import looked
+from keepfit.runtime.pictures import encode_array
 from keepfit.runtime.table import Table, text_column
-from keepfit.stages.labelling import labelling
+from keepfit.stages.labelling import is_no_worse, labelling
 from keepfit.tasks.task import Task
 
 
@@ -69,3 +71,57 @@ def test_a_class_that_learning_folds_lack_is_no_error():
     truth = np.zeros(200, np.int64)
     truth[5] = 1
     assert labels.wrong_labels(texts, truth, 2, 0).agreement > 0.98
+
+
+def test_what_helps_one_kind_of_model_and_harms_another_is_not_applied():
+    better, worse = (
+        labels.Compared("a forest", 0.2, 0.1, 0.01, 500),
+        labels.Compared("boosted trees", 0.1, 0.102, 0.01, 500),
+    )
+    even = labels.Compared("boosted trees", 0.1, 0.1, 0.01, 500)
+    assert is_no_worse([better, even], overlapping=False) and not is_no_worse([better, worse], overlapping=False)
+    assert is_no_worse([better, even], overlapping=True) and not is_no_worse([even, even], overlapping=True)
+
+
+def test_a_proposal_that_makes_models_worse_stays_one_and_says_so(digits, monkeypatch):
+    features, _, dirty, _ = digits
+    columns = {f"p{n}": text_column(features[:300, n]) for n in range(64)}
+    table = Table(
+        {**columns, "y": text_column(dirty[:300])}, np.array([f"d.csv#{n}:{n:x}" for n in range(300)], object)
+    )
+    rules = [finding.rule for finding in looked(table, "y", {}, [])]
+    worse = [labels.Compared("a forest", 0.2, 0.21, 0.01, 300), labels.Compared("boosted trees", 0.3, 0.2, 0.01, 300)]
+    monkeypatch.setattr(labels, "compared", lambda *_: worse)
+    done = labelling(
+        "relabel",
+        table,
+        np.array(["train"] * 300, object),
+        rules,
+        "tabular",
+        Task("classification", "y", tuple(range(10))),
+        0,
+    )
+    told = done.findings[0]
+    assert done.entries == [] and done.mended == {} and len(told.ids) >= 10
+    assert told.proposal.startswith(
+        "kept, since what is learned so is worse for one kind of model: a forest 0.2 of answers wrong before"
+    )
+    assert [one["judge"] for one in told.scores] == ["a forest", "boosted trees"]
+
+
+def test_pictures_are_judged_by_their_edges_and_where_installed_by_a_network():
+    odd = plain_features.of_pictures(
+        [encode_array(np.random.default_rng(n).integers(0, 255, (40, 30, 3), np.uint8)) for n in range(3)]
+    )
+    assert odd.shape == (3, 1956) and odd.dtype == np.float32 and np.isfinite(odd).all()
+    flat = plain_features.of_pictures([encode_array(np.full((9, 9, 3), 128, np.uint8))])
+    assert np.abs(flat[0, 192:]).max() == 0
+    shown = embedded([encode_array(np.full((9, 9, 3), 40 * n, np.uint8)) for n in range(3)])
+    if shown is None:
+        pytest.skip("the weights of MobileNetV2 are not installed")
+    assert shown.shape == (3, 1280) and np.isfinite(shown).all() and np.abs(shown[0] - shown[2]).max() > 0.01
+
+
+def test_without_weights_pictures_are_judged_by_their_edges_alone(monkeypatch):
+    monkeypatch.setattr("keepfit.modalities.packaged.places_of", lambda _: [])
+    assert embedded([]) is None

@@ -147,3 +147,11 @@ def test_what_is_only_proposed_is_not_said_to_be_done() -> None:
     told = {finding.rule: finding.proposal for finding in cleaned.findings if finding.level != "stop"}
     assert all(said.startswith("kept") for rule, said in told.items() if rule.startswith(("spelling", "contradicts")))
     assert any("proposed: " in said for said in told.values())
+
+
+def test_fences_are_said_with_the_digits_that_tell_them_apart() -> None:
+    rows = [{**row, "x": 100_000_000_000 + n} for n, row in enumerate(neat(80))]
+    rows[5]["x"] = 123_000_000_000
+    _, cleaned = done(rows, outliers="report")
+    told = next(finding.message for finding in cleaned.findings if finding.rule == "outlier")
+    assert told == "x has 1 value outside 99999999902 to 100000000179, the farthest 123000000000", told

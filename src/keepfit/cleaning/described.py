@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -22,6 +23,17 @@ _DRIFT = 0.1
 _SURE = 1e-4
 _PICTURES = 300
 _BLURRED = 0.0005
+_PLAIN = 0.08  # of all words
+_SHORT = {
+    "English": "the of and to in is that it you for was with be this have are not but my on at",
+    "German": "der die und das ist nicht ein eine ich sie den mit zu auf für es dem von sich auch",
+    "French": "le la les et des est une pas que qui dans pour vous je du ce sur avec au il",
+    "Spanish": "el la los que y en de un una por con para no es las su se lo como más",
+    "Italian": "il che di e la per non un una sono con del della i le mi si è ma gli",
+    "Portuguese": "o que de e do da em um uma para não com os no na por mais as se é",
+    "Dutch": "de het een en van ik is dat niet op te zijn met voor die je maar aan er om",
+    "Russian": "и в не на я что он с как это по но она к из у за то все так",
+}
 _SCRIPTS = (("Chinese", 0x4E00, 0x9FFF), ("Japanese", 0x3040, 0x30FF), ("Korean", 0xAC00, 0xD7AF),
             ("Cyrillic", 0x0400, 0x04FF), ("Arabic", 0x0600, 0x06FF), ("Greek", 0x0370, 0x03FF),
             ("Latin", 0x0041, 0x024F))  # fmt: skip
@@ -39,6 +51,16 @@ def described(case: Guarded) -> tuple[dict[str, dict[str, Any]], list[Finding]]:
         facts[name] = of_texts(texts[train])
     found = [*_constant(facts), *_linked(case, facts), *_drifted(case), *_balance(case, train)]
     return facts, found
+
+
+def of_target(case: Guarded) -> dict[str, Any]:
+    """Facts of the training rows' answers: shares of classes, or the range of a number."""
+    truth = case.truth[case.part == "train"]
+    if not case.classes:
+        return _of_numbers(truth.astype(float), dates=False)
+    names = np.empty(len(truth), object)
+    names[:] = [str(case.names[int(code)]) for code in truth]
+    return _of_categories(names)
 
 
 def bars(counts: Sequence[int] | NDArray[Any]) -> str:
@@ -75,13 +97,15 @@ def _of_categories(cells: NDArray[np.object_]) -> dict[str, Any]:
 
 
 def of_texts(texts: Sequence[str | None] | NDArray[np.object_]) -> dict[str, Any]:
-    """Facts of a column of texts: lengths in characters, and the script of its letters."""
+    """Facts of a column of texts: lengths in characters, the script of its letters, and the language where that is plain."""
     known = [text for text in texts if text]
     lengths = np.array([len(text) for text in known] or [0])
     letters = Counter(script_of("".join(known[:: max(1, len(known) // 500)])))
     total = sum(letters.values())
     script = ", ".join(f"{name} {times / total:.0%}" for name, times in letters.most_common(2) if times >= 0.02 * total)
     said = f"{lengths.min()} to {lengths.max()} characters, half below {np.median(lengths):.0f}; letters: {script or 'none'}"
+    language = language_of(known[:: max(1, len(known) // 500)])
+    said += f"; language: {language}" if language else ""
     picture = bars(np.histogram(lengths, _BINS)[0])
     return {"range": said, "picture": picture, "outliers": 0, "commonest": 0.0}
 
@@ -91,6 +115,23 @@ def script_of(text: str) -> dict[str, int]:
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     found = {name: int(((codes >= low) & (codes <= high)).sum()) for name, low, high in _SCRIPTS}
     return {name: times for name, times in found.items() if times}
+
+
+def language_of(texts: Sequence[str]) -> str:
+    """The language of most of what the texts say: by script, or by the commonest short words of some languages in Latin and
+    Cyrillic letters; empty where none of them is plain."""
+    scripts = script_of("".join(texts))
+    first = max(scripts, key=lambda name: (scripts[name], name), default="")
+    if scripts.get("Japanese", 0) > 0.05 * sum(scripts.values()):
+        return "Japanese"
+    if first in ("Chinese", "Korean", "Greek"):
+        return first
+    words = Counter(re.findall(r"[^\W\d_]+", " ".join(texts).casefold()))
+    whole = sum(words.values())
+    found = {name: sum(words[word] for word in short.split()) for name, short in _SHORT.items()}
+    ordered = sorted(found, key=lambda name: (-found[name], name))
+    best, next_one = found[ordered[0]], found[ordered[1]]
+    return ordered[0] if best >= _PLAIN * whole and best >= 1.5 * next_one and best >= 5 else ""
 
 
 def of_pictures(pictures: Sequence[bytes]) -> tuple[dict[str, Any], list[Finding]]:

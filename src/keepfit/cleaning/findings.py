@@ -32,7 +32,8 @@ class Finding:
     in the order of the table; empty where it is about whole columns). `message` says what was seen, `proposal` what
     keepfit does about it or would do, `override` is one line of recipe to paste that decides otherwise, or empty.
     `level` stop is for what ends a run. `cells` hold what would change, cell by cell. `groups` hold ids that belong
-    together, such as a row and its copies. `share` is the share of the rows looked at.
+    together, such as a row and its copies. `share` is the share of the rows looked at. `scores` are errors before and after
+    what is proposed, one per kind of model that judged it: judge, before, after, rows.
     """
 
     rule: str
@@ -45,6 +46,7 @@ class Finding:
     cells: tuple[Cell, ...] = ()
     groups: tuple[tuple[str, ...], ...] = ()
     share: float = 0.0
+    scores: tuple[dict[str, Any], ...] = ()
 
     def as_json(self, shown: int = SHOWN) -> dict[str, Any]:
         """The finding as JSON: counts whole, at most `shown` ids, cells and groups."""
@@ -61,6 +63,7 @@ class Finding:
             "changes": len(self.cells),
             "cells": [cell.as_json() for cell in self.cells[:shown]],
             "groups": [list(group) for group in self.groups[:shown]],
+            "scores": list(self.scores),
         }
 
 

@@ -24,7 +24,7 @@ _FAR = 6.0
 _BINS = 10
 _FEWEST = 40
 _NESTED = 3
-_AGAIN, _WORK, _NARROW = 3, 10_000_000, 500  # turns, rows times features
+_AGAIN, _WORK, _NARROW = 3, 5_000_000, 500  # turns, rows times features
 _TREES = 100
 
 

@@ -5,6 +5,7 @@ Liu, Ting, Zhou, "Isolation Forest" (2008), written here on numpy.
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -71,12 +72,13 @@ def _columns(view: View, options: OutlierOptions) -> list[Finding]:
             Cell(str(view.table.ids[r]), rule.name, text[r], repr(float(np.clip(values[r], *bounds)))) for r in rows
         )
         far = values[rows][np.argmax(np.abs(values[rows] - np.nanmedian(values)))]
+        low, high, farthest = _said(bounds[0], bounds[1], far)
         found.append(
             Finding(
                 "outlier",
                 (rule.name,),
                 view.ids(rows),
-                f"{rule.name} has {counted(len(rows), 'value')} outside {bounds[0]:.4g} to {bounds[1]:.4g}, the farthest {far:.6g}",
+                f"{rule.name} has {counted(len(rows), 'value')} outside {low} to {high}, the farthest {farthest}",
                 {"clip": "clipped, here and by the served model", "drop": "dropped from training"}.get(
                     options.do, "kept"
                 ),
@@ -148,3 +150,16 @@ def _average(size: int) -> float:
     if size <= 1:
         return 0.0
     return 2.0 * (np.log(size - 1) + 0.5772156649) - 2.0 * (size - 1) / size if size > 2 else 1.0
+
+
+def _said(low: float, high: float, far: float) -> tuple[str, str, str]:
+    """Fences and the farthest value with as many digits as tell the fences apart, and no more than say something."""
+    if high <= low or max(abs(low), abs(high), abs(far)) >= 1e15:
+        return f"{low:.6g}", f"{high:.6g}", f"{far:.6g}"
+    digits = max(0, 2 - math.floor(math.log10(high - low)))
+    low_said, high_said, far_said = (f"{round(float(value), digits):.{digits}f}" for value in (low, high, far))
+    return _short(low_said), _short(high_said), _short(far_said)
+
+
+def _short(text: str) -> str:
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -58,6 +58,8 @@ def check(
         + (f"\n{'':27}{c['picture']}  {c['range']}" if c.get("range") else "")
         for c in found["columns"]
     ]
+    asked = found["target"]
+    lines.append(f"target     {asked['name']}: {asked['picture']}  {asked['range']}")
     lines += [
         f"{one['level']:10} {one['message']}\n{'':11}{one['proposal']}"
         + (f"; to decide otherwise: {one['override']}" if one["override"] else "")

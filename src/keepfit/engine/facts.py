@@ -50,6 +50,7 @@ def gather(plan: Plan, files: dict[str, Files]) -> ReportFacts:
         forgotten=plan.forgotten or {},
         findings=found_in(files["clean"]),
         described=json_of(files["clean"], "described.json"),
+        shown=json_of(files["clean"], "shown.json") if "shown.json" in files["clean"] else {},
         mistakes=json_of(files["evaluate"], "mistakes.json") if "mistakes.json" in files["evaluate"] else [],
         model={
             "learner": trained["chosen"],
@@ -73,7 +74,10 @@ def _sheets(files: dict[str, Files]) -> dict[str, bytes]:
 
 def _target(files: dict[str, Files], task: Task) -> dict[str, float]:
     table, part = unpack_table(files["ingest"]["table"]), np.array(json_of(files["clean"], "part.json"), object)
-    truth = truth_of(table.columns[task.target][part != ""], task)
+    texts, ids = table.columns[task.target][part != ""].copy(), table.ids[part != ""]
+    mended = json_of(files["clean"], "changes.json")["cells"].get(task.target, {})
+    texts[:] = [mended.get(str(sample), text) for sample, text in zip(ids, texts, strict=True)] if mended else texts
+    truth = truth_of(texts, task)
     if task.kind == "classification":
         return {
             task.names[code]: int(count) for code, count in enumerate(np.bincount(truth, minlength=len(task.classes)))

@@ -37,7 +37,7 @@ _GOLDEN = 12
 
 def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, parted: Files) -> Files:
     """`part.json` after dropping, `rules.json`, `columns.json`, `findings.json`, `changes.json`, `profile.json`, `golden.json`,
-    `ledger.json`.
+    `ledger.json`; for the report pictures of suspects, or their contents as `shown.json`.
 
     `changes.json` has the cells of training rows that are not as they came (column -> sample id -> text), and those that
     the repairs of the rules leave alone.
@@ -89,10 +89,13 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
 def _guarded(
     section: CleanOptions, data: DataOptions, case: Any, ingested: Files, parted: Files, told: list[Finding]
 ) -> Files:
-    """What the leak guard found, what the columns are like, and pictures of suspects."""
+    """What the leak guard found, what the columns are like, and pictures or contents of suspects."""
     leaks, crossing = guard.guard(section.leaks, data, case, ingested, parted)
-    sheets = data_page.sheets(table_of(ingested), told, leaks) if room_of(ingested) == "image" else {}
-    return {**guard.as_files(leaks, crossing), **guard.looked_at(case, ingested), **sheets}
+    if room_of(ingested) == "image":
+        shown = data_page.sheets(table_of(ingested), told, leaks)
+    else:
+        shown = {"shown.json": as_json(data_page.contents(table_of(ingested), [*leaks, *told], data.target))}
+    return {**guard.as_files(leaks, crossing), **guard.looked_at(case, ingested), **shown}
 
 
 def _spellings(data: DataOptions) -> frozenset[str]:

@@ -10,14 +10,16 @@ from keepfit.core.catalog import load
 from keepfit.runtime.picture_predictor import COLUMN
 from keepfit.runtime.pictures import decode
 from keepfit.runtime.table import Table
+from keepfit.runtime.text_predictor import COLUMN as TEXT
 from keepfit.stages import picture_report
 from keepfit.store.artifacts import Files
-from keepfit.tasks.wording import count, percent
+from keepfit.tasks.wording import count, number, percent
 
 if TYPE_CHECKING:
     from keepfit.stages.report import ReportFacts
 
 _SHOWN, _CELLS = 16, 20
+_NAMED, _LONGEST = 6, 160
 _LEVELS = {"stop": "stops a run", "warning": "warning", "note": "note"}
 
 
@@ -45,8 +47,23 @@ def _pairs(findings: list[Finding], place: dict[str, int]) -> list[int]:
     return [place[sample] for group in groups[: _SHOWN // 2] for sample in group[:2]]
 
 
+def contents(table: Table, told: list[Finding], target: str) -> dict[str, str]:
+    """What the doubted and the repeated rows that the page shows say, by sample id: the text, or the first cells."""
+    wanted = {cell.id for one in told if one.rule == "wrong_labels" for cell in one.cells[:_CELLS]}
+    wanted |= {sample for one in told for group in one.groups[:_CELLS] for sample in group[:2]}
+    found = {}
+    for row, sample in enumerate(table.ids):
+        if str(sample) in wanted:
+            said = {name: column[row] for name, column in table.columns.items() if name != target}
+            plain = [f"{name} {value}" for name, value in list(said.items())[:_NAMED]]
+            plain += ["\u2026"] if len(said) > _NAMED else []
+            text = str(next(iter(said.values()))) if set(said) == {TEXT} else ", ".join(plain)
+            found[str(sample)] = text if len(text) <= _LONGEST else text[:_LONGEST] + "\u2026"
+    return found
+
+
 def of(facts: ReportFacts, table: Callable[..., str]) -> str:
-    """Findings as a table, suspects cell by cell, pictures, and what each column is like."""
+    """Findings as a table, scores before and after, suspects cell by cell, pictures, and what each column is like."""
     rows = [
         [_LEVELS[one["level"]], one["rule"].replace("_", " "), one["message"], one["proposal"], one["override"]]
         for one in facts.findings
@@ -54,15 +71,14 @@ def of(facts: ReportFacts, table: Callable[..., str]) -> str:
     headers = ["weight", "finding", "what was seen", "what keepfit did", "to decide otherwise"]
     text = table("What was found", headers, rows) if rows else "<p>Nothing stood out in the data.</p>"
     for one in facts.findings:
-        if one["cells"]:
-            cells = [[c["id"].rpartition(":")[0], c["before"], c["after"]] for c in one["cells"][:_CELLS]]
-            of_all = f"{one['rule'].replace('_', ' ')}: {min(len(cells), one['changes'])} of {count(one['changes'])}"
-            text += table(of_all.capitalize(), ["sample", "label", "proposed"], cells)
+        text += _scores(one, facts, table)
+        if one["cells"] or one["groups"]:
+            text += _pairs_of(one, facts, table) if one["groups"] else _cells_of(one, facts, table)
     for name, title, words in (
         (
             "suspected",
             "Doubted labels",
-            "Training pictures whose labels are doubted, the surest first, in the table's order.",
+            f"Training pictures whose labels are doubted, the surest first, line by line: {_changes(facts)}.",
         ),
         ("copies", "Copies", "Pictures that stand on both sides of the split, each left of its copy."),
         ("duplicates", "Duplicates", "Training pictures that repeat or nearly repeat, each left of its copy."),
@@ -70,6 +86,63 @@ def of(facts: ReportFacts, table: Callable[..., str]) -> str:
         if name in facts.sheets:
             text += f'<div class="figures">{picture_report.figure(name, facts.sheets[name], title, words)}</div>'
     return text + _columns(facts, table)
+
+
+def _changes(facts: ReportFacts) -> str:
+    cells = [cell for one in facts.findings if one["rule"] == "wrong_labels" for cell in one["cells"][:_SHOWN]]
+    return ", ".join(f"{cell['before']} \u2192 {cell['after']}" for cell in cells)
+
+
+def _scores(one: dict[str, Any], facts: ReportFacts, table: Callable[..., str]) -> str:
+    """Errors before and after a proposal, as the models that judged it made them."""
+    if not one["scores"]:
+        return ""
+    wrong = facts.task.kind == "classification"
+    shown = percent if wrong else number
+    rows = [[said["judge"], shown(said["before"]), shown(said["after"]), count(said["rows"])] for said in one["scores"]]
+    what = "answers wrong" if wrong else "mean absolute error"
+    headers = ["judged by", f"{what}, before", f"{what}, after", "rows judged, labels as they came"]
+    return table(f"Before and after: {_caption(one, facts).lower()}", headers, rows, numbers=(1, 2, 3))
+
+
+def _pairs_of(one: dict[str, Any], facts: ReportFacts, table: Callable[..., str]) -> str:
+    """Rows that belong together, side by side."""
+    pairs = [group for group in one["groups"] if len(group) > 1][:_CELLS]
+    rows = []
+    for group in pairs:
+        first, copy = ([_place(sample, facts), facts.shown.get(sample, "")] for sample in group[:2])
+        rows.append([*first, *copy] if facts.shown else [first[0], copy[0]])
+    headers = ["sample", "what it says", "its copy", "what that says"] if facts.shown else ["sample", "its copy"]
+    return table(f"{_caption(one, facts)}: {len(rows)} side by side", headers, rows) if rows else ""
+
+
+def _cells_of(one: dict[str, Any], facts: ReportFacts, table: Callable[..., str]) -> str:
+    """What would change, or was changed, cell by cell."""
+    cells = one["cells"][:_CELLS]
+    done = "proposed" if one["proposal"].startswith("kept") else "done"
+    if one["rule"] == "wrong_labels":
+        rows = [[_place(c["id"], facts), facts.shown.get(c["id"], ""), c["before"], c["after"]] for c in cells]
+        headers = ["sample", "what it says", "label", "proposed"]
+        if not facts.shown:
+            rows, headers = [[row[0], *row[2:]] for row in rows], [headers[0], *headers[2:]]
+    else:
+        rows = [[_place(c["id"], facts), c["column"], c["before"], c["after"]] for c in cells]
+        headers = ["sample", "column", "as it came", done]
+    rows = [[cell or "\u2013" for cell in row] for row in rows]
+    return table(f"{_caption(one, facts)}: {len(cells)} of {count(one['changes'])}", headers, rows)
+
+
+def _caption(one: dict[str, Any], facts: ReportFacts) -> str:
+    if one["rule"] == "wrong_labels":
+        return "Doubted labels" if facts.task.kind == "classification" else "Doubted values of the target"
+    said = str(one["rule"]).replace("_", " ").capitalize()
+    return f"{said} ({one['columns'][0]})" if one["columns"] else said
+
+
+def _place(sample: str, facts: ReportFacts) -> str:
+    """A sample's source and row; a picture is the only one in its file."""
+    source, _, _ = sample.rpartition(":")
+    return source.removesuffix("#0") if facts.modality == "image" else source
 
 
 def _columns(facts: ReportFacts, table: Callable[..., str]) -> str:

@@ -110,11 +110,12 @@ def as_files(found: list[Finding], crossing: list[str]) -> Files:
 
 
 def looked_at(case: Guarded, ingested: Files) -> Files:
-    """`described.json` (facts per column) and `seen.json` (findings about them)."""
+    """`described.json` (facts per column, the target's last) and `seen.json` (findings about them)."""
     if room_of(ingested) == "image":
         table = table_of(ingested)
         one, found = described.of_pictures(list(table.columns[PICTURE]))
         facts = {PICTURE: one}
     else:
         facts, found = described.described(case)
+    facts[case.target] = described.of_target(case)
     return {"described.json": as_json(facts), "seen.json": as_json([finding.as_json() for finding in found])}

@@ -161,6 +161,9 @@ class _Told:
             level="warning" if share > 0.02 and not self.found.overlapping else "note",
             cells=tuple(self._cells()),
             share=share,
+            scores=tuple(
+                {"judge": one.judge, "before": one.before, "after": one.after, "rows": one.rows} for one in scores or ()
+            ),
         )
 
     def _override(self) -> str:

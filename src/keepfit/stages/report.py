@@ -45,6 +45,7 @@ class ReportFacts:
     findings: list[dict[str, Any]] = field(default_factory=list)
     described: dict[str, dict[str, Any]] = field(default_factory=dict)
     forgotten: dict[str, Any] = field(default_factory=dict)
+    shown: dict[str, str] = field(default_factory=dict)
 
 
 def report_html(facts: ReportFacts) -> str:

@@ -323,7 +323,7 @@ def _data(facts: ReportFacts, figures: dict[str, str]) -> str:
     )
     if facts.ledger:
         rows = [[entry["rule"], entry["stage"], count(entry["count"]), entry["sentence"]] for entry in facts.ledger]
-        text += table("Dropped or changed", ["rule", "stage", "samples", "what happened"], rows, numbers=(2,))
+        text += table("Dropped, changed or noted", ["rule", "stage", "samples", "what happened"], rows, numbers=(2,))
         text += "<p>Every single one is in <code>ledger.parquet</code>.</p>"
     else:
         text += _words("Nothing was dropped or changed.")
