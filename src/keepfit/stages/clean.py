@@ -15,7 +15,7 @@ from keepfit.cleaning.line import Cleaned
 from keepfit.cleaning.near_pictures import near_pictures
 from keepfit.cleaning.near_rows import near_rows
 from keepfit.cleaning.near_texts import near_texts
-from keepfit.cleaning.view import View
+from keepfit.cleaning.view import View, known_of
 from keepfit.core.catalog import load
 from keepfit.core.errors import DataError
 from keepfit.recipe.clean import CleanOptions
@@ -47,7 +47,9 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
     train, room = table.take(part == "train"), room_of(ingested)
     rules, columns = _columns(room, train, data)
     done = _cleaned(section, data, seed, room, View(train, tuple(rules), data.target, _spellings(data)))
-    left = np.where(np.isin(table.ids.astype(str), sorted(done.dropped)), "", part).astype(object)
+    left = part.copy()
+    if dropped := done.dropped:
+        left[[sample in dropped for sample in table.ids.tolist()]] = ""
     task = task_of(json_of(parted, "task.json"))
     labelled = labelling.labelling(section.labels, table, left, rules, room, task, seed).less(section.undo)
     done.entries += labelled.entries
@@ -166,11 +168,11 @@ def _profile(train: Table, rules: list[ColumnRule]) -> dict[str, Any]:
             "whole": bool(len(known)) and bool(np.all(known == np.floor(known))),
         }
     for name, column in data.categories.items():
-        counts = Counter(key for key in column if key is not None)
+        counts = known_of(column)
         common = {key: n for key, n in sorted(counts.items(), key=lambda kv: (-kv[1], kv[0]))[:200] if n >= 5}
         columns[name] = {
             "kind": "categorical",
-            "missing": sum(k is None for k in column) / max(len(column), 1),
+            "missing": (len(column) - sum(counts.values())) / max(len(column), 1),
             "counts": common,
             "other": int(sum(counts.values()) - sum(common.values())),
         }
