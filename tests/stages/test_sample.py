@@ -106,7 +106,17 @@ def test_rows_chosen_in_the_reader_are_those_chosen_one_table_after_another(tmp_
         lines = path.read_text().splitlines()[:-2]  # a line that cannot be read takes the way of all other files
         with path.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([*line.split(","), text if row else "t"] for row, line in enumerate(lines))
+    asked: list[int] = []
+    sifted = delimited._sifted
+
+    def spied(*said):
+        stay = sifted(*said)
+        asked.append(len(stay))
+        return stay
+
+    monkeypatch.setattr(delimited, "_sifted", spied)
     inside = ingest(recipe.data, tmp_path, None, Memory(2_000_000, 7))
+    assert len(asked) == 2 and max(asked) < 1500
     monkeypatch.setattr(delimited, "_sifted", lambda *_: None)
     outside = ingest(recipe.data, tmp_path, None, Memory(2_000_000, 7))
     assert 300 < len(table_of(inside)) < 1500 and inside == outside

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from keepfit.cleaning.findings import Finding
 from keepfit.cleaning.guarded import Guarded
 from keepfit.cleaning.single import skill, told
+from keepfit.cleaning.view import known_of
 from keepfit.runtime.pictures import decode
 
 _BINS = 12
@@ -89,7 +90,7 @@ def _of_numbers(values: NDArray[np.float64], dates: bool) -> dict[str, Any]:
 
 
 def _of_categories(cells: NDArray[np.object_]) -> dict[str, Any]:
-    counts = Counter(cell for cell in cells if cell is not None)
+    counts = known_of(cells)
     first = counts.most_common(_BINS)
     said = ", ".join(f"{name[:16]} {times / len(cells):.1%}" for name, times in first[:3])
     top = first[0][1] / len(cells) if first else 0.0

@@ -21,11 +21,9 @@ def exact(view: View, do: str) -> list[Finding]:
     Pictures and texts are compared without the label: under another label they are noted and never dropped.
     """
     seen: dict[str, int] = {}
-    again: list[tuple[int, int]] = []
-    for row, sample in enumerate(view.table.ids):
-        first = seen.setdefault(str(sample).rpartition(":")[2], row)
-        if first != row:
-            again.append((row, first))
+    contents = [sample.rpartition(":")[2] for sample in map(str, view.table.ids.tolist())]
+    firsts = map(seen.setdefault, contents, range(len(contents)))
+    again = [(row, first) for row, first in enumerate(firsts) if first != row]
     return _found(view, again, REPEATS, "repeat an earlier one", do, "clean.duplicates")
 
 

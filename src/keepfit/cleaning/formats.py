@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from keepfit.cleaning.findings import Cell, Finding
-from keepfit.cleaning.view import View, some
+from keepfit.cleaning.view import View, known_of, some
 from keepfit.core.options import Options
 from keepfit.runtime.table import Column
 from keepfit.store.ledger import counted
@@ -60,14 +60,16 @@ def form(value: str) -> str:
 
 def odd_ones(column: Column, options: FormatOptions) -> tuple[list[int], list[str]]:
     """Rows whose form is rare where few forms are the rule, and examples of those forms; nothing for plain words."""
-    forms = {value: form(value) for value in {value for value in column if value is not None}}
-    counts = Counter(forms[value] for value in column if value is not None)
+    times = known_of(column)
+    forms = {value: form(value) for value in times}
+    counts: Counter[str] = Counter()
+    for value, n in times.items():
+        counts[forms[value]] += n
     known = sum(counts.values())
     usual = [name for name, n in counts.most_common(4) if n >= 0.05 * known]
     covered = sum(counts[name] for name in usual)
     if known < _LEAST or covered < options.usual * known or covered == known or not _has_structure(usual):
         return [], []
-    times = Counter(column)
     often = max(3, 0.003 * known)  # a mistake is not made the same way again and again
     rows = [
         row

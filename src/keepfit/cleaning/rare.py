@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from keepfit.cleaning.findings import Cell, Finding
-from keepfit.cleaning.view import View, some
+from keepfit.cleaning.view import View, known_of, some
 from keepfit.core.options import Options
 from keepfit.runtime.coerce import OTHER
 
@@ -26,7 +25,7 @@ def look(view: View, options: RareOptions) -> list[Finding]:
     found = []
     for rule in view.named("categorical"):
         column = view.data.categories[rule.name]
-        counts = Counter(value for value in column if value is not None)
+        counts = known_of(column)
         rare = sorted(value for value, times in counts.items() if times < options.least and value != OTHER)
         if len(rare) < 2 or len(rare) == len(counts):
             continue

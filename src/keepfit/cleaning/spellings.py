@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal
 
@@ -13,7 +12,7 @@ from pydantic import Field
 
 from keepfit.cleaning.dependencies import codes_of, unexplained
 from keepfit.cleaning.findings import Cell, Finding
-from keepfit.cleaning.view import View, some
+from keepfit.cleaning.view import View, known_of, some
 from keepfit.core.options import Options
 
 _MOST = 3000
@@ -40,7 +39,7 @@ def look(view: View, options: SpellingOptions) -> list[Finding]:
     found = []
     for rule in view.named("categorical"):
         column = view.data.categories[rule.name]
-        counts = Counter(value for value in column if value is not None)
+        counts = known_of(column)
         if rule.boolean or rule.number_like:
             continue
         for way, usual in variants(counts, options.ways).items():

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 
 from keepfit.cleaning.findings import Cell, Finding
-from keepfit.cleaning.view import View, some
+from keepfit.cleaning.view import View, known_of, some
 from keepfit.runtime import coerce
 from keepfit.runtime.coerce import ALWAYS_MISSING, parse_number
 from keepfit.store.ledger import counted
@@ -34,10 +32,11 @@ def cells(view: View) -> list[Finding]:
         read = coerce.numbers if rule.kind == "numeric" else coerce.dates
         _, bad = read(column, rule)
         odd = rule.missing - ALWAYS_MISSING - view.missing
-        rows = [
-            r for r, text in enumerate(column) if bad[r] or (odd and text is not None and text.strip().lower() in odd)
-        ]
-        if not rows:
+        if odd:
+            spelled = {text for text in set(column.tolist()) if text is not None and text.strip().lower() in odd}
+            bad = bad | np.array([text in spelled for text in column.tolist()], bool)
+        rows = np.flatnonzero(bad)
+        if not len(rows):
             continue
         texts = [str(column[row]) for row in rows]
         found.append(
@@ -59,21 +58,21 @@ def cells(view: View) -> list[Finding]:
 def _nearly_numbers(view: View) -> list[Finding]:
     found = []
     for rule in view.named("categorical", "text", "ignore"):
-        cells = [value for value in view.cells(rule) if value is not None]
-        readable = {value: parse_number(value) is not None for value in set(cells)}
-        good = sum(readable[value] for value in cells)
-        if rule.why in _DECIDED or not cells or good == len(cells) or good < _MOSTLY * len(cells):
+        counts = known_of(view.cells(rule))
+        readable = {value: parse_number(value) is not None for value in counts}
+        known, good = sum(counts.values()), sum(n for value, n in counts.items() if readable[value])
+        if rule.why in _DECIDED or good == known or good < _MOSTLY * known:
             continue
         if sum(readable.values()) < 10:
             continue
-        odd = [value for value, _ in Counter(value for value in cells if not readable[value]).most_common()]
+        odd = [value for value, _ in counts.most_common() if not readable[value]]
         rows = np.flatnonzero([value is not None and not readable[value] for value in view.cells(rule)])
         found.append(
             Finding(
                 "numbers read as words",
                 (rule.name,),
                 view.ids(rows),
-                f"{rule.name} is a number in {good / len(cells):.1%} of its cells; for {some(odd)} it is read as {rule.kind}",
+                f"{rule.name} is a number in {good / known:.1%} of its cells; for {some(odd)} it is read as {rule.kind}",
                 f"read as {rule.kind}",
                 f"data.columns: {{{rule.name}: numeric}}",
                 "warning",

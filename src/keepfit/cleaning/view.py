@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,6 +47,13 @@ class View:
         """The sample ids of rows."""
         chosen = rows if isinstance(rows, np.ndarray) else list(rows)
         return tuple(map(str, self.table.ids[chosen].tolist())) if len(chosen) else ()
+
+
+def known_of(column: Column) -> Counter[str]:
+    """How often each value stands in a column, None apart."""
+    counts = Counter(column.tolist())
+    del counts[None]
+    return counts
 
 
 def some(values: Sequence[str], most: int = 3) -> str:

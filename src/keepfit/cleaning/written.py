@@ -15,6 +15,7 @@ from keepfit.cleaning.formats import form
 from keepfit.cleaning.view import View
 from keepfit.runtime import coerce
 from keepfit.runtime.coerce import ColumnRule
+from keepfit.runtime.table import text_column
 from keepfit.store.ledger import counted
 
 RULE = "written otherwise"
@@ -60,7 +61,10 @@ def _how(rule: ColumnRule) -> str:
 
 def _numbers(view: View, rule: ColumnRule) -> dict[str | None, str]:
     """What every text that Python does not take for a number is read as, where it is one."""
-    texts = [text for text in dict.fromkeys(view.table.columns[rule.name]) if text is not None and not _is_plain(text)]
+    cells = dict.fromkeys(view.table.columns[rule.name].tolist())
+    if coerce.plain_numbers(text_column(list(cells))) is not None:
+        return {}
+    texts = [text for text in cells if text is not None and not _is_plain(text)]
     column = np.empty(len(texts), object)
     column[:] = texts
     values, _ = coerce.numbers(column, rule.bare())

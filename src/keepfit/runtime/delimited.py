@@ -93,17 +93,20 @@ def _sifted(reader: str, width: int, sift: Sift) -> NDArray[np.int64] | None:
     letters = " + ".join(f"coalesce(sum(length(c{place})), 0)" for place in range(width))
     with connected() as connection:
         try:
-            count, total = connection.execute(f"select count(*), {letters} from {reader}").fetchone()
-            bad = connection.execute("select count(*) from reject_errors").fetchone()
+            # All of it is fetched, since the table of rejects is there when a query is done and not before.
+            ((count, total),) = connection.execute(f"select count(*), {letters} from {reader}").fetchall()
+            ((bad,),) = connection.execute("select count(*) from reject_errors").fetchall()
         except duckdb.Error:
             return None
-    return None if bad[0] else sift.choose(int(count), int(total), width)
+    return None if bad else sift.choose(int(count), int(total), width)
 
 
 def _asked(connection: Any, reader: str, stay: NDArray[np.int64] | None) -> Any:
     """A cursor of all rows, or of those with these numbers in their order."""
     if stay is None:
         return connection.execute(f"select * from {reader}")
+    # Left to itself DuckDB guesses that the file is the smaller side, and holds all of it in memory to look it up.
+    connection.execute("set disabled_optimizers='join_order,build_side_probe_side'")
     connection.execute("create temp table stay as select unnest(?::bigint[]) as place", [stay.tolist()])
     numbered = f"(select row_number() over () - 1 as place, * from {reader})"
     return connection.execute(f"select * exclude (place) from {numbered} semi join stay using (place) order by place")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,13 @@ from keepfit.cleaning.line import Cleaned
 from keepfit.cleaning.near_pictures import near_pictures
 from keepfit.cleaning.near_rows import near_rows
 from keepfit.cleaning.near_texts import near_texts
-from keepfit.cleaning.view import View
+from keepfit.cleaning.view import View, known_of
 from keepfit.core.catalog import load
 from keepfit.core.errors import DataError
 from keepfit.recipe.clean import CleanOptions
 from keepfit.recipe.data import DataOptions
 from keepfit.runtime.coerce import ColumnRule
+from keepfit.runtime.figures import Form, as_written
 from keepfit.runtime.picture_predictor import COLUMN as PICTURE
 from keepfit.runtime.preparation import coerced
 from keepfit.runtime.table import Table
@@ -29,7 +31,7 @@ from keepfit.stages.results import as_json, changed, json_of, ledger_of, room_of
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry, conserve_ids, place_of, without
 
-VERSION = 9
+VERSION = 10
 _GOLDEN = 12
 
 
@@ -45,7 +47,9 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
     train, room = table.take(part == "train"), room_of(ingested)
     rules, columns = _columns(room, train, data)
     done = _cleaned(section, data, seed, room, View(train, tuple(rules), data.target, _spellings(data)))
-    left = np.where(np.isin(table.ids.astype(str), sorted(done.dropped)), "", part).astype(object)
+    left = part.copy()
+    if dropped := done.dropped:
+        left[[sample in dropped for sample in table.ids.tolist()]] = ""
     task = task_of(json_of(parted, "task.json"))
     labelled = labelling.labelling(section.labels, table, left, rules, room, task, seed).less(section.undo)
     done.entries += labelled.entries
@@ -147,7 +151,7 @@ def _described(
         profile = texts.look(train, target)[2]
         return profile, texts.synthetic(profile, seed)
     profile = _profile(train, rules)
-    return profile, _synthetic(profile, seed)
+    return profile, _synthetic(profile, seed, {rule.name: rule.form for rule in rules if rule.form is not None})
 
 
 def _profile(train: Table, rules: list[ColumnRule]) -> dict[str, Any]:
@@ -164,11 +168,11 @@ def _profile(train: Table, rules: list[ColumnRule]) -> dict[str, Any]:
             "whole": bool(len(known)) and bool(np.all(known == np.floor(known))),
         }
     for name, column in data.categories.items():
-        counts = Counter(key for key in column if key is not None)
+        counts = known_of(column)
         common = {key: n for key, n in sorted(counts.items(), key=lambda kv: (-kv[1], kv[0]))[:200] if n >= 5}
         columns[name] = {
             "kind": "categorical",
-            "missing": sum(k is None for k in column) / max(len(column), 1),
+            "missing": (len(column) - sum(counts.values())) / max(len(column), 1),
             "counts": common,
             "other": int(sum(counts.values()) - sum(common.values())),
         }
@@ -191,13 +195,14 @@ def _profile(train: Table, rules: list[ColumnRule]) -> dict[str, Any]:
     return {"rows": len(train), "columns": columns}
 
 
-def _synthetic(profile: dict[str, Any], seed: int) -> list[dict[str, Any]]:
-    """Made-up rows: each column drawn on its own from the profile, so that nobody's row is among them."""
+def _synthetic(profile: dict[str, Any], seed: int, forms: Mapping[str, Form]) -> list[dict[str, Any]]:
+    """Made-up rows: each column drawn on its own from the profile, so that nobody's row is among them, and written in its form."""
     rng = np.random.default_rng(seed)
     rows: list[dict[str, Any]] = [{} for _ in range(_GOLDEN)]
     for name, column in profile["columns"].items():
         for row in rows:
-            row[name] = None if rng.random() < max(column["missing"], 0.02) else _cell(column, rng)
+            cell = None if rng.random() < max(column["missing"], 0.02) else _cell(column, rng)
+            row[name] = as_written(float(cell), forms[name]) if cell is not None and name in forms else cell
     return rows
 
 

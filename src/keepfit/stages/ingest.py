@@ -214,10 +214,12 @@ def reading(said: ReadOptions, spare: str | None = None) -> sources.Read:
 
 def _named(table: Table, source: str, rows: Rows) -> Table:
     """The table with sample ids `source#row:hash of its content`; equal rows have equal hashes."""
-    joined = zip(
-        *([text if text is not None else "\x00" for text in column] for column in table.columns.values()), strict=True
+    filled = (
+        ["\x00" if text is None else text for text in cells] if None in cells else cells
+        for cells in (column.tolist() for column in table.columns.values())
     )
-    hashes = [hashlib.blake2b("\x1f".join(cells).encode(), digest_size=8).hexdigest() for cells in joined]
+    joined = map("\x1f".join, zip(*filled, strict=True))
+    hashes = [hashlib.blake2b(cells.encode(), digest_size=8).hexdigest() for cells in joined]
     ids = np.empty(len(table), object)
     ids[:] = [f"{source}#{row}:{found}" for row, found in zip(rows, hashes, strict=True)]
     return Table(table.columns, ids)
@@ -246,7 +248,7 @@ def _check_columns(tables: list[Table], places: list[tuple[str, str]], target: s
 
 
 def _check_features(table: Table, target: str) -> None:
-    varied = {name for name, column in table.columns.items() if len(set(column)) > 1}
+    varied = {name for name, column in table.columns.items() if len(set(column.tolist())) > 1}
     if varied == {target}:
         raise DataError(
             "no_features",

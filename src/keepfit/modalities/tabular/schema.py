@@ -41,6 +41,7 @@ class Finding:
         }
 
 
+_FIGURES = frozenset("0123456789.+-:/")
 _BOOLEANS = 49  # spellings of true and false in upper and lower letters, and more
 _ZEROS = "codes with leading zeros"  # 0123 is another code than 123
 _ACTIONS = {
@@ -120,8 +121,11 @@ def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) 
 
 def _counts(column: Column, extra: frozenset[str]) -> dict[str, int]:
     """How often each stripped text that is not missing stands in a column, in the order in which they first do."""
+    found = Counter(column.tolist())
+    if not extra and "" not in found and _FIGURES.issuperset("".join(text for text in found if text is not None)):
+        return {text: n for text, n in found.items() if text is not None}  # none of these is missing, or has a blank
     counts: dict[str, int] = {}
-    for text, n in Counter(column.tolist()).items():
+    for text, n in found.items():
         if not is_missing(text, extra):
             stripped = text.strip()
             counts[stripped] = counts.get(stripped, 0) + n
