@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from keepfit.core.errors import DataError, KeepfitError
 from keepfit.core.events import Emit, silent
 from keepfit.runtime.bundle import Bundle
+from keepfit.runtime.figures import frame_in_form
 from keepfit.runtime.opening import Predictor
 from keepfit.runtime.table import Table, from_frame
 
@@ -40,7 +41,9 @@ class Model:
             return self._predictor.predict(_pictures(frame, self))
         if self.bundle.modality == "text":
             return self._predictor.predict(_texts(self, frame))
-        return self._predictor.predict(from_frame(frame))
+        forms = getattr(self._predictor, "forms", None)
+        given = frame_in_form(frame, forms) if forms and not isinstance(frame, Table) else frame
+        return self._predictor.predict(from_frame(given))
 
     def answer(self, table: Table) -> Answers:
         """Answers for a table as sources give it."""

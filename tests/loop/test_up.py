@@ -85,6 +85,12 @@ def test_what_the_loop_cannot_do_is_refused_before_anything_runs(tmp_path, capsy
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_run_by_hand_needs_a_loop(tmp_path, capsys):
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    assert run(["up", str(tmp_path / "r.yaml"), "--retrain", "--workspace", str(tmp_path), "--json"]) == 2
+    assert "no_loop" in capsys.readouterr().err
+
+
 def test_an_unknown_answer_is_said(tmp_path, capsys):
     assert run(["why", "nothing", "--workspace", str(tmp_path), "--json"]) == 3
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["error"]["code"] == "unknown_request"

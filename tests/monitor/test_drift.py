@@ -9,6 +9,7 @@ import pytest
 
 from keepfit.monitor.drift import judge, learn_levels
 from keepfit.monitor.features import Feature, Values, feature_of
+from keepfit.monitor.profile import outputs_of
 from keepfit.monitor.tails import log_count_tail, log_gamma, log_gamma_tail, log_mean_tail, log_normal_tail
 
 
@@ -108,3 +109,15 @@ def test_features_round_trip_and_name_no_rare_value(once):
     many = next(f for f in features if f.name == "many")
     assert min(many.counts[:12]) >= 5 and len(many.values) < 300 and many.groups
     assert type(levels).from_json(levels.as_json()) == levels
+
+
+def test_answers_of_a_learner_and_of_its_file_fall_into_the_same_bins():
+    draw = np.random.default_rng(0)
+    few = draw.random(12)
+    exact = few[draw.integers(0, 12, 4000)]
+    rough = exact.astype(np.float32)
+    for columns, classes in ((lambda p: np.stack([p, 1 - p], 1), ("a", "b")), (lambda p: (1234.5 * p)[:, None], ())):
+        ours, theirs = (outputs_of(columns(one), classes) for one in (exact, rough))
+        for name, values in ours.items():
+            feature = feature_of(name, values)
+            assert np.array_equal(feature.code(values), feature.code(theirs[name]))

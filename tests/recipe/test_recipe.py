@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from keepfit.core.errors import RecipeError
+from keepfit.core.errors import RecipeError, nearest
 from keepfit.engine.plan import plan
 from keepfit.recipe import fill, load, parse
 from keepfit.recipe.model import NOT_YET, NOT_YET_VALUES, recipe_class
@@ -257,3 +257,13 @@ def test_the_schema_describes_every_key():
             seen += 1
             assert field.get("description") or name == "use", (definition.get("title"), name)
     assert seen > 50 and yaml.safe_dump(made)
+
+
+def test_a_bare_off_is_the_word(tmp_path):
+    said = "version: 1\ndata: {source: a.csv, target: y}\nserve: {record: off}\npackage: {golden: off}\n"
+    made = parse(said, origin="r.yaml")
+    assert (made.serve.record, made.package.golden) == ("off", "off")
+
+
+def test_another_name_of_a_metric_is_known():
+    assert nearest("auroc", ["accuracy", "roc_auc"]) == "did you mean 'roc_auc'?"

@@ -41,6 +41,11 @@ def test_a_file_and_a_glob_are_read_and_a_fresh_copy_sees_a_change(bucket, tmp_p
     assert count("memory://bucket/a.csv", tmp_path, fresh=True)[0] == 1
 
 
+def test_an_unknown_kind_of_address_is_told():
+    with pytest.raises(DataError, match="no such kind of address"):
+        remote.file_system("ftpp://x/a.csv")
+
+
 @pytest.mark.parametrize("source", ["memory://bucket/gone.csv", "memory://bucket/gone*.csv"])
 def test_an_absent_remote_file_is_told(bucket, tmp_path, source):
     with pytest.raises(DataError, match="no such remote file"):

@@ -76,10 +76,16 @@ class InternalFault(KeepfitError):
     """A fault of Keepfit itself."""
 
 
+_SAME = {"auroc": "roc_auc", "auc": "roc_auc", "acc": "accuracy", "f1": "f1_macro", "r_squared": "r2", "mse": "rmse"}
+"""Other names of what people look for, which no distance of letters finds."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`did you mean ...?` for an unknown name, or the list of known names when nothing is near."""
     names = [str(item) for item in known]
     folded = {item.lower(): item for item in names}
+    if _SAME.get(name.lower()) in folded:
+        return f"did you mean {_SAME[name.lower()]!r}?"
     close = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.5)
     if close:
         return f"did you mean {folded[close[0]]!r}?"

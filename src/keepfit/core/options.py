@@ -8,6 +8,11 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict
 
 
+def switch(value: object) -> object:
+    """YAML reads a bare `off` as false: for fields that know the word."""
+    return "off" if value is False else value
+
+
 class Options(BaseModel):
     """Frozen and closed; `impl` is `module:attribute` of the code, empty for a plain recipe section."""
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from keepfit import recipe as recipes
 from keepfit.core import atomic
-from keepfit.core.errors import EnvironmentFault, KeepfitError, RecipeError
+from keepfit.core.errors import EnvironmentFault, KeepfitError, RecipeError, UsageError
 from keepfit.core.events import Emit, Event
 from keepfit.engine.plan import plan
 from keepfit.engine.run import run as walk
@@ -112,11 +112,31 @@ def look(loop: Loop, emit: Emit) -> None:
 
 
 def ask(name: str, workspace: Path) -> Path:
-    """Asks the loop that is at work for a challenger, by hand."""
+    """Asks the loop that is at work for a challenger, by hand. Raises UsageError where none is at work."""
     folder = workspace / ".keepfit" / "loop" / name
-    atomic.make_folder(folder)
+    if not folder.is_dir() or not _is_at_work(folder):
+        raise UsageError(
+            "no_loop",
+            f"no loop of {name} is at work in this workspace",
+            where=str(folder),
+            hint="start it first: keepfit up RECIPE; or give its --workspace",
+        )
     atomic.write_text(folder / "retrain.request", "")
     return folder
+
+
+def _is_at_work(folder: Path) -> bool:
+    try:
+        handle = os.open(folder / "lock", os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def refuse_unfit(recipe: Recipe) -> None:
@@ -181,7 +201,9 @@ def in_words(entry: Entry) -> str:
         when = f", since {_moment(said['changed_at'])}" if "changed_at" in said else ""
         return f"errors {said['error_before']:.1%} before, {said['error_after']:.1%} on {said['labels']} labels{when}"
     if entry.what == "changed":
-        return f"inputs have shifted since {_moment(said['changed_at'])}: {', '.join(said['seen']['features'][:5])}"
+        shifted = said["seen"]["features"]
+        what = "answers" if set(shifted) <= {"prediction", "confidence"} else "inputs"
+        return f"{what} have shifted since {_moment(said['changed_at'])}: {', '.join(shifted[:5])}"
     if entry.what == "retrain":
         return f"attempt {said['attempt']} on {said['rows']} rows: {said['why']}; {' and '.join(said['kinds'])} compete"
     if entry.what == "challenger":

@@ -116,14 +116,23 @@ def outputs_of(
     none = np.zeros(len(scores), bool)
     lost = none if answered is None else ~answered
     if not classes:
-        return {"prediction": Values(np.where(lost, np.nan, scores[:, 0].astype(np.float64)), none, "prediction")}
+        return {"prediction": Values(np.where(lost, np.nan, _told(scores[:, 0])), none, "prediction")}
     names = np.array(classes, object)[scores.argmax(1)] if len(scores) else np.empty(0, object)
     names[lost] = None
-    sure = scores.max(1).astype(np.float64) if len(scores) else np.empty(0)
+    sure = np.round(scores.max(1).astype(np.float64), 4) if len(scores) else np.empty(0)
     return {
         "prediction": Values(names, none, "prediction"),
         "confidence": Values(np.where(lost, np.nan, sure), none, "prediction"),
     }
+
+
+def _told(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Predicted values to five digits. Trees give the same few values again and again; those of the learner and of its ONNX form
+    differ in the seventh digit, and would fall into different bins."""
+    found = values.astype(np.float64)
+    size = np.abs(np.where(np.isfinite(found) & (found != 0), found, 1.0))
+    scale = 10.0 ** (4 - np.floor(np.log10(size)))
+    return np.where(np.isfinite(found), np.round(found * scale) / scale, found)
 
 
 def make_profile(

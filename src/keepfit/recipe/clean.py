@@ -11,12 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, create_model
 
 from keepfit.core import catalog
-from keepfit.core.options import Options
-
-
-def _switch(value: object) -> object:
-    """YAML reads a bare `off` as false."""
-    return "off" if value is False else value
+from keepfit.core.options import Options, switch
 
 
 class MissingOptions(Options):
@@ -39,10 +34,10 @@ class MissingOptions(Options):
 class CleanFields(Options):
     """Cleaning of the training split; what serving must repeat goes into the preparation."""
 
-    duplicates: Annotated[Literal["drop", "report", "off"], BeforeValidator(_switch)] = Field(
+    duplicates: Annotated[Literal["drop", "report", "off"], BeforeValidator(switch)] = Field(
         "report", description="rows of the training split that repeat an earlier one in every cell"
     )
-    near_duplicates: Annotated[Literal["drop", "report", "off"], BeforeValidator(_switch)] = Field(
+    near_duplicates: Annotated[Literal["drop", "report", "off"], BeforeValidator(switch)] = Field(
         "report", description="training rows, texts or pictures that nearly repeat an earlier one"
     )
     missing: MissingOptions = Field(
@@ -51,11 +46,11 @@ class CleanFields(Options):
     drop_rows_missing_over: float | None = Field(
         None, ge=0.0, le=1.0, description="drop training rows with a larger share of missing cells"
     )
-    labels: Annotated[Literal["drop", "relabel", "report", "off"], BeforeValidator(_switch)] = Field(
+    labels: Annotated[Literal["drop", "relabel", "report", "off"], BeforeValidator(switch)] = Field(
         "report",
         description="suspected wrong labels of training rows; drop, relabel: where a paired comparison does not get worse",
     )
-    leaks: Annotated[Literal["stop", "report", "off"], BeforeValidator(_switch)] = Field(
+    leaks: Annotated[Literal["stop", "report", "off"], BeforeValidator(switch)] = Field(
         "stop",
         description="what gives the target away or stands on both sides of a split: end the run, tell, do not look",
     )
@@ -75,7 +70,7 @@ def _method(name: str) -> tuple[Any, Any]:
     words: Any = made.model_fields["do"].annotation
 
     def filled(value: object) -> object:
-        said = _switch(value)
+        said = switch(value)
         return {"do": said} if isinstance(said, str) else said
 
     spelled: Any = made | words

@@ -94,7 +94,11 @@ def parse(
     value = _value(node, (), lines, origin) if node is not None else {}
     if not isinstance(value, dict):
         raise RecipeError(
-            "bad_yaml", "a recipe is a mapping of sections", where=f"{origin}:1", seen=type(value).__name__
+            "bad_yaml",
+            "a recipe is a mapping of sections",
+            where=f"{origin}:1",
+            seen="a text" if isinstance(value, str) else type(value).__name__,
+            hint="is this the data? keepfit init DATA writes a recipe; keepfit fit DATA --target COLUMN needs none",
         )
     given: dict[str, Any] = {"name": name, **value}
     for override in overrides:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from keepfit.core.options import Options
+from keepfit.core.options import Options, switch
 
 Metric = Literal["accuracy", "balanced_accuracy", "f1_macro", "roc_auc", "log_loss", "mcc", "rmse", "mae", "r2"]
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -69,7 +69,7 @@ class ExplainOptions(Options):
 class PackageOptions(Options):
     """The bundle."""
 
-    golden: Literal["synthetic", "rows", "off"] = Field(
+    golden: Annotated[Literal["synthetic", "rows", "off"], BeforeValidator(switch)] = Field(
         "synthetic", description="sample inputs replayed at start; rows: real held-out rows leave the house"
     )
 
@@ -97,7 +97,7 @@ class ServeOptions(Options):
         128, ge=1, le=100_000, description="most questions that wait in one process; the next gets 503 at once"
     )
     timeout: Seconds = Field(10.0, description="a question that waited longer gets 503: 10s")
-    record: Literal["full", "sketch", "off"] = Field(
+    record: Annotated[Literal["full", "sketch", "off"], BeforeValidator(switch)] = Field(
         "full", description="what is kept of an answer; sketch: no inputs, only counts over many; off: nothing"
     )
     record_store: Annotated[str, AfterValidator(_without_password)] | None = Field(

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, create_model
 
 from keepfit.core import catalog
-from keepfit.core.options import Options
+from keepfit.core.options import Options, switch
 
 
 def _every(value: object) -> object:
@@ -24,11 +24,6 @@ def _every(value: object) -> object:
 
 
 Every = Annotated[int, BeforeValidator(_every, json_schema_input_type=int | str)]
-
-
-def _switch(value: object) -> object:
-    """YAML reads a bare `off` as false."""
-    return "off" if value is False else value
 
 
 class EarlyStopOptions(Options):
@@ -75,7 +70,7 @@ class TrainFields(Options):
     channels_last: bool = Field(False, description="memory layout NHWC, faster for some convolutions")
     gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, more time")
     workers: int = Field(0, ge=0, le=64, description="processes that prepare batches; the result is the same")
-    early_stop: Annotated[EarlyStopOptions | Literal["off"], BeforeValidator(_switch)] = Field(
+    early_stop: Annotated[EarlyStopOptions | Literal["off"], BeforeValidator(switch)] = Field(
         default_factory=lambda: EarlyStopOptions.model_validate({}), description="patience, or off"
     )
     checkpoint: CheckpointOptions = Field(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from keepfit.core.errors import DataError
 from keepfit.core.quick_json import is_flat, rows_of
 from keepfit.runtime.coerce import ColumnRule
+from keepfit.runtime.figures import in_form
 from keepfit.runtime.table import Column, Table, concat, from_rows, text_column
 
 Block = NDArray[np.float64]
@@ -134,6 +135,7 @@ class BlockReader:
         self.layout = Layout.of(rules)
         self._ignored, self._check = ignored, check
         self._known = frozenset(self.layout.names)
+        self._forms = {rule.name: rule.form for rule in self.layout.rest if rule.form is not None}
         self._pick = itemgetter(*self.layout.at) if self.layout.at else None
         self._marks = 1 + sum(3 + _marks(name.encode("utf-8", "replace")) for name in self.layout.names)
 
@@ -195,6 +197,8 @@ class BlockReader:
                 if type(cell) not in _CELLS or (type(cell) in (int, float) and not abs(cell) < MOST):
                     return None
                 self._check(rule, row, f"row {place}")
+        if self._forms:
+            rows = [in_form(row, self._forms) for row in rows]
         return from_rows(rows, [rule.name for rule in self.layout.rest]).columns
 
 

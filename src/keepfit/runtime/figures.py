@@ -10,7 +10,10 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
+
+import numpy as np
 
 _SHARE = 0.98
 _CODES = frozenset(
@@ -99,6 +102,36 @@ def number_as(text: str, form: Form) -> float | None:
         return None
     plain = re.sub(r"[.' \u00a0\u202f]", "", figure).replace(",", ".") if form.comma else figure.replace(",", "")
     return float(plain)
+
+
+def as_written(number: float, form: Form) -> str:
+    """A finite number as a column of this form writes it, which `number_as` reads back: 12 among percentages is `12%`."""
+    plain = np.format_float_positional(float(number), trim="-")
+    return (plain.replace(".", ",") if form.comma else plain) + form.unit
+
+
+def in_form(row: Mapping[str, Any], forms: Mapping[str, Form]) -> dict[str, Any]:
+    """A row whose JSON numbers are written as their columns write them; texts stay as they are."""
+    return {name: written(cell, forms[name]) if name in forms else cell for name, cell in row.items()}
+
+
+def frame_in_form(frame: Any, forms: Mapping[str, Form]) -> Any:
+    """A frame whose numbers are written as their columns write them, where those have a unit or a mark of their own."""
+    if isinstance(frame, list):
+        return [in_form(row, forms) if isinstance(row, Mapping) else row for row in frame]
+    if not (isinstance(frame, Mapping) or hasattr(frame, "columns")):
+        return frame
+    columns = {name: frame[name] for name in (frame if isinstance(frame, Mapping) else frame.columns)}
+    return {
+        name: [written(cell, forms[name]) for cell in column] if name in forms else column
+        for name, column in columns.items()
+    }
+
+
+def written(cell: Any, form: Form) -> Any:
+    """`as_written` for a cell that is a finite number; others as they are."""
+    is_number = isinstance(cell, Real) and not isinstance(cell, bool | np.bool_)
+    return as_written(float(cell), form) if is_number and np.isfinite(float(cell)) else cell
 
 
 def _unit(before: str, after: str) -> str | None:

@@ -14,6 +14,7 @@ from keepfit.core.errors import DataError, nearest
 from keepfit.runtime.answers import Answers, answers_of
 from keepfit.runtime.blocks import BlockReader, BlockTable
 from keepfit.runtime.coerce import ColumnRule, is_missing, parse_date, parse_number
+from keepfit.runtime.figures import Form, in_form, number_as
 from keepfit.runtime.network import Network
 from keepfit.runtime.preparation import Preparation, coerced
 from keepfit.runtime.table import Table, from_rows
@@ -54,7 +55,15 @@ class Predictor:
 
     def table_of(self, rows: Sequence[Mapping[str, Any]]) -> Table:
         """Golden rows as a table."""
-        return from_rows(rows, [rule.name for rule in self._used()])
+        return from_rows(self._in_form(rows), [rule.name for rule in self._used()])
+
+    @cached_property
+    def forms(self) -> dict[str, Form]:
+        """Columns whose numbers have a unit or a mark of their own; a JSON number of such a column is the figure itself."""
+        return {rule.name: rule.form for rule in self._used() if rule.form is not None}
+
+    def _in_form(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        return [in_form(row, self.forms) for row in rows] if self.forms else rows
 
     def check_fit(self) -> None:
         """Raises ValueError where network and preparation do not fit together."""
@@ -99,7 +108,7 @@ class Predictor:
                     )
             for rule in used:
                 _check_cell(rule, row, f"{where}, column {rule.name!r}")
-        return from_rows(rows, [rule.name for rule in used])
+        return from_rows(self._in_form(rows), [rule.name for rule in used])
 
 
 def _check_cell(rule: ColumnRule, row: Mapping[str, Any], where: str) -> None:
@@ -133,4 +142,5 @@ def _check_cell(rule: ColumnRule, row: Mapping[str, Any], where: str) -> None:
 
 
 def _reads(value: str, rule: ColumnRule) -> bool:
-    return parse_number(value) is not None or (rule.boolean and value.strip().lower() in ("true", "false"))
+    number = parse_number(value) if rule.form is None else number_as(value, rule.form)
+    return number is not None or (rule.boolean and value.strip().lower() in ("true", "false"))

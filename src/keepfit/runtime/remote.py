@@ -70,6 +70,14 @@ def file_system(source: str) -> tuple[Any, str]:
             where=redacted(source),
             hint="see the fsspec documentation for its name",
         ) from None
+    except ValueError as error:
+        raise DataError(
+            "unreachable",
+            "there is no such kind of address",
+            where=redacted(source),
+            seen=redacted(str(error))[:200],
+            hint="s3://, gs://, az://, file://, http(s)://, or a folder of this machine",
+        ) from None
     return system, str(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from keepfit.core.errors import DataError
 from keepfit.recipe.clean import CleanOptions
 from keepfit.recipe.data import DataOptions
 from keepfit.runtime.coerce import ColumnRule
+from keepfit.runtime.figures import Form, as_written
 from keepfit.runtime.picture_predictor import COLUMN as PICTURE
 from keepfit.runtime.preparation import coerced
 from keepfit.runtime.table import Table
@@ -29,7 +31,7 @@ from keepfit.stages.results import as_json, changed, json_of, ledger_of, room_of
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry, conserve_ids, place_of, without
 
-VERSION = 9
+VERSION = 10
 _GOLDEN = 12
 
 
@@ -149,7 +151,7 @@ def _described(
         profile = texts.look(train, target)[2]
         return profile, texts.synthetic(profile, seed)
     profile = _profile(train, rules)
-    return profile, _synthetic(profile, seed)
+    return profile, _synthetic(profile, seed, {rule.name: rule.form for rule in rules if rule.form is not None})
 
 
 def _profile(train: Table, rules: list[ColumnRule]) -> dict[str, Any]:
@@ -193,13 +195,14 @@ def _profile(train: Table, rules: list[ColumnRule]) -> dict[str, Any]:
     return {"rows": len(train), "columns": columns}
 
 
-def _synthetic(profile: dict[str, Any], seed: int) -> list[dict[str, Any]]:
-    """Made-up rows: each column drawn on its own from the profile, so that nobody's row is among them."""
+def _synthetic(profile: dict[str, Any], seed: int, forms: Mapping[str, Form]) -> list[dict[str, Any]]:
+    """Made-up rows: each column drawn on its own from the profile, so that nobody's row is among them, and written in its form."""
     rng = np.random.default_rng(seed)
     rows: list[dict[str, Any]] = [{} for _ in range(_GOLDEN)]
     for name, column in profile["columns"].items():
         for row in rows:
-            row[name] = None if rng.random() < max(column["missing"], 0.02) else _cell(column, rng)
+            cell = None if rng.random() < max(column["missing"], 0.02) else _cell(column, rng)
+            row[name] = as_written(float(cell), forms[name]) if cell is not None and name in forms else cell
     return rows
 
 
