@@ -52,7 +52,7 @@ def check(
 
     found = start.check(recipe, overrides or (), workspace)
     lines = [f"recipe     fits: task {found['task']}, {found['rows']['in']} rows, {found['rows']['kept']} kept"]
-    lines.append(f"columns    as the {found['splits']['train']} training rows have them:")
+    lines.append(f"columns    as the {found['columns_of']} training rows came:")
     lines += [
         f"  {c['name']:24.24} {c['kind']:12} {c['missing']:6.1%} missing, {c['distinct']} distinct: {c['why']}"
         + (f"\n{'':27}{c['picture']}  {c['range']}" if c.get("range") else "")
