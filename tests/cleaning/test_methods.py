@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keepfit.cleaning import line, written
+from keepfit.cleaning import dependencies, line, spellings, written
 from keepfit.cleaning.dependencies import DependencyOptions, codes_of, discover, violated
 from keepfit.cleaning.formats import FormatOptions, odd_ones
 from keepfit.cleaning.missing import fills_of, neighbours, regressed
@@ -15,7 +15,7 @@ from keepfit.cleaning.unreadable import look
 from keepfit.cleaning.view import View
 from keepfit.modalities.tabular.schema import looked
 from keepfit.runtime.coerce import OTHER, ColumnRule, categories, numbers
-from keepfit.runtime.table import Column, from_rows, text_column
+from keepfit.runtime.table import Column, Table, from_rows, text_column
 
 
 def column(values: list[object]) -> Column:
@@ -185,3 +185,28 @@ def test_each_cell_with_a_unit_a_currency_or_another_date_is_told_with_what_it_i
     entries = line.read_elsewhere(view)
     assert {entry.action for entry in entries if entry.column == "x"} == {"noted"} and len(entries) == 182
     assert not any(entry.is_undoable for entry in entries)
+
+
+def view_of(columns: dict[str, list[str]], target: str) -> View:
+    table = from_rows(
+        [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)], list(columns)
+    )
+    table = Table(table.columns, np.array([f"t#{n}" for n in range(len(table))], object))
+    rules = tuple(ColumnRule(name, "categorical", "") for name in columns if name != target)
+    return View(table, rules, target)
+
+
+def test_two_columns_that_blame_each_other_are_not_both_mended() -> None:
+    pairs = [("London", "UK"), ("Berlin", "Germany"), ("Paris", "France")] * 30
+    pairs[6] = ("London", "Germany")
+    view = view_of({"city": [c for c, _ in pairs], "land": [s for _, s in pairs], "y": ["0"] * 90}, "y")
+    found = dependencies.look(view, DependencyOptions())
+    assert {f.columns[0] for f in found} == {"city", "land"} and not any(f.cells for f in found)
+    assert all("may be the wrong one" in f.message for f in found)
+
+
+def test_classes_that_differ_in_letters_are_told() -> None:
+    view = view_of({"a": ["x"] * 30, "y": ["yes"] * 20 + ["no"] * 8 + ["Yes", " YES"]}, "y")
+    seen = spellings.look(view, spellings.SpellingOptions())
+    assert [f.rule for f in seen] == ["spelling of a class"] and len(seen[0].ids) == 2
+    assert "'Yes -> yes'" in seen[0].message

@@ -8,7 +8,10 @@ import pytest
 
 import keepfit as kf
 from keepfit.core.errors import DataError
+from keepfit.modalities.tabular.schema import looked
+from keepfit.runtime.coerce import numbers
 from keepfit.runtime.figures import Form, as_written, number_as
+from keepfit.runtime.table import from_rows
 
 FORMS = [Form("%"), Form("oz"), Form("", True), Form("€", True), Form("$")]
 
@@ -62,3 +65,11 @@ def test_golden_rows_are_written_as_the_columns_are(model):
     assert all(row["rate"] is None or row["rate"].endswith("%") for row in rows)
     answers = model.predict(rows)
     assert not any(answers.errors)
+
+
+def test_a_column_that_the_recipe_calls_numeric_is_read_as_most_of_it_is_written():
+    table = from_rows([{"spent": f"${n}.50" if n % 10 else f"{n} €", "y": "a"} for n in range(1, 101)], ["spent", "y"])
+    (said,) = looked(table, "y", {"spent": "numeric"}, [])
+    values, bad = numbers(table.columns["spent"], said.rule)
+    assert bad.sum() == 10 and values[0] == 1.5
+    assert looked(table, "y", {}, [])[0].rule.kind != "numeric"

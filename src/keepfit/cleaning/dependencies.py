@@ -55,20 +55,24 @@ def look(view: View, options: DependencyOptions) -> list[Finding]:
     columns = {
         rule.name: view.cells(rule) for rule in view.rules if rule.kind in ("categorical", "ignore", "text", "datetime")
     }
-    found = []
-    for right, lefts in violated(columns, options).items():
-        rows, after, names = lefts
+    found, out = [], violated(columns, options)
+    doubtful = _either(out)
+    for right, (rows, after, names) in out.items():
         before = view.table.columns[right]
         cells = tuple(
-            Cell(str(view.table.ids[row]), right, before[row], value) for row, value in zip(rows, after, strict=True)
+            Cell(str(view.table.ids[row]), right, before[row], value)
+            for row, value in zip(rows, after, strict=True)
+            if (right, row) not in doubtful
         )
+        left = sum((right, row) in doubtful for row in rows)
         changed = list(dict.fromkeys(f"{cell.before} -> {cell.after}" for cell in cells))
         found.append(
             Finding(
                 "contradicts another column",
                 (right, *names),
                 view.ids(rows),
-                f"{right} follows from {', '.join(names[:3])} but for {counted(len(rows), 'row')}: {some(changed)}",
+                f"{right} follows from {', '.join(names[:3])} but for {counted(len(rows), 'row')}: {some(changed)}"
+                + (f"; in {left} of them the other column may be the wrong one, and they are left" if left else ""),
                 "the value of the majority of like rows",
                 "clean.dependencies: off" if options.do == "repair" else "clean.dependencies: repair",
                 "warning",
@@ -99,6 +103,18 @@ def violated(
             leading = sorted(dependencies, key=lambda one: (-one.strength, one.left))
             out[right] = (rows[free].tolist(), names[values[free]].tolist(), tuple(one.left for one in leading[:5]))
     return out
+
+
+def _either(out: dict[str, tuple[list[int], list[str], tuple[str, ...]]]) -> set[tuple[str, int]]:
+    """Column and row of what cannot be decided: two columns of a row each say that the other is wrong. To mend both would make
+    a third thing of it, so the one that more columns speak for stays, and neither is mended where as many do."""
+    doubtful: set[tuple[str, int]] = set()
+    rows = {name: set(found[0]) for name, found in out.items()}
+    for one, (_, _, lefts) in out.items():
+        for other in lefts:
+            if other in out and one in out[other][2] and len(lefts) <= len(out[other][2]):
+                doubtful |= {(one, row) for row in rows[one] & rows[other]}
+    return doubtful
 
 
 def unexplained(codes: dict[str, NDArray[np.int64]], right: str, rows: NDArray[np.int64]) -> NDArray[np.bool_]:

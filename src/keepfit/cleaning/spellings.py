@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Literal
 
@@ -36,7 +37,7 @@ class SpellingOptions(Options):
 
 def look(view: View, options: SpellingOptions) -> list[Finding]:
     """One finding per column and way: variants, and the usual spelling proposed for each."""
-    found = []
+    found = _classes(view)
     for rule in view.named("categorical"):
         column = view.data.categories[rule.name]
         counts = known_of(column)
@@ -62,6 +63,30 @@ def look(view: View, options: SpellingOptions) -> list[Finding]:
                 )
             )
     return found
+
+
+def _classes(view: View) -> list[Finding]:
+    """Classes that differ in letters only: another spelling makes a class of its own, which nobody asks for."""
+    column = view.table.columns.get(view.target)
+    if column is None:
+        return []
+    counts = Counter(text.strip() for text in column.tolist() if text is not None)
+    usual = variants(counts, ("letters",)).get("letters", {})
+    rows = [row for row, text in enumerate(column) if text is not None and text.strip() in usual]
+    if not rows:
+        return []
+    return [
+        Finding(
+            "spelling of a class",
+            (view.target,),
+            view.ids(rows),
+            f"{view.target} may spell a class in more than one way: {some([f'{a} -> {b}' for a, b in sorted(usual.items())])}",
+            "classes of their own: write them alike in the data where they are the same",
+            "",
+            "warning",
+            share=len(rows) / max(len(column), 1),
+        )
+    ]
 
 
 def _rows(view: View, name: str, usual: Mapping[str, str]) -> list[int]:

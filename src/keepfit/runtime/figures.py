@@ -144,10 +144,10 @@ def _unit(before: str, after: str) -> str | None:
     return before or after
 
 
-def form_of(values: Sequence[str]) -> Form | None:
-    """The form that nearly all of the cells share, or None where they do not agree on one. Cells hold no missing values."""
+def form_of(values: Sequence[str], share: float = _SHARE) -> Form | None:
+    """The form that a `share` of the cells has, or None where they do not agree on one. Cells hold no missing values."""
     found = [match for text in values if (match := _PARTS.fullmatch(text))]
-    if len(found) < _SHARE * len(values) or len(values) < 3:
+    if len(found) < share * len(values) or len(values) < 3:
         return None
     units = Counter(unit for match in found if (unit := _unit(match[1], match[3])) is not None)
     named = [unit for unit, _ in units.most_common() if unit]
@@ -155,7 +155,7 @@ def form_of(values: Sequence[str]) -> Form | None:
         for comma in (False, True):
             form = Form(unit, comma)
             read = sum(number_as(text, form) is not None for text in values)
-            if read >= _SHARE * len(values) and (unit == "" or units[unit] >= 0.5 * len(values)):
+            if read >= share * len(values) and (unit == "" or units[unit] >= 0.5 * len(values)):
                 return form
     return None
 

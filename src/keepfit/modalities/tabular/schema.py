@@ -43,6 +43,7 @@ class Finding:
 
 _FIGURES = frozenset("0123456789.+-:/")
 _BOOLEANS = 49  # spellings of true and false in upper and lower letters, and more
+_NEARLY, _MOSTLY = 0.98, 0.5  # cells that must be written alike; where the recipe says numeric, most
 _ZEROS = "codes with leading zeros"  # 0123 is another code than 123
 _ACTIONS = {
     "numeric": "read as a number",
@@ -85,7 +86,7 @@ def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) 
     plain = plain_numbers(_cells(counts)) if counts else None
     plain = plain if plain is not None and np.isfinite(plain).all() else None
     look = said in (None, "numeric") and plain is None
-    form, spelled = _written(counts) if look else (None, frozenset[str]())
+    form, spelled = _written(counts, said) if look else (None, frozenset[str]())
     extra |= spelled
     if spelled:
         counts = {text: n for text, n in counts.items() if text.lower() not in spelled}
@@ -136,7 +137,7 @@ def _cells(values: Iterable[str]) -> Column:
     return text_column(list(values))
 
 
-def _written(counts: Mapping[str, int]) -> tuple[Form | None, frozenset[str]]:
+def _written(counts: Mapping[str, int], said: str | None = None) -> tuple[Form | None, frozenset[str]]:
     """How a column writes numbers where that is not the plain way, and its spellings of a missing one."""
     readable = {text: any(c.isdigit() for c in text) for text in counts}
     spelled = spelled_missing(counts, readable)
@@ -145,7 +146,11 @@ def _written(counts: Mapping[str, int]) -> tuple[Form | None, frozenset[str]]:
     if not rest or plain >= 0.98 * sum(rest.values()):
         return None, spelled if rest else frozenset()
     form = (
-        form_of([text for text, n in rest.items() for _ in range(min(n, 50))]) if any(map(readable.get, rest)) else None
+        form_of(
+            [text for text, n in rest.items() for _ in range(min(n, 50))], _MOSTLY if said == "numeric" else _NEARLY
+        )
+        if any(map(readable.get, rest))
+        else None
     )
     return form, spelled if form is not None else frozenset()
 
