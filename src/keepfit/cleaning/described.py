@@ -104,7 +104,11 @@ def of_texts(texts: Sequence[str | None] | NDArray[np.object_]) -> dict[str, Any
     letters = Counter(script_of("".join(known[:: max(1, len(known) // 500)])))
     total = sum(letters.values())
     script = ", ".join(f"{name} {times / total:.0%}" for name, times in letters.most_common(2) if times >= 0.02 * total)
-    said = f"{lengths.min()} to {lengths.max()} characters, half below {np.median(lengths):.0f}; letters: {script or 'none'}"
+    low, high = lengths.min(), lengths.max()
+    sizes = (
+        f"{low} to {high} characters, half below {np.median(lengths):.0f}" if low < high else f"{low} characters each"
+    )
+    said = f"{sizes}; letters: {script or 'none'}"
     language = language_of(known[:: max(1, len(known) // 500)])
     said += f"; language: {language}" if language else ""
     picture = bars(np.histogram(lengths, _BINS)[0])

@@ -79,7 +79,8 @@ def _verify(asked: _Asked) -> tuple[dict[str, Any], str]:
     from keepfit import repeat
 
     found = repeat.verify_models(asked.workspace, asked.what or None)
-    return {"models": found, "verified": True}, "\n".join(map(_line, found)) or "no models here yet"
+    lines = [*map(_line, found), f"{len(found)} verified: every hash holds, golden rows give the recorded answers"]
+    return {"models": found, "verified": True}, "\n".join(lines) if found else "no models here yet"
 
 
 def _show(asked: _Asked) -> tuple[dict[str, Any], str]:
