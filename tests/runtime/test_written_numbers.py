@@ -11,7 +11,8 @@ from keepfit.core.errors import DataError
 from keepfit.modalities.tabular.schema import looked
 from keepfit.runtime.coerce import numbers
 from keepfit.runtime.figures import Form, as_written, number_as
-from keepfit.runtime.table import from_rows
+from keepfit.runtime.sources import Read, chunks
+from keepfit.runtime.table import concat, from_rows
 
 FORMS = [Form("%"), Form("oz"), Form("", True), Form("€", True), Form("$")]
 
@@ -73,3 +74,13 @@ def test_a_column_that_the_recipe_calls_numeric_is_read_as_most_of_it_is_written
     values, bad = numbers(table.columns["spent"], said.rule)
     assert bad.sum() == 10 and values[0] == 1.5
     assert looked(table, "y", {}, [])[0].rule.kind != "numeric"
+
+
+@pytest.mark.parametrize("name", ["c0=9/a.csv", "year=2024/a.csv", "a[1].csv", "b*.csv"])
+def test_names_of_files_are_names(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("x,y\n1,a\n2,b\n")
+    (tmp_path / "bad.csv").write_text("x,y\n7,q\n")
+    table = concat(list(chunks(path, Read())))
+    assert table.columns["x"].tolist() == ["1", "2"] and table.columns["y"].tolist() == ["a", "b"]

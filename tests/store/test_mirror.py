@@ -188,3 +188,22 @@ def test_serve_follows_over_http(made, tmp_path, capsys):
         assert process.returncode == 0, out
         server.shutdown()
     assert os.listdir(tmp_path / "here" / ".keepfit" / "registry" / "small" / "versions")
+
+
+def test_a_url_that_was_made_anew_is_followed_and_one_that_fails_leaves_the_name_free(made, tmp_path):
+    far, here = tmp_path / "far away", Registry(tmp_path / "here")
+    Mirror(str(far)).push(made, "small")
+    assert (far / "small" / "pointer.json").is_file()
+    Mirror(str(far)).pull(here, "small")
+    for place in sorted(far.rglob("*"), reverse=True):
+        place.rmdir() if place.is_dir() else place.unlink()
+    anew = Registry(tmp_path / "anew")
+    anew.register(other(tmp_path, "another"), "small")
+    Mirror(str(far)).push(anew, "small")
+    assert Mirror(f"file://{far}/").pull(here, "small")
+    assert here.resolve("small").open().sha256 == anew.resolve("small").sha256
+    (far / "small" / "versions" / "0001" / "version.json").unlink()
+    free = Registry(tmp_path / "free")
+    with pytest.raises(DataError):
+        Mirror(str(far)).pull(free, "small")
+    assert free.register(GOLDEN, "small").version == 1

@@ -63,8 +63,10 @@ def up(
                     look(loop, emit)
                     time.sleep(max(0.02, LOOK_S - (time.monotonic() - begun)))
         finally:
-            loop.close()
-            service.stop()
+            try:
+                loop.close()
+            finally:
+                service.stop()
         return summary(loop)
 
 

@@ -29,7 +29,9 @@ def as_utf8(path: Path, encoding: str | None, notes: Notes | None = None) -> Ite
     Memory does not grow with the file. The encoding is sniffed over the whole file when it is not said. What is mended
     goes into `notes`: a line in another encoding than the rest, NUL characters left out. Raises DataError.
     """
-    if encoding is None and _is_plain(path):
+    if (
+        encoding is None and not set("*?[") & set(str(path)) and _is_plain(path)
+    ):  # DuckDB reads a name with these as a glob
         yield path, _head_of(path)
         return
     handle, temp = tempfile.mkstemp(prefix="keepfit-", suffix=".csv")

@@ -55,6 +55,7 @@ def csv_chunks(path: Path, read: Read, rejects: Rejects | None, size: int, sift:
             "escape": "" if read.quote == "none" else (read.quote or '"'),
             "max_line_size": str(LONGEST_LINE),
             "compression": "none",
+            "hive_partitioning": "false",  # a folder called year=2024 is no column
         }
         said = ", ".join(f"{key}={literal(value)}" for key, value in options.items())
         columns = "{" + ", ".join(f"{literal(f'c{n}')}: 'VARCHAR'" for n in range(len(names))) + "}"

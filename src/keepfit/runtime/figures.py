@@ -10,12 +10,13 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from numbers import Real
 from typing import Any
 
 import numpy as np
 
-_SHARE = 0.98
+_SHARE, _LARGEST = 0.98, 10**300
 _CODES = frozenset(
     [
         "usd",
@@ -130,8 +131,13 @@ def frame_in_form(frame: Any, forms: Mapping[str, Form]) -> Any:
 
 def written(cell: Any, form: Form) -> Any:
     """`as_written` for a cell that is a finite number; others as they are."""
-    is_number = isinstance(cell, Real) and not isinstance(cell, bool | np.bool_)
-    return as_written(float(cell), form) if is_number and np.isfinite(float(cell)) else cell
+    if (
+        not isinstance(cell, Real | Decimal)
+        or isinstance(cell, bool | np.bool_)
+        or (isinstance(cell, int) and abs(cell) > _LARGEST)
+    ):
+        return cell
+    return as_written(float(cell), form) if np.isfinite(float(cell)) else cell
 
 
 def _unit(before: str, after: str) -> str | None:

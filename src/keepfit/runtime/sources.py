@@ -185,7 +185,7 @@ def chunks(
     elif FORMATS[ending] == "sheet":
         yield from sheet_chunks(path, read, rejects, size)
     else:
-        yield from _query(f"read_parquet({literal(str(path))})", path, size)
+        yield from _query(f"read_parquet({literal(str(path))}, hive_partitioning=false)", path, size)
 
 
 def _json(path: Path, read: Read, rejects: Rejects | None, size: int) -> Iterator[Table]:

@@ -10,17 +10,18 @@ keeps what it has where they do not hold: a copy that was cut short is never ser
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from keepfit.core import atomic
-from keepfit.core.errors import DataError, EnvironmentFault, GateError, KeepfitError
+from keepfit.core.errors import DataError, EnvironmentFault, GateError, KeepfitError, UsageError
 from keepfit.core.events import Emit, Event
 from keepfit.runtime.reading import redacted
 from keepfit.runtime.remote import faults, file_system
-from keepfit.store.pointer import ALIAS, Pointer, pointer_from
-from keepfit.store.registry import CHAMPION, Registry, Version, origin_of, receive
+from keepfit.store.pointer import ALIAS, Pointer, pointer_from, read_pointer
+from keepfit.store.registry import CHAMPION, Registry, Version, named, numbers_of, origin_of, swept, version_from
 
 _MOST_POINTER, _MOST_FILE, _MOST_FILES = 4 << 20, 2 << 30, 64
 _BLOCK = 1 << 20
@@ -30,9 +31,15 @@ class Mirror:
     """The registry at a URL. `url` may hold credentials; what is shown and written down does not."""
 
     def __init__(self, url: str) -> None:
+        url = url.rstrip("/") if "://" in url else f"file://{Path(url).resolve()}"
+        if "?" in url:
+            raise UsageError(
+                "url_wrong",
+                "the URL of a registry is a folder, and cannot have a query",
+                where=redacted(url),
+                hint="s3://BUCKET/PATH, gs://BUCKET/PATH, file:///PATH, https://HOST/PATH; credentials by the storage's own files",
+            )
         self.shown = redacted(url)
-        if "://" not in url:
-            url = Path(url).resolve().as_uri()
         self._system, self._root = file_system(url)
         self._local = url.lower().startswith("file:")
 
@@ -74,7 +81,7 @@ class Mirror:
             and registry.pointer(name) == far
         ):
             return False
-        receive(registry, name, far, lambda number, folder: self._take_version(name, number, folder), self.shown)
+        receive(registry, name, far, self)
         return True
 
     def pointer(self, name: str) -> Pointer:
@@ -123,7 +130,18 @@ class Mirror:
         self._put(f"{place}/bundle/SHA256SUMS", (version.path / "SHA256SUMS").read_bytes())
         self._put(f"{place}/version.json", facts)
 
-    def _take_version(self, name: str, number: int, folder: Path) -> bytes:
+    def is_here(self, registry: Registry, name: str, number: int) -> bool:
+        """Whether a version of the registry is whole, and the one that is at the URL."""
+        try:
+            version = registry.get(name, number)
+            version.open()
+            here = (version.path.parent / "version.json").read_bytes()
+        except (KeepfitError, OSError):
+            return False
+        return here == self._get(f"{name}/versions/{number:04d}/version.json", _MOST_POINTER)
+
+    def take_version(self, name: str, number: int, folder: Path) -> bytes:
+        """The files of a bundle into a folder, and the bytes of its version.json. Raises DataError, EnvironmentFault."""
         place = f"{name}/versions/{number:04d}"
         sums = self._get(f"{place}/bundle/SHA256SUMS", 1 << 20)
         names = [line.partition("  ")[2] for line in sums.decode("utf-8", "replace").splitlines()]
@@ -174,6 +192,34 @@ class Mirror:
                 self._system.pipe_file(path, data)
 
 
+def receive(registry: Registry, name: str, pointer: Pointer, source: Mirror) -> None:
+    """Become as another registry is: the versions that its aliases name, then its pointer, by one rename.
+
+    Every hash is checked before a version appears. Versions that no alias names, and that the champion was not just before, are
+    removed. Raises GateError `registry_own` where the name has versions made here.
+    """
+    home = registry.folder / named(name)
+    with registry._writing(home, source.shown):
+        swept(home)
+        wanted = set(pointer.aliases.values())
+        try:
+            for number in sorted(wanted):
+                if number in numbers_of(home) and source.is_here(registry, name, number):
+                    continue
+                with atomic.new_folder(home / "versions" / f"{number:04d}") as scratch:
+                    (scratch / "bundle").mkdir()
+                    facts = source.take_version(name, number, scratch / "bundle")
+                    version_from(facts, name, number, scratch / "bundle", source.shown).open()
+                    (scratch / "version.json").write_bytes(facts)
+        finally:
+            if not numbers_of(home):  # nothing came: the name is free for another master
+                (home / "origin.json").unlink(missing_ok=True)
+        if pointer != read_pointer(home / "pointer.json"):
+            registry._write(home, pointer)
+        for number in set(numbers_of(home)) - wanted - set(pointer.previous.get(CHAMPION, ())[-1:]):
+            shutil.rmtree(home / "versions" / f"{number:04d}", ignore_errors=True)
+
+
 class Keeping:
     """A thread that pushes to, or pulls from, a URL every `every_s` seconds while it is entered.
 
@@ -210,7 +256,7 @@ class Keeping:
             if self._act(self._registry, self._name):
                 self._emit(Event("registry", self._what, {"model": self._name, "url": self._mirror.shown}))
             self._fault = ""
-        except (KeepfitError, OSError, MemoryError) as error:
+        except (KeepfitError, OSError, MemoryError, ValueError, TypeError) as error:  # what is far away may be damaged
             if str(error) != self._fault:
                 self._fault = str(error)
                 facts = error.as_json() if isinstance(error, KeepfitError) else {"what": repr(error)[:300]}

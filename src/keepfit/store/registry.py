@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -78,18 +78,18 @@ class Registry:
     def names(self) -> list[str]:
         """The registered names, sorted."""
         found = self.folder.iterdir() if self.folder.is_dir() else []
-        return sorted(place.name for place in found if NAME.fullmatch(place.name) and _numbers(place))
+        return sorted(place.name for place in found if NAME.fullmatch(place.name) and numbers_of(place))
 
     def versions(self, name: str) -> list[Version]:
         """All versions of a name, oldest first. Raises UsageError for an unknown name."""
-        return [self.get(name, number) for number in _numbers(self._home(name))]
+        return [self.get(name, number) for number in numbers_of(self._home(name))]
 
     def get(self, name: str, version: int) -> Version:
         """One version. Raises UsageError `version_unknown`, EnvironmentFault where its facts are damaged."""
         home = self._home(name)
         place = home / "versions" / f"{version:04d}"
-        if version not in _numbers(home):
-            known = ", ".join(map(str, _numbers(home)[-10:]))
+        if version not in numbers_of(home):
+            known = ", ".join(map(str, numbers_of(home)[-10:]))
             raise UsageError(
                 "version_unknown", f"{name} has no version {version}", where=str(home), hint=f"versions: {known}"
             )
@@ -102,7 +102,7 @@ class Registry:
 
     def newest(self, name: str) -> Version:
         """The version with the highest number."""
-        return self.get(name, _numbers(self._home(name))[-1])
+        return self.get(name, numbers_of(self._home(name))[-1])
 
     def pointer(self, name: str) -> Pointer:
         """The aliases of a name; serial 0 and no alias where nothing was ever promoted."""
@@ -140,10 +140,10 @@ class Registry:
         opened = Bundle.open(Path(bundle))
         opened.predictor()
         name = name or opened.name
-        home = self.folder / _named(name)
+        home = self.folder / named(name)
         with self._writing(home):
-            _sweep(home)
-            numbers = _numbers(home)
+            swept(home)
+            numbers = numbers_of(home)
             absent = [number for number in parents if number not in numbers]
             if absent:
                 raise UsageError(
@@ -158,7 +158,7 @@ class Registry:
         return made
 
     def _added(self, name: str, home: Path, opened: Bundle, parents: tuple[int, ...], run: str, note: str) -> Version:
-        number = 1 + max(_numbers(home), default=0)
+        number = 1 + max(numbers_of(home), default=0)
         place = home / "versions" / f"{number:04d}"
         lineage = opened.manifest.get("lineage", {})
         said = {
@@ -247,7 +247,7 @@ class Registry:
         Where an alias names a version that is not there, EnvironmentFault.
         """
         found = []
-        for number in _numbers(self._home(name)):
+        for number in numbers_of(self._home(name)):
             try:
                 version = self.get(name, number)
                 facts, error = version.as_json(), ""
@@ -256,7 +256,7 @@ class Registry:
                 facts, error = {"name": name, "version": number}, f"[{fault.code}] {fault.what}: {fault.where}"
             found.append({**facts, "error": error})
         for alias, number in self.pointer(name).aliases.items():
-            if number not in _numbers(self._home(name)):
+            if number not in numbers_of(self._home(name)):
                 raise EnvironmentFault(
                     "damaged_registry",
                     f"the {alias} of {name} is version {number}, which is not there",
@@ -266,8 +266,8 @@ class Registry:
         return found
 
     def _home(self, name: str) -> Path:
-        home = self.folder / _named(name)
-        if not _numbers(home):
+        home = self.folder / named(name)
+        if not numbers_of(home):
             raise UsageError(
                 "model_unknown",
                 f"no model {name!r} is registered here",
@@ -278,6 +278,7 @@ class Registry:
         return home
 
     def _write(self, home: Path, pointer: Pointer) -> Pointer:
+        """Replace the pointer; the caller is `_writing`."""
         try:
             atomic.write_bytes(home / "pointer.json", pointer.as_bytes())
         except OSError as error:
@@ -301,30 +302,6 @@ class Registry:
             yield
         finally:
             os.close(handle)
-
-
-def receive(registry: Registry, name: str, pointer: Pointer, fetch: Callable[[int, Path], bytes], origin: str) -> None:
-    """Become as another registry is: the versions that its aliases name, then its pointer, by one rename.
-
-    `fetch(number, folder)` puts the files of a bundle into a folder and gives the bytes of its version.json; every hash is
-    checked before the version appears. `origin` is the URL that this name follows from then on. Versions that no alias
-    names, and that the champion was not just before, are removed. Raises GateError `registry_own` where the name has
-    versions made here.
-    """
-    home = registry.folder / _named(name)
-    with registry._writing(home, origin):
-        _sweep(home)
-        wanted = set(pointer.aliases.values())
-        for number in sorted(wanted - set(_numbers(home))):
-            with atomic.new_folder(home / "versions" / f"{number:04d}") as scratch:
-                (scratch / "bundle").mkdir()
-                facts = fetch(number, scratch / "bundle")
-                version_from(facts, name, number, scratch / "bundle", origin).open()
-                (scratch / "version.json").write_bytes(facts)
-        if pointer != read_pointer(home / "pointer.json"):
-            registry._write(home, pointer)
-        for number in set(_numbers(home)) - wanted - set(pointer.previous.get(CHAMPION, ())[-1:]):
-            shutil.rmtree(home / "versions" / f"{number:04d}", ignore_errors=True)
 
 
 def version_from(data: bytes, name: str, number: int, bundle: Path, where: str) -> Version:
@@ -360,18 +337,19 @@ def _check_origin(home: Path, origin: str) -> None:
     known = origin_of(home)
     if known == origin:
         return
-    if known or _numbers(home):
+    if known or numbers_of(home):
         raise GateError(
             "registry_follows" if known else "registry_own",
             "this name follows another registry" if known else "this name has versions of its own here",
             where=str(home),
-            seen=f"it follows {known}" if known else f"versions {', '.join(map(str, _numbers(home)[-5:]))}",
+            seen=f"it follows {known}" if known else f"versions {', '.join(map(str, numbers_of(home)[-5:]))}",
             hint="move aliases where the models are made; to follow a URL use a workspace of its own: --workspace DIR",
         )
     atomic.write_text(home / "origin.json", json.dumps({"url": origin}))
 
 
-def _named(name: str) -> str:
+def named(name: str) -> str:
+    """The name itself. Raises UsageError where it cannot be one."""
     if not NAME.fullmatch(name):
         raise UsageError(
             "name_wrong",
@@ -382,12 +360,13 @@ def _named(name: str) -> str:
     return name
 
 
-def _numbers(home: Path) -> list[int]:
+def numbers_of(home: Path) -> list[int]:
+    """The numbers of the versions in a name's folder, in order."""
     place = home / "versions"
     return sorted(int(one.name) for one in place.iterdir() if one.name.isdigit()) if place.is_dir() else []
 
 
-def _sweep(home: Path) -> None:
+def swept(home: Path) -> None:
     """Remove what killed writers left; the caller holds the lock, so nobody else writes here."""
     for scratch in [*home.glob("versions/.*.part"), *home.glob(".pointer.json.*.part")]:
         shutil.rmtree(scratch) if scratch.is_dir() else scratch.unlink(missing_ok=True)
