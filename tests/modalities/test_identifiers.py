@@ -73,6 +73,8 @@ def test_the_plan_says_what_is_left_out_and_how_to_overrule_it(tmp_path, capsys)
     assert main.run(asked) == 0
     said = capsys.readouterr().out
     (line,) = (line for line in said.splitlines() if "'client no' is not used" in line)
-    assert "different codes of one shape in" in line and line.endswith("to learn from it: 'data.columns.client no=text'")
+    assert "different codes of one shape in" in line and line.endswith(
+        "to learn from it: 'data.columns.client no=text'"
+    )
     assert main.run([*asked, "data.columns.client no=text"]) == 0
     assert "'client no' is not used" not in capsys.readouterr().out

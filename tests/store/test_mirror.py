@@ -225,7 +225,9 @@ def test_who_registers_or_promotes_does_not_wait_for_a_download(made, tmp_path, 
 
     monkeypatch.setattr(Mirror, "take_version", slow)
     assert mirror.pull(here, "small")
-    assert here.names() == ["mine", "small"] and here.resolve("small").open() and not list(here.folder.glob(".*incoming"))
+    assert (
+        here.names() == ["mine", "small"] and here.resolve("small").open() and not list(here.folder.glob(".*incoming"))
+    )
 
 
 def test_two_that_receive_at_once_end_with_the_last_state(made, tmp_path):
@@ -287,7 +289,9 @@ def test_any_number_of_moves_may_lie_between_two_pushes(made, tmp_path, monkeypa
     assert len(made.pointer("small").log) == 4 and mirror.push(made, "small")
     assert mirror.pointer("small") == made.pointer("small")
     gone = list(moves.kept(made.folder / "small" / "moves.jsonl"))
-    assert [one.serial for one in (*gone, *made.pointer("small").log)] == list(range(1, made.pointer("small").serial + 1))
+    assert [one.serial for one in (*gone, *made.pointer("small").log)] == list(
+        range(1, made.pointer("small").serial + 1)
+    )
     stranger = Registry(tmp_path / "stranger")
     for number in range(3):
         stranger.register(other(tmp_path, f"s{number}"), "small")

@@ -15,7 +15,9 @@ from collections.abc import Mapping
 import numpy as np
 
 _EMAIL = re.compile(r"[^\s@,;]+@[^\s@,;]+\.[A-Za-z]{2,}")
-_CODE = re.compile(r"[A-Za-z0-9]+(?:[-_#][A-Za-z0-9]+)*")  # no blanks, and none of the marks of times, sizes and amounts
+_CODE = re.compile(
+    r"[A-Za-z0-9]+(?:[-_#][A-Za-z0-9]+)*"
+)  # no blanks, and none of the marks of times, sizes and amounts
 _UUID = re.compile(r"\{?[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}\}?")
 _PHONE = re.compile(r"\+?\(?\d[\d() -]{7,}\d")
 _LEAST, _ROWS = 0.3, 30  # share of values that differ; rows that have one

@@ -42,7 +42,6 @@ class Finding:
             "override": self._override(),
         }
 
-
     def _override(self) -> str:
         """What makes the model learn from a column that is taken for an identifier; empty for every other."""
         running = self.rule.why == _RUNNING
