@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keepfit.core.errors import DataError, KeepfitError
+from keepfit import raw
+from keepfit.core.errors import KeepfitError
 from keepfit.core.events import Emit, silent
 from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.figures import frame_in_form
@@ -14,9 +15,6 @@ from keepfit.runtime.opening import Predictor
 from keepfit.runtime.table import Table, from_frame
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from keepfit.engine.plan import Plan
     from keepfit.engine.run import Run
     from keepfit.runtime.answers import Answers
@@ -195,94 +193,6 @@ def _of_arrays(pair: Any, target: str) -> Table:
     return of_arrays(images, labels, target)
 
 
-def tables_of(data: str | Path, read: Any = None) -> Iterator[Table]:
-    """The rows of a source in chunks, so that a file larger than memory can be answered."""
-    from keepfit.runtime import sources
-    from keepfit.store.record_tables import is_records, read_table
-
-    if is_records(str(data)):
-        yield read_table(str(data), Path.cwd(), labelled=None)
-        return
-    for path in sources.files_of(str(data), Path.cwd(), fresh=True):
-        rejects = sources.Rejects()
-        yield from sources.chunks(path, read or sources.Read(), rejects)
-        if rejects.lines:
-            file, line, reason, _ = rejects.lines[0]
-            raise DataError(
-                "unreadable_lines",
-                "lines of the data cannot be read, so answers would not line up",
-                where=f"{file}:{line}",
-                seen=f"{len(rejects.lines)} lines; first: {reason}",
-                hint="mend these lines, or say data.read.delimiter=... (or quote, header, names)",
-            )
-
-
-def _tables(bundle: Bundle, data: str | Path, overrides: Sequence[str]) -> tuple[Iterator[Table], frozenset[str]]:
-    """The rows of a source, read as the training rows were unless `data.read.*` overrides; spellings of missing labels."""
-    if not bundle.read and not overrides and bundle.modality == "tabular":
-        return _with_columns(tables_of(data), bundle, data), frozenset()
-    from keepfit.recipe.load import read_options
-    from keepfit.stages.ingest import reading
-
-    said = read_options(bundle.read, overrides)
-    if bundle.modality == "image":
-        from keepfit.stages.pictures import tables as picture_tables
-
-        column = bundle.manifest.get("image_column")
-        return picture_tables(str(data), column, bundle.target, reading(said)), frozenset()
-    if bundle.modality == "text":
-        return _text_tables(bundle, data, said, bool(overrides)), frozenset()
-    missing = frozenset(text.strip().lower() for text in said.missing)
-    tables = _with_columns(tables_of(data, reading(said, spare=bundle.target)), bundle, data)
-    more = missing - {text.strip().lower() for text in bundle.read.get("missing", [])}
-    return (_blanked(table, more) for table in tables) if more else tables, missing
-
-
-def _text_tables(bundle: Bundle, data: str | Path, said: Any, as_table: bool) -> Iterator[Table]:
-    """Texts of a folder, of .txt files (with `data.read` overrides those are tables), or of a table."""
-    from keepfit.runtime.text_predictor import renamed
-    from keepfit.stages import texts
-    from keepfit.stages.ingest import reading
-
-    if _is_of_texts(data) and not as_table:
-        return texts.tables(str(data), bundle.target, said.encoding)
-    column = bundle.manifest.get("text_column")
-    rows = tables_of(data, reading(said, spare=bundle.target))
-    return _with_columns((renamed(table, column) for table in rows), bundle, data)
-
-
-def _is_of_texts(data: str | Path) -> bool:
-    from keepfit.modalities.text.read import are_files
-
-    return are_files(str(data), Path.cwd())
-
-
-def _with_columns(tables: Iterator[Table], bundle: Bundle, data: str | Path) -> Iterator[Table]:
-    """The tables. Raises DataError where lines were not cut into columns: another separator was expected."""
-    known = {bundle.target, *(column.name for column in bundle.inputs)}
-    for table in tables:
-        if len(table.names) == 1 and table.names[0] not in known:
-            raise DataError(
-                "column_missing",
-                "the lines of the data are not cut into columns",
-                where=str(data),
-                seen=table.names[0][:200],
-                hint="say how they are separated, for example 'data.read.delimiter=;'",
-            )
-        yield table
-
-
-def _blanked(table: Table, missing: frozenset[str]) -> Table:
-    """The table without cells that hold one of these spellings (folded): the bundle's rules do not know them."""
-    import numpy as np
-
-    def blank(column: NDArray[np.object_]) -> NDArray[np.object_]:
-        bad = [text is not None and text.strip().lower() in missing for text in column]
-        return np.array([None if gone else text for text, gone in zip(column, bad, strict=True)], object)
-
-    return Table({name: blank(column) for name, column in table.columns.items()}, table.ids)
-
-
 def predict(
     bundle: str | Path,
     data: str | Path,
@@ -298,11 +208,11 @@ def predict(
     model = load(bundle)
     labels = [class_name(label) for label in model.bundle.classes]
     pictures = model.bundle.modality == "image" or (
-        model.bundle.modality == "text" and _is_of_texts(data) and not overrides
+        model.bundle.modality == "text" and raw.is_of_texts(data) and not overrides
     )
     names = ["prediction", *[f"probability_{label}" for label in labels], "error", *(["file"] if pictures else [])]
     counts: dict[str, Any] = {"rows": 0, "errors": 0, "unseen": {}}
-    tables, _ = _tables(model.bundle, data, overrides)
+    tables, _ = raw.tables(model.bundle, data, overrides)
 
     def rows() -> Iterator[list[Any]]:
         for table in tables:
@@ -343,49 +253,14 @@ def _kind(classes: Sequence[Any]) -> str:
 
 
 def evaluate(bundle: str | Path, data: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Metrics on labelled raw data: `metrics`, `rows`, `label_matches`, `errors`."""
-    import numpy as np
+    """Metrics on labelled raw data: `metrics`, `label_matches`, and `in` = `rows` (measured) + `errors` (left out).
 
-    from keepfit.stages.results import matched_truth
-    from keepfit.tasks.metrics import METRICS, score
-    from keepfit.tasks.task import Task
+    `left_out` says why rows were left out: `why`, `rows` and the `first` of them. A row is left out that
+    cannot be read, has no label, or gets no answer. Raises DataError where that leaves nothing to measure.
+    """
+    from keepfit import judged
 
-    model = load(bundle)
-    task = Task(
-        "classification" if model.bundle.task == "classification" else "regression",
-        model.bundle.target,
-        tuple(model.bundle.classes),
-    )
-    answers, truths = [], []
-    tables, missing = _tables(model.bundle, data, overrides)
-    for table in tables:
-        if task.target not in table.columns:
-            from keepfit.core.errors import nearest
-
-            raise DataError(
-                "no_target",
-                f"the data has no column {task.target!r}",
-                where=str(data),
-                seen=", ".join(table.names)[:300],
-                hint=nearest(task.target, table.names),
-            )
-        answers.append(model.answer(table))
-        truths.append(table.columns[task.target])
-    labels = np.concatenate(truths)
-    truth, matches, known = matched_truth(labels, task, missing)
-    good = known & np.array([not error for part in answers for error in part.errors])
-    if not good.any():
-        raise DataError("no_rows", "no row has both an answer and a label", where=str(data))
-    if task.kind == "classification":
-        scores = np.concatenate([part.probabilities for part in answers if part.probabilities is not None])
-    else:
-        scores = np.array([np.nan if v is None else v for part in answers for v in part.labels])
-    return {
-        "metrics": score(task, truth[good], scores[good], list(METRICS[task.kind])),
-        "rows": int(good.sum()),
-        "label_matches": matches,
-        "errors": int((~good).sum()),
-    }
+    return judged.evaluate(load(bundle), data, overrides)
 
 
 def verify(bundle: str | Path) -> dict[str, Any]:

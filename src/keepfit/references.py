@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keepfit import api
+from keepfit import raw
 from keepfit.core.errors import DataError, RecipeError, UsageError, nearest
 from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.table import Column, Table, concat
@@ -192,10 +192,10 @@ def tables_for(bundle: Bundle | None, data: str | Path, reads: Sequence[str]) ->
             target = bundle.target if bundle is not None else "label"
             return tables(str(data), None, target, reading(read_options({}, reads))), frozenset()
     if bundle is not None and column is None:
-        return api._tables(bundle, data, reads)
+        return raw.tables(bundle, data, reads)
     read = reading(read_options(bundle.read if bundle is not None else {}, reads))
     folder = Path(sources.expand(str(data))).parent
-    return (_with_pictures(table, column or "image", folder) for table in api.tables_of(data, read)), frozenset()
+    return (_with_pictures(table, column or "image", folder) for table in raw.tables_of(data, read)), frozenset()
 
 
 def _is_of_pictures(data: str | Path) -> bool:

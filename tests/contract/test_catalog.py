@@ -11,6 +11,7 @@ import pytest
 from made_tables import LEARNERS, csv_text, made_run, mixed
 
 import keepfit as kf
+from keepfit import raw
 from keepfit.core import catalog
 from keepfit.core.errors import RecipeError
 
@@ -126,7 +127,7 @@ def test_frames_of_pandas_and_polars_answer_like_the_csv(finished, tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text(csv_text(rows), "utf-8")
     model = kf.load(finished.bundle)
-    wanted = model.predict(next(iter(kf.api.tables_of(path)))).probabilities
+    wanted = model.predict(next(iter(raw.tables_of(path)))).probabilities
     typed = pandas.DataFrame(rows).astype({"city": "category"}).assign(joined=lambda f: pandas.to_datetime(f["joined"]))
     frames = {
         "pandas from csv": pandas.read_csv(path),

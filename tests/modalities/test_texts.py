@@ -74,6 +74,9 @@ def test_folders_with_odd_files(tmp_path):
     rules = {row["source"]: row["rule"] for row in _ledger(run)}
     assert rules["good/junk.txt"].startswith("unreadable text") and "not a .txt" in rules["good/photo.jpg"]
     assert rules["good/latin.txt"] == "text: read as cp1252" and rules["good/wide.txt"] == "text: read as utf-16"
+    found = api.evaluate(run.bundle, tmp_path / "mail")
+    assert (found["in"], found["rows"]) == (84, 82)
+    assert {one["first"] for one in found["left_out"]} == {"good/junk.txt", "good/photo.jpg"}
     (odd / "junk.txt").unlink()
     counts = api.predict(run.bundle, tmp_path / "mail", tmp_path / "out.csv")
     lines = (tmp_path / "out.csv").read_text("utf-8").splitlines()

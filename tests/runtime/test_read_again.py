@@ -9,7 +9,7 @@ import pytest
 from made_tables import LEARNERS, csv_text, mixed
 
 import keepfit as kf
-from keepfit import api
+from keepfit import api, raw
 from keepfit.core.errors import DataError, EnvironmentFault, RecipeError
 
 
@@ -104,5 +104,5 @@ def test_hostile_read_options_are_a_damaged_bundle(finished, tmp_path, said):
     opened = Bundle.open(finished.bundle)
     opened.manifest["read"] = said
     with pytest.raises(EnvironmentFault) as caught:
-        list(api._tables(opened, tmp_path / "t.csv", ())[0])
+        list(raw.tables(opened, tmp_path / "t.csv", ())[0])
     assert caught.value.code == "damaged_bundle"

@@ -53,7 +53,11 @@ def evaluate(bundle: BundlePath, data: DataPath, overrides: ReadOverrides = None
     found = api.evaluate(bundle, data, overrides or ())
     lines = [f"{name:20} {value:.4f}" for name, value in found["metrics"].items() if value is not None]
     lines += [f"label {seen!r} was read as {meant!r}" for seen, meant in found["label_matches"].items()]
-    result(found, as_json, "\n".join([*lines, f"rows                 {found['rows']}"]))
+    lines.append(f"rows                 {found['rows']}")
+    if found["left_out"]:
+        lines[-1] += f" of {found['in']}; {found['errors']} left out:"
+        lines += [f"{one['rows']:>20} {one['why']}; first: {one['first']}" for one in found["left_out"]]
+    result(found, as_json, "\n".join(lines))
 
 
 def monitor(

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from keepfit.cli import answers, loop, making, models, service, tools
-from keepfit.core.errors import KeepfitError, from_os_error, nearest
+from keepfit.core.errors import KeepfitError, from_os_error
 
 app = typer.Typer(
     name="keepfit",
@@ -84,17 +84,12 @@ def run(arguments: list[str]) -> int:
 
 
 def _last_resort(error: Exception, arguments: list[str], as_json: bool) -> int:
-    from keepfit.core.errors import InternalFault, UsageError
+    from keepfit.core.errors import InternalFault
 
     if hasattr(error, "format_message") and hasattr(error, "exit_code"):
-        message = error.format_message()
-        wrong = next((word for word in arguments if repr(word) in message), "")
-        hint = (
-            nearest(wrong, [c.name or (c.callback.__name__ if c.callback else "") for c in app.registered_commands])
-            if "No such command" in message
-            else "keepfit --help"
-        )
-        return _refused(UsageError("usage", message, where=f"keepfit {' '.join(arguments)}"[:200], hint=hint), as_json)
+        from keepfit.cli.usage import refusal
+
+        return _refused(refusal(error, arguments, _verbs()), as_json)
     if type(error).__name__ in ("Abort", "Exit"):
         return int(getattr(error, "exit_code", 130))
     with tempfile.NamedTemporaryFile("w", prefix="keepfit-trace-", suffix=".txt", delete=False) as file:
@@ -107,6 +102,11 @@ def _last_resort(error: Exception, arguments: list[str], as_json: bool) -> int:
         hint="please report it with the trace in that file",
     )
     return _refused(fault, as_json)
+
+
+def _verbs() -> list[str]:
+    named = [one.name or (one.callback.__name__ if one.callback else "") for one in app.registered_commands]
+    return [name for name in named if name]
 
 
 def _refused(error: KeepfitError, as_json: bool) -> int:

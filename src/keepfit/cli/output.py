@@ -23,7 +23,7 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(help="key.path=value overrides of recipe keys", metavar="[KEY=VALUE]...")
 ]
 HERE = Path(".")
-_EVERYWHERE = {"--json": 0, "--quiet": 0, "-q": 0, "--workspace": 1}
+EVERYWHERE = {"--json": 0, "--quiet": 0, "-q": 0, "--workspace": 1}
 
 
 class Verb(TyperCommand):
@@ -36,8 +36,8 @@ class Verb(TyperCommand):
         for word in args:
             if skip:
                 skip -= 1
-            elif word.partition("=")[0] in _EVERYWHERE and word.partition("=")[0] not in own:
-                skip = 0 if "=" in word else _EVERYWHERE[word]
+            elif word.partition("=")[0] in EVERYWHERE and word.partition("=")[0] not in own:
+                skip = 0 if "=" in word else EVERYWHERE[word]
             else:
                 kept.append(word)
         return super().parse_args(ctx, kept)

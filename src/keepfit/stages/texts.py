@@ -16,6 +16,7 @@ from keepfit.core.catalog import load
 from keepfit.core.errors import DataError, RecipeError, nearest
 from keepfit.recipe.data import DataOptions
 from keepfit.runtime.coerce import ColumnRule
+from keepfit.runtime.reading import Rejects
 from keepfit.runtime.table import Column, Table, text_column
 from keepfit.runtime.text_predictor import COLUMN, renamed
 from keepfit.runtime.texts import cjk_share, words
@@ -128,16 +129,20 @@ def source_digest(source: str, section: DataOptions, folder: Path) -> str:
     )
 
 
-def tables(source: str, target: str, encoding: str | None) -> Iterator[Table]:
+def tables(source: str, target: str, encoding: str | None, rejects: Rejects | None = None) -> Iterator[Table]:
     """Texts of files to answer, in tables of a few; the target's column is there where folders tell the labels.
 
-    Raises DataError for a file that gives no text, since answers would not line up.
+    A file that gives no text goes into `rejects`. Raises DataError for it where none are given, since answers would not
+    line up.
     """
     found = iter(load(f"{_READ}:texts")(source, Path.cwd(), encoding, loose=True))
     while some := list(itertools.islice(found, _AT_ONCE)):
         good = [one for one in some if getattr(one, "reason", "") != "not a .txt file"]
         bad = next((one for one in good if hasattr(one, "reason")), None)
-        if bad is not None:
+        if rejects is not None:
+            rejects.lines += [(one.name, 0, one.reason, "") for one in some if hasattr(one, "reason")]
+            good = [one for one in good if not hasattr(one, "reason")]
+        elif bad is not None:
             raise DataError("unreadable_text", "a file holds no text", where=bad.name, seen=bad.reason, hint="mend it")
         ids = np.empty(len(good), object)
         ids[:] = [one.name for one in good]
