@@ -168,6 +168,7 @@ def test_numbers_alone_are_told_by_their_marks(rows, ascii_only, many, turned):
     }
 
 
+@pytest.mark.parametrize("with_msgspec", [True, False])
 @pytest.mark.parametrize("with_orjson", [True, False])
 @pytest.mark.parametrize(
     "text",
@@ -179,7 +180,9 @@ def test_numbers_alone_are_told_by_their_marks(rows, ascii_only, many, turned):
         GOOD.replace("1", "01"), '{"inputs": []}', GOOD.replace("ü", "u"), GOOD.replace("1", "1" * 400), GOOD.replace("1", "9007199254740993"),
     ],
 )  # fmt: skip
-def test_bodies_that_are_not_plainly_rows_take_the_strict_way(text, with_orjson, monkeypatch):
+def test_bodies_that_are_not_plainly_rows_take_the_strict_way(text, with_orjson, with_msgspec, monkeypatch):
+    if not with_msgspec:
+        monkeypatch.setattr(NUMBERS_ONLY._reader, "_number_rows", None)
     if not with_orjson:
         monkeypatch.setattr(quick_json, "_fast_loads", None)
     assert NUMBERS_ONLY.quick_body(text.encode(), 100) is None
@@ -215,3 +218,17 @@ def test_numbers_read_back_are_those_of_orjson():
     body = "{" + ", ".join(f'"{place}": {text}' for place, text in enumerate(texts)) + "}"
     rows, _ = quick_json.rows_of(f'{{"input": {body}}}'.encode()) or ([], False)
     assert list(rows[0].values()) == list(map(float, texts))
+    read = quick_json.number_rows(tuple(map(str, range(len(texts))))) or pytest.fail("msgspec is not there")
+    found, _ = read(f'{{"input": {body}}}'.encode()) or pytest.fail("not read")
+    assert list(found[0]) == list(map(float, texts))
+
+
+@pytest.mark.parametrize("name", ['a "b"', "a\\b", "a\nb", "class", "1", "input", "ü", "x:{y"])
+def test_columns_of_any_name_are_read_in_bulk_or_left_to_the_way_over_text(name):
+    rules = [ColumnRule(one, "numeric") for one in (name, "n")]
+    features = [{"op": "number", "column": rule.name, "names": [rule.name], "fill": None} for rule in rules]
+    reader = Predictor(opened(features, rules), None, "regression", [])  # type: ignore[arg-type]
+    for said in ({name: 1.5, "n": 2}, {"n": 2, name: 1.5}):
+        read = reader.quick_body(json.dumps({"input": said}).encode(), 5)
+        assert read is None or read[0].block.tolist() == [[1.5, 2.0]]
+    assert reader.quick_body(json.dumps({"input": {"n": 1}}).encode(), 5) is None

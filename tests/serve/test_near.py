@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from inprocess import Client
 from serve_real import write_bundle
 
 from keepfit.core import digest
-from keepfit.core.errors import KeepfitError
+from keepfit.core.errors import DataError, KeepfitError
 from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.predictor import Predictor
 from keepfit.serve import batching
@@ -180,3 +181,21 @@ def test_records_and_sketches_of_wide_rows_are_those_of_text(tmp_path, near):
     for (one, *_), (two, *_) in zip(found[0][0], found[1][0], strict=True):
         assert one == {name: two[name] for name in one} and sorted(one) == sorted(two)
     assert found[0][0] == found[1][0]
+
+
+@pytest.mark.parametrize("body", [b'{"input": ' + b"[" * 5000 + b"]" * 5000 + b"}", b"{", b'{"input": {"x": NaN}}'])
+def test_a_refused_body_is_freed_at_once_not_when_garbage_is_looked_for(client, body):
+    ask = client()
+
+    def errors() -> int:
+        return sum(type(one) is DataError for one in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = errors()
+        for _ in range(3):
+            assert ask.post("/predict", content=body).status_code == 422
+        assert errors() <= before
+    finally:
+        gc.enable()

@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.core.errors import DataError
-from keepfit.core.quick_json import is_flat, rows_of
+from keepfit.core.quick_json import is_flat, number_rows, rows_of
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.figures import in_form
 from keepfit.runtime.table import Column, Table, concat, from_rows, text_column
 
 Block = NDArray[np.float64]
 MOST = 2.0**53  # beyond it the text of a whole number has more digits than a float64 keeps
+_MOST_BITS = np.float64(MOST).view(np.uint64)
 _NUMBERS, _CELLS = frozenset({float, int, type(None)}), frozenset({str, bool, int, float, type(None)})
 
 
@@ -137,39 +138,35 @@ class BlockReader:
         self._known = frozenset(self.layout.names)
         self._forms = {rule.name: rule.form for rule in self.layout.rest if rule.form is not None}
         self._pick = itemgetter(*self.layout.at) if self.layout.at else None
+        self._number_rows = None if self.layout.rest else number_rows(self.layout.names)
         self._marks = 1 + sum(3 + _marks(name.encode("utf-8", "replace")) for name in self.layout.names)
 
     def read(self, body: bytes, most: int) -> tuple[BlockTable, bool] | None:
         """The table of a JSON body of at most `most` rows, and whether they came as a list; None for whatever the way over
         text has to judge."""
-        if self._pick is None or (found := rows_of(body)) is None or not 0 < len(found[0]) <= most:
+        if self._pick is None:
+            return None
+        if self._number_rows is not None and (numbers := self._number_rows(body)) is not None:
+            cells, many = numbers
+            if 0 < len(cells) <= most and self._has_keys_once(body, len(cells), many):
+                table = self._filled(cells)
+                return None if table is None else (table, many)
+        if (found := rows_of(body)) is None or not 0 < len(found[0]) <= most:
             return None
         rows, many = found
-        if not self.layout.rest and self._is_numbers(body, rows, many):
-            table = self._numbers(rows)
-        else:
-            table = self.table(rows) if is_flat(body, rows, many) else None
-        return None if table is None else (table, many)
+        made = self.table(rows) if is_flat(body, rows, many) else None
+        return None if made is None else (made, many)
 
-    def _is_numbers(self, body: bytes, rows: list[dict[str, Any]], many: bool) -> bool:
-        """Whether the body is rows of these columns and numbers, each key once: another key, text, true, false, null, list or
-        object would have marks of its own, and without a backslash no key can hide one."""
+    def _has_keys_once(self, body: bytes, rows: int, many: bool) -> bool:
+        """Whether each key of rows of numbers is there once: another would have marks of its own, and without a backslash no key
+        can hide one."""
         outer = len(b'{"inputs":[') - len(b"ipus") if many else len(b'{"input":') - len(b"ipu")
-        return b"\\" not in body and _marks(body) == outer + len(rows) * self._marks
+        return b"\\" not in body and _marks(body) == outer + rows * self._marks
 
-    def _numbers(self, rows: list[dict[str, Any]]) -> BlockTable | None:
-        names, count = self.layout.names, len(self.layout.names)
-        block = np.empty((len(rows), count), np.float64)
-        try:
-            for place, row in enumerate(rows):
-                if len(row) != count:
-                    return None
-                cells = (
-                    row.values() if tuple(row) == names else itemgetter(*names)(row) if count > 1 else (row[names[0]],)
-                )
-                block[place] = np.fromiter(cells, np.float64, count)
-        except (KeyError, ValueError, TypeError, OverflowError):
-            return None
+    def _filled(self, rows: list[tuple[float, ...]]) -> BlockTable | None:
+        block = np.empty((len(rows), len(self.layout.names)), np.float64)
+        for place, row in enumerate(rows):
+            block[place] = np.fromiter(row, np.float64, len(row))
         return BlockTable(self.layout, block, {}) if _is_exact(block.reshape(-1)) else None
 
     def table(self, rows: Sequence[Any]) -> BlockTable | None:
@@ -210,6 +207,9 @@ def _is_exact(flat: Block) -> bool:
     step = 500 if len(flat) <= 8000 else len(flat)
     for start in range(0, len(flat), step):
         part = flat[start : start + step]
+        # The bits of floats that are not negative are in their order; those of -0, of all below it and of NaN are larger.
+        if np.maximum.reduce(part.view(np.uint64)) < _MOST_BITS:
+            continue
         part += 0.0
         if np.fmax.reduce(np.abs(part)) >= MOST:
             return False

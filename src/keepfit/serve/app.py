@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from keepfit.core.errors import DataError
 from keepfit.serve import page, protocol
@@ -28,14 +29,25 @@ if TYPE_CHECKING:
     from keepfit.store.recorder import Recorder
 
 
-def create_app(
-    bundle: Bundle, predictor: Predictor, settings: ServeSettings, recorder: Recorder | None = None
-) -> FastAPI:
+class App(FastAPI):
+    """The service. `/predict`, which is asked all the time, goes by no middleware and no router, straight to the gate."""
+
+    gate: Gate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] == "http" and scope["path"] == "/predict" and scope["method"] == "POST":
+            await self.gate(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def create_app(bundle: Bundle, predictor: Predictor, settings: ServeSettings, recorder: Recorder | None = None) -> App:
     """An ASGI application that answers for one bundle."""
     return app_of(Current(bundle, predictor, settings, recorder))
 
 
-def app_of(current: Current) -> FastAPI:
+def app_of(current: Current) -> App:
     """An ASGI application that answers for whatever model is current."""
 
     @asynccontextmanager
@@ -43,7 +55,7 @@ def app_of(current: Current) -> FastAPI:
         yield
         await asyncio.to_thread(current.batcher.close)
 
-    app = FastAPI(
+    app = App(
         title=current.service.bundle.name,
         openapi_url=None,
         docs_url=None,
@@ -51,13 +63,8 @@ def app_of(current: Current) -> FastAPI:
         lifespan=life,
         exception_handlers={HTTPException: _unrouted},
     )
-    app.add_middleware(
-        Gate,
-        settings=current.settings,
-        meters=current.meters,
-        predict=PredictRoute(current),
-        is_full=current.batcher.is_full,
-    )
+    app.gate = Gate(current.settings, current.meters, PredictRoute(current), current.batcher.is_full)
+    app.add_middleware(app.gate.before)
     for method, path, endpoint in [*_plain_routes(current), *protocol.routes(current)]:
         app.add_route(path, endpoint, methods=[method])
     return app

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from keepfit.core.errors import EnvironmentFault
+from keepfit.core.errors import DataError, EnvironmentFault, UsageError
 from keepfit.serve.settings import ServeSettings
 from keepfit.serve.turns import Question, Ready, Shares, Turns, Waiting, overloaded
 
@@ -79,6 +79,7 @@ class Batcher:
                 self._held -= 1
                 self._held_bytes -= size_bytes
                 self._meters.waiting.set(self._held)
+            del one  # an error of its future holds this frame: a circle around the body that only garbage collection would find
 
     def _call(self, one: Waiting, question: Question) -> None:
         """Answer it once the event loop has read what else has come."""
@@ -234,6 +235,12 @@ def _tried(work: Callable[..., Any], *given: Any) -> tuple[Any, BaseException | 
     """What `work` gives, or what it raised, which whoever waits raises again before the gate."""
     try:
         return work(*given), None
+    except (
+        DataError,
+        UsageError,
+    ) as error:  # a client's; nobody asks for its frames, which would keep the body in a circle
+        error.__context__ = None
+        return None, error.with_traceback(None)
     except Exception as error:  # a thread has nobody above it who would say what happened
         return None, error
 

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from keepfit.core.errors import DataError
 from keepfit.serve.settings import ServeSettings
 from keepfit.serve.turns import Shares, overloaded
+from keepfit.serve.wire import WHOLE
 
 _EITHER, _GZIP = 47, 31  # window bits: gzip or zlib by the first bytes; gzip only
 _SLICE = 4096  # zlib copies what follows a member: small slices keep a body of tiny members linear
@@ -23,7 +24,10 @@ _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 def header(request: Request, name: bytes) -> str:
     """A header by its name in small letters; empty where it is not there."""
-    return next((value.decode("latin-1") for key, value in request.scope["headers"] if key == name), "")
+    for key, value in request.scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return ""
 
 
 async def read_body(request: Request, settings: ServeSettings, heard: Shares) -> bytes:
@@ -33,6 +37,14 @@ async def read_body(request: Request, settings: ServeSettings, heard: Shares) ->
     declared = header(request, b"content-length")
     if declared.isascii() and declared.isdigit() and (len(declared) > _DIGITS or int(declared) > limit):
         raise _too_large(limit)
+    if request.scope.get(WHOLE):
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body: bytes = message["body"]
+        if len(body) > limit:
+            raise _too_large(limit)
+        return body
     pieces, size, taken, more = [], 0, 0, True
     client = request.client.host if request.client else ""
     try:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from time import perf_counter
 
@@ -67,14 +66,21 @@ class Exchange:
 
 
 class Gate:
-    """Wraps the application; the one place of this room where a broad `except` is allowed."""
+    """Stands before the application; the one place of this room where a broad `except` is allowed."""
+
+    app: ASGIApp
 
     def __init__(
-        self, app: ASGIApp, settings: ServeSettings, meters: Meters, predict: Predict, is_full: Callable[[str], bool]
+        self, settings: ServeSettings, meters: Meters, predict: Predict, is_full: Callable[[str], bool]
     ) -> None:
-        self.app, self.settings, self.meters, self.predict, self.is_full = app, settings, meters, predict, is_full
+        self.settings, self.meters, self.predict, self.is_full = settings, meters, predict, is_full
         self.expected = f"Bearer {settings.token}".encode() if settings.token is not None else None
         self.asking, self.in_flight = Shares(settings.concurrency), 0
+
+    def before(self, app: ASGIApp) -> ASGIApp:
+        """Let what passes go to this application."""
+        self.app = app
+        return self
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; anything but HTTP passes."""
@@ -111,11 +117,15 @@ class Gate:
             if route != "/feedback" and self.is_full(client):
                 await exchange.refuse(_busy(route))  # before its body is read: at three times the load most are refused
                 return
-            with self._slot(client):
-                if scope["path"] == "/predict":  # the one route that is asked all the time goes by no router
+            if not self.asking.take(client):
+                raise overloaded()
+            try:
+                if scope["path"] == "/predict":
                     await self._predict(scope, exchange)
                 else:
                     await self.app(scope, exchange.receive, exchange.send)
+            finally:
+                self.asking.give(client)
         else:
             await self.app(scope, exchange.receive, exchange.send)
 
@@ -136,15 +146,6 @@ class Gate:
                 seen="no token" if not given else "another token",
                 hint="send Authorization: Bearer TOKEN",
             )
-
-    @contextmanager
-    def _slot(self, client: str) -> Iterator[None]:
-        if not self.asking.take(client):
-            raise overloaded()
-        try:
-            yield
-        finally:
-            self.asking.give(client)
 
 
 @lru_cache

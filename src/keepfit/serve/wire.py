@@ -15,6 +15,8 @@ from keepfit.serve.replies import to_json
 from keepfit.serve.turns import Shares
 
 MOST_HEAD_BYTES, HEAD_S, MOST_LINES = 64 << 10, 10.0, 50_000
+WHOLE = "keepfit.whole"
+"""A key of the scope: the body has come as a whole, and nobody need wait for it."""
 _END = b"\r\n\r\n"
 
 
@@ -83,7 +85,17 @@ def protocol(
 def _uvicorns() -> Any:
     from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-    return AutoHTTPProtocol
+    before: Any = AutoHTTPProtocol
+
+    class Whole(before):
+        """The protocol of one connection, which tells whose body has come as a whole."""
+
+        def on_message_complete(self) -> None:
+            """See httptools; h11 has no such call."""
+            super().on_message_complete()
+            self.scope[WHOLE] = not self.cycle.more_body
+
+    return Whole
 
 
 def _counted(before: Any, lines: Shares) -> type[asyncio.Protocol]:
