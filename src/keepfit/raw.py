@@ -121,6 +121,7 @@ def _with_columns(tables: Iterator[Table], bundle: Bundle, data: str | Path) -> 
 
 def _blanked(table: Table, missing: frozenset[str]) -> Table:
     """The table without cells that hold one of these spellings (folded): the bundle's rules do not know them."""
+
     def blank(column: NDArray[np.object_]) -> NDArray[np.object_]:
         bad = [text is not None and text.strip().lower() in missing for text in column]
         return np.array([None if gone else text for text, gone in zip(column, bad, strict=True)], object)

@@ -43,7 +43,10 @@ def predict(
     counts = api.predict(bundle, data, output, write, overrides or ())
     unseen = "".join(f"\n{counted(times, 'unseen value')} in column {name}" for name, times in counts["unseen"].items())
     if not quiet:
-        print(f"{counted(counts['rows'], 'row')} answered, {counts['errors']} of them with an error{unseen}", file=sys.stderr)
+        print(
+            f"{counted(counts['rows'], 'row')} answered, {counts['errors']} of them with an error{unseen}",
+            file=sys.stderr,
+        )
     result({**counts, "output": str(output.resolve()) if output else None}, as_json, "")
 
 
