@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keepfit.cleaning.groups import joined, members
+from keepfit.cleaning import near_rows as module
 from keepfit.cleaning.near_rows import near_rows
 from keepfit.cleaning.near_texts import near_texts
+from keepfit.cli.main import run
 from keepfit.runtime.coerce import ColumnRule
-from keepfit.runtime.table import from_rows
+from keepfit.runtime.table import Table, from_rows
 
 WORDS = [
     "parcel",
@@ -66,6 +69,44 @@ def test_rows_within_the_tolerance_are_near_and_identifiers_are_not_compared() -
     table = from_rows(rows, ["id", "x", "z", "city", "y"])
     assert members(near_rows(table, rules)) == [[4, 100]]
     assert members(near_rows(table, rules, tolerance=0.0)) == []
+
+
+def crowded() -> tuple[Table, list[ColumnRule]]:
+    """900 rows of a slow sensor, 20 within the tolerance at each of 45 places, and 300 rows of their own."""
+    rng = np.random.default_rng(0)
+    places = rng.random((45, 10))
+    points = [*(places[n % 45] + rng.random(10) * 5e-4 for n in range(900)), *rng.random((300, 10))]
+    names = list("abcdefghij")
+    rows = [dict(zip(names, map(float, point), strict=True)) for point in points]
+    return from_rows(rows, names), [ColumnRule(name, "numeric") for name in names]
+
+
+def test_the_pairs_that_are_compared_are_bounded_and_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, rules = crowded()
+    told: list[str] = []
+    every = near_rows(table, rules, told=told)
+    assert sorted(map(len, members(every))) == [20] * 45 and not told
+    sizes = []
+    monkeypatch.setattr(module, "joined", lambda rows, pairs: sizes.append(len(pairs)) or joined(rows, pairs))
+    for most in (6_000, 2_400):  # 8,550 pairs are near
+        monkeypatch.setattr(module, "MOST_PAIRS", most)
+        told.clear()
+        first = near_rows(table, rules, told=told)
+        assert sizes.pop() <= most and len(told) == 1 and told[0].startswith("1200 rows lie so close")
+        assert (every[first] == every).all()  # whoever is together here was together there
+        assert len(set(first[:900].tolist())) < 120  # and few of a crowd are missed
+
+
+def test_check_says_that_near_rows_were_not_all_compared(tmp_path: Any, monkeypatch: Any, capsys: Any) -> None:
+    table, _ = crowded()
+    lines = [",".join([*table.names, "y"])]
+    lines += [f"{','.join(map(str, cells))},{n % 2}" for n, cells in enumerate(zip(*table.columns.values(), strict=True))]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    (tmp_path / "r.yaml").write_text("data: {source: t.csv, target: y}\nclean: {leaks: report}\nmodel: {use: linear}\n")
+    for most, said in ((5_000_000, False), (1_000, True)):
+        monkeypatch.setattr(module, "MOST_PAIRS", most)
+        assert run(["check", str(tmp_path / "r.yaml"), "--workspace", str(tmp_path)]) == 0
+        assert ("compared with its nearest ones only" in capsys.readouterr().out) is said
 
 
 def test_rows_of_one_coarse_column_are_not_called_near() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +15,20 @@ from keepfit.runtime.preparation import coerced
 from keepfit.runtime.table import Table, each
 
 _CHANCE = 0.05
+MOST_PAIRS = 2_000_000  # of which the groups are joined in seconds, and in half a GB
+_NEAREST, _SAMPLE, _AT_ONCE = 64, 2_000, 50_000
 _GAP = -1e3  # where a missing number stands on the scale of spreads: far from all others, equal to itself
 
 
-def near_rows(table: Table, rules: Sequence[ColumnRule], tolerance: float = 0.001) -> NDArray[np.int64]:
+def near_rows(
+    table: Table, rules: Sequence[ColumnRule], tolerance: float = 0.001, told: list[str] | None = None
+) -> NDArray[np.int64]:
     """The first row of each row's group [n]. Columns that the model does not read, such as identifiers, are not compared.
 
     `tolerance` is the largest difference of two numbers, as a share of the column's spread (5 % to 95 % quantile, the
     range where that is none). Missing is near to missing only. Where columns are so few or so coarse that unrelated rows
-    would agree by chance, no row is near to another.
+    would agree by chance, no row is near to another. Where more than MOST_PAIRS pairs are within the tolerance, each row is
+    compared with its nearest ones only, and `told` hears of it.
     """
     data = coerced(table, rules)
     keys = _keys(data.categories, data.texts)
@@ -31,8 +37,16 @@ def near_rows(table: Table, rules: Sequence[ColumnRule], tolerance: float = 0.00
     if _by_chance(keys, matrix, tolerance) > _CHANCE:
         return np.arange(len(table))
     pairs: list[tuple[int, int]] = []
+    dense = 0
     for bucket in _buckets(keys, len(table)):
-        pairs += _close(bucket, matrix, tolerance)
+        found, whole = _close(bucket, matrix, tolerance, MOST_PAIRS - len(pairs))
+        pairs += found
+        dense += 0 if whole else len(bucket)
+    if dense and told is not None:
+        told.append(
+            f"{dense} rows lie so close together in every number (a drift, a slow sensor?) that each was compared with "
+            "its nearest ones only: more may be near, also across the splits"
+        )
     return joined(len(table), pairs)
 
 
@@ -79,18 +93,53 @@ def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.isnan(values), _GAP, (values - known.min()) / spread)
 
 
-def _close(rows: NDArray[np.int64], matrix: NDArray[np.float64], tolerance: float) -> list[tuple[int, int]]:
-    """Pairs that make groups of the rows of a bucket within the tolerance in every number."""
+def _close(
+    rows: NDArray[np.int64], matrix: NDArray[np.float64], tolerance: float, most: int
+) -> tuple[list[tuple[int, int]], bool]:
+    """Pairs that make groups of the rows of a bucket within the tolerance in every number, and whether these are all.
+
+    Beyond `most` pairs each row comes with its nearest ones.
+    """
     if not matrix.shape[1]:
-        return [(int(rows[0]), int(row)) for row in rows[1:]]
+        return [(int(rows[0]), int(row)) for row in rows[1:]], True
     distinct, where, inverse = np.unique(matrix[rows], axis=0, return_index=True, return_inverse=True)
     heads = rows[where]
     first = heads[inverse.ravel()]
     again = first != rows
     pairs = list(zip(first[again].tolist(), rows[again].tolist(), strict=True))
+    whole = True
     if tolerance > 0 and len(distinct) > 1:
         from scipy.spatial import cKDTree
 
-        close = cKDTree(distinct).query_pairs(tolerance, p=np.inf, output_type="ndarray")
+        tree = cKDTree(distinct)
+        whole = _number(tree, tolerance, most) <= most
+        close = (
+            tree.query_pairs(tolerance, p=np.inf, output_type="ndarray") if whole else _nearest(tree, tolerance, most)
+        )
         pairs += zip(heads[close[:, 0]].tolist(), heads[close[:, 1]].tolist(), strict=True)
-    return pairs
+    return pairs, whole
+
+
+def _number(tree: Any, tolerance: float, most: int) -> int:
+    """How many pairs are within the tolerance: as a sample of points tells, counted where that is near to `most`."""
+    points = tree.data
+    if len(points) * (len(points) - 1) // 2 <= most:
+        return 0  # no number of them is too many
+    some = points[np.random.default_rng(0).choice(len(points), min(_SAMPLE, len(points)), replace=False)]
+    around = tree.query_ball_point(some, tolerance, p=np.inf, return_length=True)
+    guess = int((np.mean(around) - 1) * len(points) / 2)
+    return guess if guess > 4 * most or 4 * guess < most else int(tree.count_neighbors(tree, tolerance, p=np.inf) - len(points)) // 2
+
+
+def _nearest(tree: Any, tolerance: float, most: int) -> NDArray[np.int64]:
+    """Pairs [m, 2] of each point and its nearest ones within the tolerance; `most` in all, and one for each at least."""
+    points = tree.data
+    each = min(_NEAREST, max(1, most // len(points)))
+    found = []
+    for first in range(0, len(points), _AT_ONCE):
+        some = np.arange(first, min(first + _AT_ONCE, len(points)))
+        limit = np.nextafter(tolerance, np.inf)  # query leaves out what is as far as its bound
+        _, other = tree.query(points[some], k=list(range(1, each + 2)), p=np.inf, distance_upper_bound=limit)
+        pairs = np.stack([np.repeat(some, each + 1), other.ravel()], axis=1)
+        found.append(pairs[(pairs[:, 1] < len(points)) & (pairs[:, 0] != pairs[:, 1])])
+    return np.concatenate(found)

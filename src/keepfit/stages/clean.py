@@ -31,7 +31,7 @@ from keepfit.stages.results import as_json, changed, json_of, ledger_of, room_of
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry, conserve_ids, place_of, without
 
-VERSION = 12
+VERSION = 13
 _GOLDEN = 12
 
 
@@ -116,11 +116,14 @@ def _columns(room: str, train: Table, data: DataOptions) -> tuple[list[ColumnRul
 
 def _cleaned(section: CleanOptions, data: DataOptions, seed: int, room: str, view: View) -> Cleaned:
     """Entries, findings and repairs of the training rows; texts and pictures know duplicates only."""
-    first = None
+    first, bounded = None, list[str]()
     if section.near_duplicates != "off":
-        first = _near(room, view)
+        first = _near(room, view, bounded)
     if room == "tabular":
-        return line.clean(view, section, section.undo, seed, first)
+        made = line.clean(view, section, section.undo, seed, first)
+        override = "clean.near_duplicates: off"
+        made.findings += [Finding("near_rows_bounded", (), (), one, "as found", override) for one in bounded]
+        return made
     done = line.clean_rows(view, section, section.undo, first)
     if room == "text":
         rows = [row for row, text in enumerate(view.table.columns[COLUMN]) if texts.is_blank(text)]
@@ -131,13 +134,13 @@ def _cleaned(section: CleanOptions, data: DataOptions, seed: int, room: str, vie
     return done
 
 
-def _near(room: str, view: View) -> NDArray[np.int64]:
-    """The first row of each row's near-duplicates [n]."""
+def _near(room: str, view: View, bounded: list[str]) -> NDArray[np.int64]:
+    """The first row of each row's near-duplicates [n]; `bounded` hears where not all pairs of rows were compared."""
     if room == "image":
         return near_pictures(list(view.table.columns[PICTURE]))
     if room == "text":
         return near_texts(list(view.table.columns[COLUMN]))
-    return near_rows(view.table, view.rules)
+    return near_rows(view.table, view.rules, told=bounded)
 
 
 def _described(
