@@ -100,7 +100,9 @@ def test_the_pairs_that_are_compared_are_bounded_and_it_is_said(monkeypatch: pyt
 def test_check_says_that_near_rows_were_not_all_compared(tmp_path: Any, monkeypatch: Any, capsys: Any) -> None:
     table, _ = crowded()
     lines = [",".join([*table.names, "y"])]
-    lines += [f"{','.join(map(str, cells))},{n % 2}" for n, cells in enumerate(zip(*table.columns.values(), strict=True))]
+    lines += [
+        f"{','.join(map(str, cells))},{n % 2}" for n, cells in enumerate(zip(*table.columns.values(), strict=True))
+    ]
     (tmp_path / "t.csv").write_text("\n".join(lines))
     (tmp_path / "r.yaml").write_text("data: {source: t.csv, target: y}\nclean: {leaks: report}\nmodel: {use: linear}\n")
     for most, said in ((5_000_000, False), (1_000, True)):

@@ -128,7 +128,11 @@ def _number(tree: Any, tolerance: float, most: int) -> int:
     some = points[np.random.default_rng(0).choice(len(points), min(_SAMPLE, len(points)), replace=False)]
     around = tree.query_ball_point(some, tolerance, p=np.inf, return_length=True)
     guess = int((np.mean(around) - 1) * len(points) / 2)
-    return guess if guess > 4 * most or 4 * guess < most else int(tree.count_neighbors(tree, tolerance, p=np.inf) - len(points)) // 2
+    return (
+        guess
+        if guess > 4 * most or 4 * guess < most
+        else int(tree.count_neighbors(tree, tolerance, p=np.inf) - len(points)) // 2
+    )
 
 
 def _nearest(tree: Any, tolerance: float, most: int) -> NDArray[np.int64]:
