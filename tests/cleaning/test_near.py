@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keepfit.cleaning.groups import joined, members
 from keepfit.cleaning import near_rows as module
+from keepfit.cleaning.groups import joined, members
 from keepfit.cleaning.near_rows import near_rows
 from keepfit.cleaning.near_texts import near_texts
 from keepfit.cli.main import run
