@@ -34,10 +34,9 @@ class _Answered:
         self.names: list[str] = []
 
     def add(self, answers: Answers, table: Table, target: str) -> None:
-        first = len(self.labels) + 1
         self.answers.append(answers)
         self.labels += table.columns[target].tolist()
-        self.names += [str(n) for n in table.ids] or [f"row {first + n}" for n in range(len(table))]
+        self.names += [str(name) for name in table.ids]
 
     @property
     def errors(self) -> list[str]:

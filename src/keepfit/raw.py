@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from keepfit.core.errors import DataError
 from keepfit.runtime import sources
 from keepfit.runtime.table import Table
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 def tables_of(data: str | Path, read: Any = None, rejects: sources.Rejects | None = None) -> Iterator[Table]:
     """The rows of a source in chunks, so that a file larger than memory can be answered.
 
-    What cannot be read goes into `rejects`. Raises DataError for it where none are given.
+    What cannot be read goes into `rejects`, and the rows are named as in a ledger, `file#row` from 0. Raises DataError for it
+    where none are given.
     """
     from keepfit.stages.ingest import WHOLE_FILE
     from keepfit.store.record_tables import is_records, read_table
@@ -31,9 +34,10 @@ def tables_of(data: str | Path, read: Any = None, rejects: sources.Rejects | Non
     for path in paths:
         bad, part = sources.Rejects(), "the whole file"
         try:
+            row = 0
             for table in sources.chunks(path, read or sources.Read(), bad):
-                yield table
-                part = "the rest of the file"
+                yield table if rejects is None else _named(table, path.name, row)
+                row, part = row + len(table), "the rest of the file"
         except DataError as error:
             if rejects is None or len(paths) == 1 or error.code not in WHOLE_FILE:
                 raise
@@ -49,6 +53,10 @@ def tables_of(data: str | Path, read: Any = None, rejects: sources.Rejects | Non
                 seen=f"{len(bad.lines)} lines; first: {reason}",
                 hint="mend these lines, or say data.read.delimiter=... (or quote, header, names)",
             )
+
+
+def _named(table: Table, file: str, first: int) -> Table:
+    return Table(table.columns, np.array([f"{file}#{first + row}" for row in range(len(table))], object))
 
 
 def tables(
@@ -113,7 +121,6 @@ def _with_columns(tables: Iterator[Table], bundle: Bundle, data: str | Path) -> 
 
 def _blanked(table: Table, missing: frozenset[str]) -> Table:
     """The table without cells that hold one of these spellings (folded): the bundle's rules do not know them."""
-    import numpy as np
 
     def blank(column: NDArray[np.object_]) -> NDArray[np.object_]:
         bad = [text is not None and text.strip().lower() in missing for text in column]

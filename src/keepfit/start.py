@@ -161,7 +161,12 @@ def refuse(found: dict[str, Any]) -> None:
 def _warnings(
     columns: list[dict[str, Any]], entries: list[Any], table: Table, task: dict[str, Any], rows: Any
 ) -> list[str]:
-    found = [f"column {c['name']!r} is not used: {c['why']}" for c in columns if not c["used"]]
+    found = [
+        f"column {c['name']!r} is not used: {c['why']}"
+        + (f"; to learn from it: {c['override']}" if c.get("override") else "")
+        for c in columns
+        if not c["used"]
+    ]
     found += [
         f"column {c['name']!r} has {c['missing']:.0%} missing cells"
         for c in columns

@@ -61,7 +61,10 @@ def test_decisions_are_taken_back_alone_and_the_next_run_keeps_them(tmp_path: An
         map(bool, json_of(run.files["clean"], "part.json"))
     )
     assert clipped["entry"] in (second.path / "recipe.yaml").read_text("utf-8")
-    assert main(["ledger", str(run.path), "redo", clipped["entry"], filled["entry"], again["entry"]]) == 0
+    capsys.readouterr()
+    assert main(["ledger", str(second.path), "redo", clipped["entry"], filled["entry"], again["entry"]]) == 0
+    said = capsys.readouterr().out
+    assert said.count("stands  ") == 3 and "taken back" not in said
     third = kf.run(recipe, workspace=tmp_path)
     assert all(stage["status"] == "kept" for stage in third.stages) and len(third.stages) == 8
 

@@ -31,7 +31,7 @@ def test_rows_that_training_would_drop_are_left_out_and_counted(finished, dirty)
     assert found["metrics"] == api.evaluate(finished.bundle, dirty / "clean.csv")["metrics"]
     assert (found["in"], found["rows"], found["errors"]) == (242, 237, 5)
     assert found["in"] == found["rows"] + sum(one["rows"] for one in found["left_out"])
-    assert found["left_out"][0] == {"why": "no label in column 'answer'", "rows": 3, "first": "row 5"}
+    assert found["left_out"][0] == {"why": "no label in column 'answer'", "rows": 3, "first": "dirty.csv#4"}
     unread = found["left_out"][1:]
     assert sum(one["rows"] for one in unread) == 2 and all("cannot be read" in one["why"] for one in unread)
     assert "dirty.csv, line 242" in {one["first"] for one in unread}
@@ -43,7 +43,7 @@ def test_a_person_is_told_how_many_and_why(finished, dirty, capsys):
     told = json.loads(last)
     assert told["in"] == told["rows"] + told["errors"] == 242
     assert any("237 of 242; 5 left out" in line for line in lines)
-    assert any("3 no label in column 'answer'; first: row 5" in line for line in lines)
+    assert any("3 no label in column 'answer'; first: dirty.csv#4" in line for line in lines)
     assert main.run(["evaluate", str(finished.bundle), str(dirty / "clean.csv")]) == 0
     assert "left out" not in capsys.readouterr().out
 

@@ -182,6 +182,17 @@ def test_a_rise_that_is_not_worth_a_run_does_not_ring():
         assert bool(found) is rings and (not rings or abs(found[0]["error_before"] - 0.11) < 0.01)
 
 
+@pytest.mark.parametrize("wrong", [920, 950, 985])
+def test_the_rate_before_is_what_was_measured_where_nearly_all_is_wrong(wrong):
+    errors = Errors(watch_of(wrong, 1000), 5_000.0, rise=0.04)
+    assert errors.before == pytest.approx(wrong / 1000, abs=0.01)
+    assert errors.before <= errors.watch.rate < 1 and errors.watch.rate <= max(errors.before, 0.95)
+    found = next(one for n in range(9000) if (one := errors.see([(float(n), True)])))
+    assert found["error_before"] == round(errors.before, 4) < found["error_after"] == 1
+    errors.expect(watch_of(980, 1000))
+    assert errors.before == pytest.approx(0.98, abs=0.01)
+
+
 def test_a_run_ends_with_its_loop(stream: Stream):
     stream.loop._trainer = process = subprocess.Popen(["sleep", "60"], start_new_session=True)
     stream.loop.close()

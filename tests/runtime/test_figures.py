@@ -104,3 +104,29 @@ def test_a_number_written_in_a_form_is_read_back(number, unit, comma, before):
 def test_any_text_is_a_finite_number_or_none(text, form):
     number = number_as(text, form)
     assert number is None or isinstance(number, float)
+
+
+def comma(n):
+    return f"{n:.2f}".replace(".", ",")
+
+
+@pytest.mark.parametrize(
+    ("odd", "form", "gone"),
+    [
+        ([f"{comma(n)} €" for n in NUMBERS[:5]], Form("€", True), 0),  # a currency beside few is that of all
+        ([f"EUR {comma(n)}" for n in NUMBERS[:5]], Form("eur", True), 0),
+        (["1,80 m"], Form("", True), 1),  # metres among what may be centimetres
+        (["k.A.", "keine Angabe", "sin datos", "n.d."], Form("", True), 4),
+        ([f"{comma(n)} €" for n in NUMBERS[:5]] + ["k.A."] * 4, Form("€", True), 4),
+    ],
+)
+def test_a_few_cells_otherwise_leave_a_column_of_decimal_commas_numbers(odd, form, gone):
+    made = finding([comma(n) for n in NUMBERS * 2] + odd)
+    assert (made.rule.kind, made.rule.form) == ("numeric", form)
+    values, _ = coerce.numbers(text_column([*odd, "2,5"]), made.rule)
+    assert np.isnan(values).sum() == gone and values[-1] == 2.5
+
+
+@pytest.mark.parametrize("odd", [["1,80 m"] * 8, [f"{comma(n)} €" for n in NUMBERS[:4]] + ["3,5 $"] * 4, ["7 %"] * 8])
+def test_units_that_could_mean_several_things_are_not_mixed(odd):
+    assert finding([comma(n) for n in NUMBERS * 2] + odd).rule.kind != "numeric"

@@ -207,3 +207,107 @@ def test_a_url_that_was_made_anew_is_followed_and_one_that_fails_leaves_the_name
     with pytest.raises(DataError):
         Mirror(str(far)).pull(free, "small")
     assert free.register(GOLDEN, "small").version == 1
+
+
+def test_who_registers_or_promotes_does_not_wait_for_a_download(made, tmp_path, monkeypatch):
+    mirror, here = Mirror(str(tmp_path / "far")), Registry(tmp_path / "here")
+    mirror.push(made, "small")
+    real, done = Mirror.take_version, []
+
+    def slow(self, name, number, folder):
+        facts = real(self, name, number, folder)
+        other_name = threading.Thread(target=lambda: done.append(here.register(GOLDEN, "mine")), daemon=True)
+        other_name.start()
+        other_name.join(timeout=60)
+        assert done, "a writer of another name waits for the network"
+        assert not list((here.folder / "small").glob("versions/*"))  # nothing is a version before its hashes hold
+        return facts
+
+    monkeypatch.setattr(Mirror, "take_version", slow)
+    assert mirror.pull(here, "small")
+    assert (
+        here.names() == ["mine", "small"] and here.resolve("small").open() and not list(here.folder.glob(".*incoming"))
+    )
+
+
+def test_two_that_receive_at_once_end_with_the_last_state(made, tmp_path):
+    mirror, here = Mirror(str(tmp_path / "far")), Registry(tmp_path / "here")
+    mirror.push(made, "small")
+    faults = []
+
+    def follow():
+        try:
+            for _ in range(8):
+                mirror.pull(here, "small")
+        except Exception as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=follow) for _ in range(3)]
+    for one in threads:
+        one.start()
+    for number in (2, 3, 1, 2):
+        made.promote("small", number)
+        mirror.push(made, "small")
+    for one in threads:
+        one.join()
+    mirror.pull(here, "small")
+    assert not faults and here.pointer("small") == made.pointer("small")
+    assert all(not one["error"] for one in here.verify("small"))
+
+
+@pytest.mark.parametrize("when", ["take_version", "version_from", "put_folder", "_write"])
+def test_a_pull_that_was_killed_is_finished(made, tmp_path, when):
+    """The process ends where it stands, its locks with it; the next pull starts anew and leaves nothing behind."""
+    far, home = tmp_path / "far", tmp_path / "here"
+    Mirror(str(far)).push(made, "small")
+    script = f"""
+import os, sys
+from pathlib import Path
+from keepfit.core import atomic
+from keepfit.store import mirror, registry
+def end(*arguments):
+    os._exit(9)
+place = {{"take_version": mirror.Mirror, "version_from": mirror, "put_folder": atomic, "_write": registry.Registry}}
+setattr(place[{when!r}], {when!r}, end)
+mirror.Mirror(sys.argv[1]).pull(registry.Registry(Path(sys.argv[2])), "small")
+"""
+    assert subprocess.run([sys.executable, "-c", script, str(far), str(home)], check=False).returncode == 9
+    here = Registry(home)
+    assert Mirror(str(far)).pull(here, "small") and here.pointer("small") == made.pointer("small")
+    assert all(not one["error"] for one in here.verify("small"))
+    assert not list(here.folder.glob(".*incoming")) and not list(here.folder.rglob("*.part"))
+
+
+def test_any_number_of_moves_may_lie_between_two_pushes(made, tmp_path, monkeypatch):
+    from keepfit.store import moves, pointer
+
+    monkeypatch.setattr(pointer, "KEPT_MOVES", 4)
+    mirror = Mirror(str(tmp_path / "far"))
+    mirror.push(made, "small")
+    for number in (2, 3, 1, 2, 3, 1, 2):
+        made.promote("small", number)
+    assert len(made.pointer("small").log) == 4 and mirror.push(made, "small")
+    assert mirror.pointer("small") == made.pointer("small")
+    gone = list(moves.kept(made.folder / "small" / "moves.jsonl"))
+    assert [one.serial for one in (*gone, *made.pointer("small").log)] == list(
+        range(1, made.pointer("small").serial + 1)
+    )
+    stranger = Registry(tmp_path / "stranger")
+    for number in range(3):
+        stranger.register(other(tmp_path, f"s{number}"), "small")
+    for number in (2, 3, 1, 2, 3, 1, 2):
+        stranger.promote("small", number)
+    with pytest.raises(GateError) as caught:
+        mirror.push(stranger, "small")
+    assert caught.value.code == "mirror_moved"
+
+
+def test_a_torn_line_of_moves_costs_no_other(tmp_path):
+    from keepfit.store import moves
+    from keepfit.store.pointer import Move
+
+    path, made = tmp_path / "x" / "moves.jsonl", [Move("champion", n, "promote", "", "t", n) for n in range(4)]
+    moves.keep(path, made[:2])
+    path.write_bytes(path.read_bytes()[:-7])
+    moves.keep(path, made[1:])
+    assert list(moves.kept(path)) == made and list(moves.kept(tmp_path / "none")) == []

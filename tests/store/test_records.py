@@ -236,7 +236,8 @@ def test_numbers_whose_model_is_not_described_have_no_names(tmp_path, bundle, ca
         store.write("answers", [{"id": ids.new(2), "t": 1.0 + n, "model": ["m", "1", model * 64], "predictions": [0, 1],
                                  "inputs": {"x": ["p", "q"]}, "block": block}])  # fmt: skip
     store.describe({"sha256": "a" * 64, "name": "m", "block": ["u", "v", "w"]})
-    rows = list(Records(store).rows())
+    records = Records(store)
+    rows = list(records.rows())
     assert [row.inputs for row in rows] == [
         {"x": "p", "u": "0", "v": "1", "w": "2"},
         {"x": "q", "u": "3", "v": "4", "w": "5"},
@@ -244,7 +245,10 @@ def test_numbers_whose_model_is_not_described_have_no_names(tmp_path, bundle, ca
         None,
     ]
     assert [row.prediction for row in rows] == [0, 1, 0, 1]
-    assert "b" * 12 in caplog.text and caplog.text.count("not with its records") == 1
+    assert len(list(records.rows())) == 4 and caplog.text.count("not with its records") == 1
+    assert "b" * 12 in caplog.text
+    store.describe({"sha256": "b" * 64, "name": "m", "block": ["r", "s", "t"]})
+    assert list(records.rows())[2].inputs == {"x": "p", "r": "0", "s": "1", "t": "2"}  # it came late, and is seen
     store.close()
 
 

@@ -54,9 +54,9 @@ def _how(rule: ColumnRule) -> str:
         return "a date in another form than most of its column"
     if rule.form is None:
         return "thousands apart"
-    return (
-        f"{rule.form.unit!r} beside the number" if rule.form.unit else "a decimal comma" if rule.form.comma else "apart"
-    )
+    if rule.form.unit:
+        return f"{'a decimal comma, or ' if rule.form.comma else ''}{rule.form.unit!r} beside the number"
+    return "a decimal comma" if rule.form.comma else "thousands apart"
 
 
 def _numbers(view: View, rule: ColumnRule) -> dict[str | None, str]:

@@ -37,12 +37,16 @@ def predict(
 ) -> None:
     """Answers for raw data, one row per input row, in order."""
     from keepfit import api
+    from keepfit.store.ledger import counted
 
     write = None if as_json and output is None else sys.stdout.write
     counts = api.predict(bundle, data, output, write, overrides or ())
-    unseen = "".join(f"\n{times} unseen values in column {name}" for name, times in counts["unseen"].items())
+    unseen = "".join(f"\n{counted(times, 'unseen value')} in column {name}" for name, times in counts["unseen"].items())
     if not quiet:
-        print(f"{counts['rows']} rows answered, {counts['errors']} of them with an error{unseen}", file=sys.stderr)
+        print(
+            f"{counted(counts['rows'], 'row')} answered, {counts['errors']} of them with an error{unseen}",
+            file=sys.stderr,
+        )
     result({**counts, "output": str(output.resolve()) if output else None}, as_json, "")
 
 
@@ -130,7 +134,7 @@ def ledger(
     from keepfit import accounts
     from keepfit.core.errors import UsageError, nearest
     from keepfit.runtime.writers import csv_lines, write
-    from keepfit.store.ledger import COLUMNS, KINDS
+    from keepfit.store.ledger import BACK, COLUMNS, KINDS
 
     if action:
         verb, *ids = action
@@ -139,10 +143,10 @@ def ledger(
             raise UsageError("usage", f"there is no ledger {' '.join(action)}", hint=hint)
         told = accounts.undo(run, ids, workspace, redo=verb == "redo")
         lines = [
-            f"{'stands' if verb == 'redo' else 'taken back'}  {e['entry']}  {e['rule']}  {e['id']}"
+            f"{'stands' if verb == 'redo' else 'taken back'}  {e['entry']}  {e['rule'].removesuffix(f': {BACK}')}  {e['id']}"
             for e in told["entries"]
         ]
-        result(told, as_json, "\n".join([*lines, f"the next run of {told['recipe']!r} does so: keepfit run"]))
+        result(told, as_json, "\n".join([*lines, f"the next run of {told['recipe']!r} does so: keepfit run RECIPE"]))
         return
     found = accounts.ledger(run, where or ())
     rows = [[row[name] for name in COLUMNS] for row in found]

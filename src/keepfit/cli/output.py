@@ -103,6 +103,8 @@ def _line(event: Event, losses: list[float]) -> str:
         return f"{event.at:10} {event.what} ({data['seconds']:.1f} s)"
     if event.what == "tried":
         return f"{event.at:10} tried {data['name']} ({data['seconds']:.1f} s)"
+    if event.what == "ended":
+        return f"{event.at:10} ended {data['name']} ({data['seconds']:.1f} s): {data['why']}"
     if event.what == "skipped":
         return f"{event.at:10} skipped {data['name']}: {data['why']}"
     if event.what == "metrics":

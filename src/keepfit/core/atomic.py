@@ -92,6 +92,15 @@ def _put(scratch: Path, goal: Path) -> Path | None:
     return old
 
 
+def put_folder(scratch: Path, goal: Path) -> None:
+    """Give a folder whose content is durable (`sync_tree`) the name `goal`, on the same disk, as `new_folder` does."""
+    make_folder(goal.parent)
+    old = _put(scratch, goal)
+    sync_folder(goal.parent)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+
+
 @contextmanager
 def new_folder(goal: Path) -> Iterator[Path]:
     """A scratch folder that becomes `goal` by one rename on success and vanishes on failure.
@@ -105,10 +114,7 @@ def new_folder(goal: Path) -> Iterator[Path]:
     try:
         yield scratch
         sync_tree(scratch)
-        old = _put(scratch, goal)
-        sync_folder(goal.parent)
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
+        put_folder(scratch, goal)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise

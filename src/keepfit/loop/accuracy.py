@@ -11,7 +11,7 @@ import numpy as np
 
 from keepfit.loop.changes import change_point
 from keepfit.loop.rows import Labelled
-from keepfit.monitor.streams import Watch, step, watch_of
+from keepfit.monitor.streams import HIGHEST, Watch, step, watch_of
 from keepfit.runtime.bundle import Bundle
 
 _REMEMBERED = 5000
@@ -24,7 +24,7 @@ class Errors:
     """The errors of one version. For numbers an error is a gap beyond `limit`, which one held-out row in ten passed.
 
     Only what lies above the rate that was shown by more than `rise` rings: few labels show a rate roughly, those of a proof
-    that ended early rather too well, and a smaller rise is not worth a run.
+    that ended early rather too well, and a smaller rise is not worth a run. `before` is the rate that is expected.
     """
 
     watch: Watch
@@ -32,18 +32,15 @@ class Errors:
     limit: float | None = None
     rise: float = 0.0
     rows: list[tuple[float, bool]] = field(default_factory=list)
+    before: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         self.expect(self.watch)
 
     def expect(self, watch: Watch) -> None:
         """From here on the rate of `watch` is what is expected."""
-        self.watch = replace(watch, rate=min(watch.rate + self.rise, 0.95))
-
-    @property
-    def before(self) -> float:
-        """The error rate that is expected."""
-        return self.watch.rate - self.rise
+        self.before = watch.rate
+        self.watch = replace(watch, rate=max(watch.rate, min(watch.rate + self.rise, HIGHEST)))
 
     def take(self, rows: Sequence[Labelled]) -> dict[str, Any] | None:
         """Takes labels in; where errors have risen, when that began and what was seen, as JSON."""

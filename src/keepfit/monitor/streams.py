@@ -11,6 +11,7 @@ from typing import Any
 # .10 that becomes .15, .20 or .30. The slower the change shows, the more of it.
 _ODDS, _WEIGHTS = (1.59, 2.25, 3.86), (0.6, 0.25, 0.15)
 _OVERSHOOT = 0.74  # threshold over mean labels between false alarms; simulated at error rates of .02 to .30
+HIGHEST = 0.95  # no margin raises the rate that is watched beyond it: there must be room for errors to rise
 _CAUTION = 0.85  # standard errors that the reference's error is raised by, since it is an estimate
 
 
@@ -36,7 +37,7 @@ class Watch:
 def watch_of(errors: float, labels: float) -> Watch:
     """A watch for a model that made `errors` on `labels` held-out rows."""
     rate = (errors + 0.5) / (labels + 1)
-    return Watch(min(rate + _CAUTION * math.sqrt(rate * (1 - rate) / (labels + 1)), 0.95))
+    return Watch(max(rate, min(rate + _CAUTION * math.sqrt(rate * (1 - rate) / (labels + 1)), HIGHEST)))
 
 
 def step(watch: Watch, errors: Iterable[bool], mean_labels: float) -> tuple[Watch, list[int]]:

@@ -68,6 +68,18 @@ _SPELLED = frozenset(
         "tbd",
         "empty",
         "blank",
+        "k.a.",
+        "k.a",
+        "k. a.",
+        "keine angabe",
+        "ohne angabe",
+        "unbekannt",
+        "n.d.",
+        "non disponible",
+        "inconnu",
+        "s/d",
+        "sin datos",
+        "desconocido",
     ]
 )
 
@@ -157,13 +169,19 @@ def form_of(values: Sequence[str], share: float = _SHARE) -> Form | None:
         return None
     units = Counter(unit for match in found if (unit := _unit(match[1], match[3])) is not None)
     named = [unit for unit, _ in units.most_common() if unit]
-    for unit in named[:1] or [""]:
+    for unit in (*named[:1], ""):
+        # A currency that few cells name is that of all; 1.80 m among figures without a unit may stand among centimetres.
+        if unit and units[unit] < 0.5 * len(values) and not (len(named) == 1 and _is_currency(unit)):
+            continue
         for comma in (False, True):
             form = Form(unit, comma)
-            read = sum(number_as(text, form) is not None for text in values)
-            if read >= share * len(values) and (unit == "" or units[unit] >= 0.5 * len(values)):
+            if sum(number_as(text, form) is not None for text in values) >= share * len(values):
                 return form
     return None
+
+
+def _is_currency(unit: str) -> bool:
+    return unit in _CODES or all(unicodedata.category(mark) == "Sc" for mark in unit)
 
 
 def spelled_missing(values: Mapping[str, int], readable: Mapping[str, bool]) -> frozenset[str]:

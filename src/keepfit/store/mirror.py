@@ -10,17 +10,21 @@ keeps what it has where they do not hold: a copy that was cut short is never ser
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from keepfit.core import atomic
-from keepfit.core.errors import DataError, EnvironmentFault, GateError, KeepfitError, UsageError
+from keepfit.core.errors import DataError, EnvironmentFault, GateError, KeepfitError, UsageError, from_os_error
 from keepfit.core.events import Emit, Event
 from keepfit.runtime.reading import redacted
 from keepfit.runtime.remote import faults, file_system
-from keepfit.store.pointer import ALIAS, Pointer, pointer_from, read_pointer
+from keepfit.store import moves
+from keepfit.store.pointer import ALIAS, Move, Pointer, pointer_from, read_pointer
 from keepfit.store.registry import CHAMPION, Registry, Version, named, numbers_of, origin_of, swept, version_from
 
 _MOST_POINTER, _MOST_FILE, _MOST_FILES = 4 << 20, 2 << 30, 64
@@ -52,7 +56,7 @@ class Mirror:
         far = self.pointer(name)
         if far == pointer:
             return False
-        if far.log and far.log[-1] not in pointer.log:
+        if far.log and not _has_made(registry, name, far.log[-1]):
             raise GateError(
                 "mirror_moved",
                 "another registry writes to this URL",
@@ -81,7 +85,7 @@ class Mirror:
             and registry.pointer(name) == far
         ):
             return False
-        receive(registry, name, far, self)
+        receive(registry, name, self)
         return True
 
     def pointer(self, name: str) -> Pointer:
@@ -192,32 +196,67 @@ class Mirror:
                 self._system.pipe_file(path, data)
 
 
-def receive(registry: Registry, name: str, pointer: Pointer, source: Mirror) -> None:
-    """Become as another registry is: the versions that its aliases name, then its pointer, by one rename.
+def _has_made(registry: Registry, name: str, move: Move) -> bool:
+    """Whether a registry made a move, however long ago."""
+    return move in registry.pointer(name).log or move in moves.kept(registry.folder / name / "moves.jsonl")
 
-    Every hash is checked before a version appears. Versions that no alias names, and that the champion was not just before, are
-    removed. Raises GateError `registry_own` where the name has versions made here.
+
+def receive(registry: Registry, name: str, source: Mirror) -> None:
+    """Become as the registry at a URL is: the versions that its aliases name, then its pointer, by one rename.
+
+    What is new is downloaded beside the versions, and every hash is checked, before the registry is locked: whoever registers
+    or promotes meanwhile waits for renames and never for the network. Versions that no alias names, and that the champion was
+    not just before, are removed. Raises GateError `registry_own` where the name has versions made here.
     """
     home = registry.folder / named(name)
-    with registry._writing(home, source.shown):
-        swept(home)
-        wanted = set(pointer.aliases.values())
+    with _receiving(registry, name) as incoming:
+        with registry._writing(home, source.shown):
+            swept(home)
         try:
+            pointer = source.pointer(name)  # one who received at the same time may have brought a later one
+            wanted = set(pointer.aliases.values())
             for number in sorted(wanted):
-                if number in numbers_of(home) and source.is_here(registry, name, number):
-                    continue
-                with atomic.new_folder(home / "versions" / f"{number:04d}") as scratch:
-                    (scratch / "bundle").mkdir()
-                    facts = source.take_version(name, number, scratch / "bundle")
-                    version_from(facts, name, number, scratch / "bundle", source.shown).open()
-                    (scratch / "version.json").write_bytes(facts)
+                if number not in numbers_of(home) or not source.is_here(registry, name, number):
+                    _download(source, name, number, incoming / f"{number:04d}")
+            with registry._writing(home, source.shown):
+                for place in sorted(incoming.iterdir()):
+                    atomic.put_folder(place, home / "versions" / place.name)
+                if pointer != read_pointer(home / "pointer.json"):
+                    registry._write(home, pointer)
+                for number in set(numbers_of(home)) - wanted - set(pointer.previous.get(CHAMPION, ())[-1:]):
+                    shutil.rmtree(home / "versions" / f"{number:04d}", ignore_errors=True)
         finally:
-            if not numbers_of(home):  # nothing came: the name is free for another master
-                (home / "origin.json").unlink(missing_ok=True)
-        if pointer != read_pointer(home / "pointer.json"):
-            registry._write(home, pointer)
-        for number in set(numbers_of(home)) - wanted - set(pointer.previous.get(CHAMPION, ())[-1:]):
-            shutil.rmtree(home / "versions" / f"{number:04d}", ignore_errors=True)
+            with registry._writing(home, source.shown):
+                if not numbers_of(home):  # nothing came: the name is free for another master
+                    (home / "origin.json").unlink(missing_ok=True)
+
+
+def _download(source: Mirror, name: str, number: int, goal: Path) -> None:
+    """A version into a folder, checked. Raises DataError, EnvironmentFault."""
+    (goal / "bundle").mkdir(parents=True)
+    facts = source.take_version(name, number, goal / "bundle")
+    version_from(facts, name, number, goal / "bundle", source.shown).open()
+    (goal / "version.json").write_bytes(facts)
+    atomic.sync_tree(goal)
+
+
+@contextmanager
+def _receiving(registry: Registry, name: str) -> Iterator[Path]:
+    """A folder for what comes, for one receiver of a name at a time; what a killed one left is removed first."""
+    place = registry.folder / f".{name}.incoming"
+    try:
+        atomic.make_folder(registry.folder)
+        handle = os.open(registry.folder / f".{name}.receiving", os.O_CREAT | os.O_RDWR, 0o644)
+    except OSError as error:
+        raise from_os_error(error, "opening the registry") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        os.close(handle)
 
 
 class Keeping:

@@ -49,6 +49,7 @@ class Records:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self._blocks: dict[str, list[str]] = {}
+        self._lost: set[str] = set()
 
     @classmethod
     def open(cls, place: str | Path, workspace: str | Path = ".") -> Records:
@@ -80,6 +81,7 @@ class Records:
         """Rows answered with since <= at < until, by time, with the last label that came for each; `labelled` True gives only
         those with a label, False only those without. Memory grows with the labels of that time, not with the answers."""
         truth = self._truth(since, until)
+        self._look_again()
         for answer in self.backend.read("answers", since, until):
             for row in self._rows_of(answer, truth.get(answer["id"])):
                 if labelled is None or labelled == (row.label is not None):
@@ -92,6 +94,7 @@ class Records:
             truth[entry["id"]] = entry
         if not truth:
             return
+        self._look_again()
         ids = RequestIds(self.backend.key())
         times = [given.at for given in map(ids.read, truth) if given is not None]
         if not times:
@@ -124,6 +127,7 @@ class Records:
         given = RequestIds(self.backend.key()).read(request_id)
         if given is None:
             return []
+        self._look_again()
         for answer in self.backend.read("answers", given.at - 5.0, given.at + 60.0):
             if answer["id"] == request_id:
                 return list(self._rows_of(answer, self._truth(given.at - 5.0, None).get(request_id)))
@@ -141,12 +145,17 @@ class Records:
         cells = {name: text_column(column.tolist()).tolist() for name, column in zip(names, columns, strict=True)}
         return _rows_of({**answer, "inputs": {**answer["inputs"], **cells}}, feedback)
 
+    def _look_again(self) -> None:
+        """A description that was not there may have come since: it is looked for once in each reading, not for each row."""
+        self._blocks = {sha256: names for sha256, names in self._blocks.items() if names}
+
     def _names(self, model: Sequence[str]) -> list[str]:
         """The columns of a model's blocks; none, and said once, where its description is lost."""
         name, version, sha256 = model
         if sha256 not in self._blocks:
             self._blocks[sha256] = self.models().get(sha256, {}).get("block", [])
-            if not self._blocks[sha256]:
+            if not self._blocks[sha256] and sha256 not in self._lost:
+                self._lost.add(sha256)
                 log.warning(
                     "the description of %s %s (%s) is not with its records: their inputs cannot be read, the answers can;"
                     " serve that model once more to have it again",

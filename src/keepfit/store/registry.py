@@ -2,6 +2,7 @@
 
 .keepfit/registry/NAME/versions/0003/bundle/        a copy of the bundle; with version.json it appears by one rename
 .keepfit/registry/NAME/pointer.json                 the aliases, where each was before, and a log of moves
+.keepfit/registry/NAME/moves.jsonl                  the moves that the pointer's log has no room for
 .keepfit/registry/NAME/origin.json                  the URL whose registry this one follows: nothing is moved here by hand
 """
 
@@ -22,6 +23,7 @@ from typing import Any
 from keepfit.core import atomic, digest
 from keepfit.core.errors import EnvironmentFault, GateError, KeepfitError, UsageError, from_os_error, nearest
 from keepfit.runtime.bundle import Bundle
+from keepfit.store import moves
 from keepfit.store.pointer import ALIAS, Move, Pointer, read_pointer
 
 CHAMPION, CHALLENGER = "champion", "challenger"
@@ -278,8 +280,10 @@ class Registry:
         return home
 
     def _write(self, home: Path, pointer: Pointer) -> Pointer:
-        """Replace the pointer; the caller is `_writing`."""
+        """Replace the pointer; the caller is `_writing`. Moves that its log has no room for are kept beside it first."""
         try:
+            before, stays = read_pointer(home / "pointer.json").log, set(pointer.log)
+            moves.keep(home / "moves.jsonl", [move for move in before if move not in stays])
             atomic.write_bytes(home / "pointer.json", pointer.as_bytes())
         except OSError as error:
             raise from_os_error(error, "moving an alias") from None

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.core.errors import DataError, nearest
+from keepfit.modalities.tabular.identifiers import identifier, override
 from keepfit.runtime.coerce import ColumnRule, is_missing, is_month_first, parse_date, parse_number, plain_numbers
 from keepfit.runtime.figures import Form, damaged_by_spreadsheet, form_of, number_as, spelled_missing
 from keepfit.runtime.table import Column, Table, text_column
@@ -38,12 +39,21 @@ class Finding:
             "example": self.example,
             "used": self.rule.kind != "ignore",
             "action": self.action,
+            "override": self._override(),
         }
+
+    def _override(self) -> str:
+        """What makes the model learn from a column that is taken for an identifier; empty for every other."""
+        running = self.rule.why == _RUNNING
+        found = self.rule.kind == "ignore" and self.rule.why.startswith("an identifier")
+        return override(self.rule.name, "numeric" if running else "text") if found else ""
 
 
 _FIGURES = frozenset("0123456789.+-:/")
+_FEW = 20  # values of a column that is categories, however rare each is
 _BOOLEANS = 49  # spellings of true and false in upper and lower letters, and more
 _NEARLY, _MOSTLY = 0.98, 0.5  # cells that must be written alike; where the recipe says numeric, most
+_RUNNING = "an identifier: a different running number in every row"
 _ZEROS = "codes with leading zeros"  # 0123 is another code than 123
 _ACTIONS = {
     "numeric": "read as a number",
@@ -224,7 +234,9 @@ def _kind(
     length = float(np.mean([len(v) for v in sample[:2000]]))
     if len(counts) > 0.95 * every and words < 1.5 and every >= 20 and _one_shape(sample[:500]):
         return "ignore", "an identifier: a different code of one shape in almost every row"
-    if len(counts) > 20 and (len(counts) > 0.3 * every or words >= 4 or length > 50):
+    if len(counts) > _FEW and words < 1.5 and (why := identifier(counts)) is not None:
+        return "ignore", why
+    if len(counts) > _FEW and (len(counts) > 0.3 * every or words >= 4 or length > 50):
         return "text", f"{len(counts)} different values of {words:.1f} words on average"
     return "categorical", f"{len(counts)} different values"
 
@@ -232,7 +244,7 @@ def _kind(
 def _number_kind(counts: Mapping[str, int], every: int, rows: int, numbers: NDArray[np.float64]) -> tuple[str, str]:
     whole = bool(np.all(numbers == np.floor(numbers)))
     if whole and len(counts) == every == rows and rows >= 30 and np.ptp(numbers) < 4 * rows:
-        return "ignore", "an identifier: a different running number in every row"
+        return "ignore", _RUNNING
     zeros = sum(v[0] == "0" and len(v) > 1 and v.isdigit() for v in counts)
     if zeros > 0.1 * len(counts):
         return "categorical", _ZEROS
