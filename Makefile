@@ -1,6 +1,8 @@
 # Every target uses .venv and makes it first where it is absent or older than pyproject.toml and constraints.txt.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+# Files of tests go to this many processes, each with one thread.
+PROCESSES ?= 2
 READY := .venv/.ready
 
 .DEFAULT_GOAL := help
@@ -33,7 +35,7 @@ lint: $(READY)
 	@$(BIN)/lint-imports
 
 test: lint
-	@$(BIN)/python -m pytest -m 'not slow'
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' -n $(PROCESSES) --dist loadfile
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick)

@@ -22,6 +22,7 @@ from keepfit.runtime.table import Table, text_column
         ("Japanese", "部屋はとてもきれいで、サービスも良かったです"),
         ("Russian", "это не то что он сказал по телефону"),
         ("", "Braund Owen Harris Allen Elisabeth"),
+        ("", "C.A. 2315, S.O./P.P. 3, A/5 21171, O.E. 7"),
         ("", ""),
     ],
 )

@@ -136,7 +136,10 @@ def language_of(texts: Sequence[str]) -> str:
     found = {name: sum(words[word] for word in short.split()) for name, short in _SHORT.items()}
     ordered = sorted(found, key=lambda name: (-found[name], name))
     best, next_one = found[ordered[0]], found[ordered[1]]
-    return ordered[0] if best >= _PLAIN * whole and best >= 1.5 * next_one and best >= 5 else ""
+    # Letters alone are initials and codes ("S.O./C.A.") as easily as they are words.
+    distinct = sum(words[word] > 0 and len(word) > 1 for word in _SHORT[ordered[0]].split())
+    is_plain = best >= _PLAIN * whole and best >= 1.5 * next_one and best >= 5 and distinct >= 2
+    return ordered[0] if is_plain else ""
 
 
 def of_pictures(pictures: Sequence[bytes]) -> tuple[dict[str, Any], list[Finding]]:

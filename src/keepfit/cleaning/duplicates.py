@@ -59,7 +59,7 @@ def _found(view: View, again: Sequence[tuple[int, int]], rule: str, said: str, d
                 name,
                 (),
                 view.ids(row for row, _ in pairs),
-                f"{len(pairs)} training row{'s' * (len(pairs) != 1)} {what}",
+                f"{len(pairs)} training rows {what}" if len(pairs) != 1 else f"1 training row {_of_one(what)}",
                 "dropped from training" if dropped else "kept" if level == "note" else "kept: which label is right?",
                 f"{key}: report" if dropped else f"{key}: drop" if level == "note" else f"{key}: off",
                 "note" if level == "note" else "warning",
@@ -69,6 +69,10 @@ def _found(view: View, again: Sequence[tuple[int, int]], rule: str, said: str, d
             )
         )
     return out
+
+
+def _of_one(said: str) -> str:
+    return said.replace("repeat ", "repeats ", 1)
 
 
 def _label(labels: NDArray[np.object_], row: int, first: int) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,11 +62,7 @@ def check(
     ]
     asked = found["target"]
     lines.append(f"target     {asked['name']}: {asked['picture']}  {asked['range']}")
-    lines += [
-        f"{one['level']:10} {one['message']}\n{'':11}{one['proposal']}"
-        + (f"; to decide otherwise: {one['override']}" if one["override"] else "")
-        for one in found["findings"]
-    ]
+    lines += _findings(found["findings"])
     if "network" in found:
         said = found["network"]
         shape = " x ".join(map(str, said["input"]))
@@ -79,6 +77,15 @@ def check(
     lines += [f"plan       {stage:10} {status}" for stage, status in found["plan"]]
     result(found, as_json, "\n".join(lines))
     start.refuse(found)
+
+
+def _findings(found: list[dict[str, Any]]) -> list[str]:
+    """Every finding, and what is done about it, once for those that follow each other with the same."""
+    lines: list[str] = []
+    for (level, proposal, override), some in groupby(found, itemgetter("level", "proposal", "override")):
+        lines += [f"{'' if place else level:10} {one['message']}" for place, one in enumerate(some)]
+        lines.append(f"{'':11}{proposal}" + (f"; to decide otherwise: {override}" if override else ""))
+    return lines
 
 
 def run(

@@ -93,7 +93,8 @@ def _uvicorns() -> Any:
         def on_message_complete(self) -> None:
             """See httptools; h11 has no such call."""
             super().on_message_complete()
-            self.scope[WHOLE] = not self.cycle.more_body
+            if self.cycle is not None and self.cycle.scope is self.scope:  # another protocol may have taken over
+                self.scope[WHOLE] = not self.cycle.more_body
 
     return Whole
 
