@@ -267,6 +267,53 @@ def test_connections_of_one_address_leave_room_for_others():
     asyncio.run(drive())
 
 
+@pytest.mark.parametrize(("limits", "cut"), [({"read_s": 0.5}, {0, 1, 2}), ({"most_unread": 34 << 20}, {0})])
+def test_replies_that_nobody_reads_are_not_held_for_ever(limits, cut):
+    """CWE-400, slow read: three clients ask for 16 MB each and do not read; who is cut off, by time and by what is held together."""
+    from keepfit.serve.wire import protocol
+
+    async def large(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % (16 << 20))]})
+        await send({"type": "http.response.body", "body": bytes(16 << 20)})
+
+    async def drive() -> set[int]:
+        config = uvicorn.Config(large, http=protocol(**limits), port=0, log_config=None, lifespan="off")
+        config.load()
+        server = uvicorn.Server(config)
+        running = asyncio.ensure_future(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        place = server.servers[0].sockets[0].getsockname()[:2]
+        lines = []
+        for _ in range(3):
+            line = socket.socket()
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            line.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(line, place)
+            line.send(get("/"))
+            lines.append(line)
+            await asyncio.sleep(0.2)
+        await asyncio.sleep(0.7)
+        short = {number for number, line in enumerate(lines) if await _read(line) < 16 << 20}
+        server.should_exit = True
+        await running
+        return short
+
+    assert asyncio.run(drive()) == cut
+
+
+async def _read(line: socket.socket) -> int:
+    """How many bytes come before the line closes, or all of a reply is there."""
+    got = 0
+    try:
+        while got < 16 << 20 and (piece := await asyncio.get_running_loop().sock_recv(line, 1 << 20)):
+            got += len(piece)
+    except ConnectionError:
+        pass
+    line.close()
+    return got
+
+
 async def _nothing(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})

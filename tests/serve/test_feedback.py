@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from made_bundles import constant_bundle
 
 from keepfit.core.errors import DataError
 from keepfit.runtime.bundle import Bundle
-from keepfit.serve.app import create_app
+from keepfit.serve.app import app_of, create_app
+from keepfit.serve.service import Current
 from keepfit.serve.settings import ServeSettings
 from keepfit.store.record_files import FileRecords
 from keepfit.store.recorder import Limits, Recorder
@@ -136,6 +138,25 @@ def test_a_number_is_the_truth_of_a_regression(tmp_path):
         assert asked.tell({"request_id": known, "label": 2.5})[0] == 200
         assert asked.tell({"request_id": known, "label": "2.5"})[0] == 422
         assert [(r.prediction, r.label, r.probabilities) for r in asked.rows()] == [(2.0, 2.5, None)]
+
+
+def test_a_late_label_may_be_a_class_that_only_the_model_of_before_knows(tmp_path):
+    """After a swap, and after a restart."""
+    old = Bundle.open(GOLDEN)
+    new = replace(old, manifest={**old.manifest, "classes": ["no", "perhaps"]}, sha256="cd" * 32)
+    recorder = Recorder(FileRecords(tmp_path), "full", Limits(pause_s=0.02))
+    current = Current(old, old.predictor(), ServeSettings(), recorder)
+    with Client(app_of(current)) as client:
+        known = client.post("/predict", json={"input": ROW}).json()["request_id"]
+        current.swap(new, old.predictor())
+        for label, status in (("yes", 200), ("perhaps", 200), ("never", 422)):
+            assert client.post("/feedback", json={"request_id": known, "label": label}).status_code == status, label
+    recorder.close()
+    recorder = Recorder(FileRecords(tmp_path), "full", Limits(pause_s=0.02))
+    with Client(create_app(new, old.predictor(), ServeSettings(), recorder)) as client:
+        assert client.post("/feedback", json={"request_id": known, "label": "yes"}).status_code == 200
+        assert "yes" in str(client.get("/openapi.json").json()["paths"]["/feedback"])
+    recorder.close()
 
 
 def test_feedback_that_is_not_durable_is_not_acknowledged(tmp_path, monkeypatch):

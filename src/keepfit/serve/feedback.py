@@ -92,7 +92,7 @@ class FeedbackRoute:
         service.check_count(len(labels))
         try:
             found = checked_labels(
-                labels, service.bundle.task, service.bundle.classes, class_name, service.settings.new_classes
+                labels, service.bundle.task, service.labels, class_name, service.settings.new_classes
             )
         except DataError:
             self.current.meters.feedback.labels("refused").inc()

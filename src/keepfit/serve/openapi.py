@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keepfit.runtime.answers import class_name
@@ -152,12 +152,11 @@ def _infer() -> dict[str, Any]:
     return operation
 
 
-def _label(bundle: Bundle) -> dict[str, Any]:
+def _label(bundle: Bundle, labels: Sequence[Any]) -> dict[str, Any]:
     """A class may be given as its text too."""
     if bundle.task == "regression":
         return {"type": "number"}
-    names = [class_name(one) for one in bundle.classes]
-    return {"enum": [*bundle.classes, *(name for name in names if name not in bundle.classes)]}
+    return {"enum": [*labels, *(name for name in map(class_name, labels) if name not in labels)]}
 
 
 def _operation(what: str, schema: dict[str, Any], media: str = "application/json") -> dict[str, Any]:
@@ -195,8 +194,8 @@ def _failing(operation: dict[str, Any], failures: dict[str, str]) -> dict[str, A
     return operation
 
 
-def _feedback(bundle: Bundle, new_classes: bool) -> dict[str, Any]:
-    label = _label(bundle)
+def _feedback(bundle: Bundle, labels: Sequence[Any], new_classes: bool) -> dict[str, Any]:
+    label = _label(bundle, labels)
     if new_classes and "enum" in label:
         kind = {"type": "string"} if isinstance(bundle.classes[0], str) else {"type": "integer"}
         label = {"anyOf": [label, kind]}
@@ -220,14 +219,16 @@ def _feedback(bundle: Bundle, new_classes: bool) -> dict[str, Any]:
     )
 
 
-def document(bundle: Bundle, ignored: Iterable[str], locked: bool, new_classes: bool = False) -> dict[str, Any]:
-    """OpenAPI 3.1. `ignored` are columns that may be given and are not read; `locked`: a bearer token is needed; with
-    `new_classes` feedback may name others than the model knows."""
+def document(
+    bundle: Bundle, ignored: Iterable[str], locked: bool, labels: Sequence[Any], new_classes: bool = False
+) -> dict[str, Any]:
+    """OpenAPI 3.1. `ignored` are columns that may be given and are not read; `locked`: a bearer token is needed; feedback may
+    name `labels`, and with `new_classes` others too."""
     free: dict[str, Any] = {"type": "object"}
     name = {"name": "name", "in": "path", "required": True, "schema": {"enum": [bundle.name]}}
     paths: dict[str, Any] = {
         "/predict": {"post": _predict(bundle)},
-        "/feedback": {"post": _feedback(bundle, new_classes)},
+        "/feedback": {"post": _feedback(bundle, labels, new_classes)},
         "/healthz": {"get": _operation("Is the service alive", free)},
         "/metrics": {"get": _operation("Prometheus metrics", _STRING, "text/plain")},
         "/v2": {"get": _operation("Open Inference Protocol: server metadata", free)},

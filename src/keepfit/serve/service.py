@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 
 from keepfit.core.errors import DataError, KeepfitError
+from keepfit.runtime.answers import class_name
 from keepfit.runtime.blocks import stacked
 from keepfit.runtime.predictor import Predictor as TablePredictor
 from keepfit.serve import openapi, page
@@ -43,6 +44,14 @@ class Service:
     batcher: Batcher
     recorder: Recorder | None = None
     sketcher: Sketcher | None = None
+    classes_before: tuple[Any, ...] = ()
+
+    @cached_property
+    def labels(self) -> list[Any]:
+        """What feedback may say: the classes, and those of models of before, whose answers may be told of late."""
+        classes = list(self.bundle.classes)
+        named = set(map(class_name, classes))
+        return classes + [one for one in self.classes_before if class_name(one) not in named]
 
     @cached_property
     def model(self) -> dict[str, str]:
@@ -58,7 +67,8 @@ class Service:
     def document(self) -> dict[str, Any]:
         """The OpenAPI document."""
         settings = self.settings
-        return openapi.document(self.bundle, self.predictor.ignored, settings.token is not None, settings.new_classes)
+        locked = settings.token is not None
+        return openapi.document(self.bundle, self.predictor.ignored, locked, self.labels, settings.new_classes)
 
     @cached_property
     def document_bytes(self) -> bytes:
@@ -151,6 +161,8 @@ class Current:
             recorder.listen(lambda what, rows: self.meters.records.labels(what).inc(rows))
         # Rows of tables hold Python's lock nearly all the time; decoding, tokenizing and large networks let go of it.
         self.batcher = Batcher(settings, self.meters, 1 if bundle.modality == "tabular" else settings.threads)
+        known = recorder.classes_before(bundle.name) if recorder is not None else []
+        self._classes = {class_name(one): one for one in known}
         self.service = self._service(bundle, predictor)
         self.refusal: dict[str, Any] | None = None
 
@@ -171,4 +183,6 @@ class Current:
     def _service(self, bundle: Bundle, predictor: Predictor) -> Service:
         recorder = self.recorder
         sketcher = recorder.describe(bundle, bundle.name, bundle.version) if recorder is not None else None
-        return Service(bundle, predictor, self.settings, self.meters, self.batcher, recorder, sketcher)
+        before = tuple(self._classes.values())
+        self._classes |= {class_name(one): one for one in bundle.classes}
+        return Service(bundle, predictor, self.settings, self.meters, self.batcher, recorder, sketcher, before)

@@ -1,8 +1,10 @@
-"""What a connection may cost before its request is known: the size of the head, the time until it is there, and how many there are.
+"""What a connection may cost before its request is known and after it is answered: the size of the head, the time until it is
+there, how many connections there are, and replies that nobody reads.
 
 uvicorn bounds none of them with httptools: a header without end would be held in memory, a connection that says nothing stays for
-ever, and where the system gives no more files nobody gets a connection at all. Bodies are bounded by `keepfit.serve.body`, idle
-connections after an answer by uvicorn.
+ever, and so does a large reply whose client does not read (it waits for the reply even where it closes the connection); where the
+system gives no more files nobody gets a connection at all. Bodies are bounded by `keepfit.serve.body`, idle connections after an
+answer by uvicorn.
 """
 
 from __future__ import annotations
@@ -15,20 +17,31 @@ from keepfit.serve.replies import to_json
 from keepfit.serve.turns import Shares
 
 MOST_HEAD_BYTES, HEAD_S, MOST_LINES = 64 << 10, 10.0, 50_000
+MOST_UNREAD_BYTES, READ_S = 256 << 20, 30.0
 WHOLE = "keepfit.whole"
 """A key of the scope: the body has come as a whole, and nobody need wait for it."""
 _END = b"\r\n\r\n"
 
 
 def protocol(
-    most_bytes: int = MOST_HEAD_BYTES, seconds: float = HEAD_S, most_lines: int = MOST_LINES
+    most_bytes: int = MOST_HEAD_BYTES,
+    seconds: float = HEAD_S,
+    most_lines: int = MOST_LINES,
+    most_unread: int = MOST_UNREAD_BYTES,
+    read_s: float = READ_S,
 ) -> type[asyncio.Protocol]:
     """uvicorn's protocol, httptools' where that is there and h11's otherwise, with these limits.
 
     A head over `most_bytes` gets 431, one that is not whole `seconds` after its connection or its first byte 408, a connection
-    beyond `most_lines`, or beyond three quarters of them from one address, 503; all close.
+    beyond `most_lines`, or beyond three quarters of them from one address, 503; all close. One that does not read its reply
+    is cut off after `read_s`, or sooner where such replies come to more than `most_unread` bytes: those that wait longest first.
     """
-    before: Any = _uvicorns()
+    limited = _counted(_limited(_uvicorns(), most_bytes, seconds), Shares(most_lines))
+    return _fetched(limited, {}, most_unread, read_s)
+
+
+def _limited(before: Any, most_bytes: int, seconds: float) -> type[asyncio.Protocol]:
+    """The protocol, with bounds on the size of a head and the time until it is whole."""
 
     class Limited(before):
         """The protocol of one connection."""
@@ -79,7 +92,7 @@ def protocol(
                 self.transport.write(_refusal(status, phrase, what))
                 self.transport.close()
 
-    return _counted(Limited, Shares(most_lines))
+    return Limited
 
 
 def _uvicorns() -> Any:
@@ -120,6 +133,44 @@ def _counted(before: Any, lines: Shares) -> type[asyncio.Protocol]:
             super().connection_lost(exc)
 
     return Counted
+
+
+def _fetched(before: Any, unread: dict[Any, int], most: int, seconds: float) -> type[asyncio.Protocol]:
+    """The protocol, with a bound on replies that wait for their clients: `unread` holds their bytes, the oldest first."""
+
+    class Fetched(before):
+        """The protocol of one connection."""
+
+        read_timer: asyncio.TimerHandle | None = None
+
+        def pause_writing(self) -> None:
+            """See asyncio.Protocol: more waits to be read than the system takes."""
+            super().pause_writing()
+            self.read_timer = self.loop.call_later(seconds, self.transport.abort)
+            unread[self] = self.transport.get_write_buffer_size()
+            while sum(unread.values()) > most and len(unread) > 1:
+                oldest = next(iter(unread))
+                del unread[oldest]
+                oldest.transport.abort()
+
+        def resume_writing(self) -> None:
+            """See asyncio.Protocol."""
+            self.forget_reply()
+            super().resume_writing()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            """See asyncio.Protocol."""
+            self.forget_reply()
+            super().connection_lost(exc)
+
+        def forget_reply(self) -> None:
+            """It is read, or nobody is there to read it."""
+            unread.pop(self, None)
+            if self.read_timer is not None:
+                self.read_timer.cancel()
+                self.read_timer = None
+
+    return Fetched
 
 
 def _has_two_lengths(scope: Any) -> bool:

@@ -115,6 +115,14 @@ class Recorder:
         self.backend.describe({**facts, **shown, **{key: value for key, value in more.items() if value}})
         return sketcher
 
+    def classes_before(self, name: str) -> list[Any]:
+        """The classes of all models of a name that ever answered here; none where their descriptions cannot be read."""
+        try:
+            return [it for one in self.backend.models().values() if one["name"] == name for it in one["classes"] or ()]
+        except (KeepfitError, OSError, ValueError, KeyError, TypeError) as error:
+            log.error("the models of before cannot be read, labels of theirs are refused: %s", error)
+            return []
+
     def put(self, answered: Answered) -> bool:
         """Queue an answer; never waits. False, and counted as dropped, when the queue is full."""
         with self._lock:
