@@ -205,6 +205,26 @@ def test_what_waits_is_bounded_and_what_is_dropped_is_counted(tmp_path, bundle):
     assert told == {"dropped": 3, "written": 5}
 
 
+def test_what_comes_fast_is_removed_before_its_time(tmp_path, bundle):
+    store = FileRecords(tmp_path, segment_bytes=20_000)
+    recorder = Recorder(store, limits=Limits(pause_s=0.02, prune_s=3600, size_bytes=100_000))
+    sketcher, predictor = recorder.describe(bundle, "small", "1"), bundle.predictor()
+    table = from_rows(ROWS[:1], list(ROWS[0]))
+    said = predictor.predict(table)
+
+    def kept() -> int:
+        return sum(path.stat().st_size for path in tmp_path.glob("answers-*"))
+
+    for n in range(1500):
+        recorder.put(Answered(recorder.ids.new(1), float(n), "s", "1", sketcher, bundle.sha256, table, said, 300))
+    recorder.flush()
+    before, until = kept(), time.monotonic() + 10
+    while kept() > 130_000 and time.monotonic() < until:
+        time.sleep(0.05)
+    recorder.close()
+    assert before > 200_000 and kept() <= 130_000
+
+
 def test_a_long_queue_is_written_in_bites_and_looked_into_evenly(tmp_path, bundle):
     sizes: list[int] = []
 

@@ -18,6 +18,7 @@ from keepfit.serve.meters import INFER, Meters, route_label
 from keepfit.serve.replies import refuse, status_of
 from keepfit.serve.settings import ServeSettings
 from keepfit.serve.turns import Shares, overloaded
+from keepfit.serve.wire import WHOLE
 
 OPEN_PATHS = frozenset({"/healthz", "/v2/health/live", "/v2/health/ready"})
 MODEL_ROUTES = frozenset({"/predict", "/feedback", INFER})
@@ -30,10 +31,10 @@ log = logging.getLogger("keepfit.serve")
 class Exchange:
     """One request and its reply, watched: the status sent, and whether the whole body was heard."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send, heard_all: bool = False) -> None:
         self._receive, self._send = receive, send
         self.status = 0
-        self.heard_all = False
+        self.heard_all = heard_all
 
     async def receive(self) -> Message:
         """Pass a message in."""
@@ -87,7 +88,7 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        path, start, exchange = scope["path"], perf_counter(), Exchange(receive, send)
+        path, start, exchange = scope["path"], perf_counter(), Exchange(receive, send, scope.get(WHOLE, False))
         route = route_label(path)
         self.in_flight += 1
         self.meters.in_flight.set(self.in_flight)

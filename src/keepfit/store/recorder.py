@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from keepfit.runtime.table import Table
 
 Mode = Literal["full", "sketch", "off"]
-DAY_S, WIDE = 86_400.0, 8
+DAY_S, WIDE, LEAST_PRUNE_S = 86_400.0, 8, 1.0
 # Between two entries this thread lets go of Python's lock and has it again before the event loop is awake, which then begins to
 # wait anew: a queue of 256 answers written as one piece kept it from answering for 20 to 60 ms. So bites of this much CPU, and a
 # rest after each; larger ones the more beyond CALM wait, since a busy event loop gives the lock back only every 5 ms.
@@ -40,7 +40,8 @@ class Limits:
     """How much is kept, and how much may wait. `age_s` and `size_bytes` bound the store; `waiting` requests and
     `waiting_bytes` of their bodies bound the queue, beyond which records are dropped and counted; `looked_per_s` rows and
     `looked_cells_per_s` cells a second are looked into by sketches, every `look_s` or when their bodies come to `unseen_bytes`;
-    a sketch is written every `sketch_s`; answers are synced every `sync_s`."""
+    a sketch is written every `sketch_s`; answers are synced every `sync_s`; what is too much goes every `prune_s`, or when an
+    eighth of `size_bytes` has come."""
 
     age_s: float = 30 * DAY_S
     size_bytes: int = 1 << 30
@@ -87,6 +88,7 @@ class Recorder:
         self._unseen: list[tuple[Answered, int]] = []
         self._unseen_bytes = 0
         self._cost_s = BITE_S / LEAST_BITE  # of the CPU, one answer
+        self._unpruned_bytes = 0
         self._threads = [
             threading.Thread(target=work, name=name, daemon=True)
             for work, name in ((self._answers, "keepfit-records"), (self._feedback, "keepfit-feedback"))
@@ -184,6 +186,7 @@ class Recorder:
 
     def _answers(self) -> None:
         sketched = pruned = synced = looked = time.monotonic()
+        rest_s = LEAST_PRUNE_S
         while not self._ending.wait(self.limits.pause_s):
             self._drain()
             moment = time.monotonic()
@@ -196,9 +199,13 @@ class Recorder:
             if moment - sketched >= self.limits.sketch_s:
                 sketched = moment
                 self._write_sketches()
-            if moment - pruned >= self.limits.prune_s:
-                pruned = moment
+            # Much at once fills the disk between two times, and removing it at once holds up what waits.
+            much = self._unpruned_bytes > self.limits.size_bytes // 8
+            if moment - pruned >= (rest_s if much else self.limits.prune_s):
+                self._unpruned_bytes = 0
                 self._prune()
+                pruned = time.monotonic()
+                rest_s = max(LEAST_PRUNE_S, 10 * (pruned - moment))
 
     def _drain(self) -> None:
         with self._draining:
@@ -230,7 +237,9 @@ class Recorder:
         # Spent evenly over those that waited, so that no client's rows hide those of others.
         most = max(1, look // waiting)
         self._unseen += [(one, 0 if place % step else most) for place, one in enumerate(batch, done)]
-        self._unseen_bytes += sum(answered.size_bytes for answered in batch)
+        size_bytes = sum(answered.size_bytes for answered in batch)
+        self._unseen_bytes += size_bytes
+        self._unpruned_bytes += size_bytes
         if self._unseen_bytes > self.limits.unseen_bytes:
             self._look()
         entries = sorted((entry_of(answered, self.mode) for answered in batch), key=lambda entry: entry["t"])
