@@ -241,6 +241,7 @@ def clean_sets() -> dict[str, Planted]:
         found[name] = one(honest(), "y" if name == "honest" else "amount", (amount,))
     found["honest_halves"] = two(*halves(honest()))
     found["one_species"] = _one_species()
+    found["coarse_halves"] = two(*halves(_coarse()))
     folder = Path(os.environ.get("KEEPFIT_SHARED", Path(__file__).parents[2] / "shared"), "data").resolve()
     tables = folder / "tabular"
     for name, section in (
@@ -267,6 +268,13 @@ def _last(path: Path) -> str:
     import gzip
 
     return gzip.open(path, "rt").readline().strip().split(",")[-1] if path.is_file() else ""
+
+
+def _coarse() -> Rows:
+    """Three questions of three answers each: most rows are equal to another one, which shows nothing."""
+    rng = np.random.default_rng(8)
+    rows = [{name: str(rng.choice(["no", "rather", "yes"])) for name in ("a", "b", "c")} for _ in range(600)]
+    return [{**row, "y": "yes" if rng.random() < 0.2 + 0.6 * (row["a"] == "yes") else "no"} for row in rows]
 
 
 def _one_species() -> Planted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keepfit.cleaning.crossings import group_column, names_somebody
+from keepfit.cleaning.crossings import crossings, group_column, names_somebody
 from keepfit.cleaning.foreknowledge import foreknowledge
 from keepfit.cleaning.giveaways import giveaways
 from keepfit.cleaning.guarded import Guarded
@@ -47,6 +47,26 @@ def test_a_column_that_gives_the_class_away_stops(rule):
     found = giveaways(case({**columns, "extra": planted[rule]}, truth))
     assert [(one.rule, one.level, one.columns) for one in found] == [(rule, "stop", ("extra",))]
     assert found[0].override == "data.columns.extra=ignore"
+
+
+def test_equal_rows_of_given_splits_are_told_and_stop_only_where_chance_does_not_explain_them():
+    rng = np.random.default_rng(4)
+    columns, truth = honest()
+    for name in columns:
+        columns[name][300:303] = columns[name][:3]
+    truth[300:303] = truth[:3]
+    told, ids = crossings(case(columns, truth, given=True), np.arange(400), None)
+    assert [(one.rule, one.level, len(one.ids)) for one in told] == [("duplicates_cross", "warning", 3)] and len(
+        ids
+    ) == 3
+    spelled = case(columns, truth, given=True)
+    spelled.table.columns["y"][300:] += "."
+    assert crossings(spelled, np.arange(400), None)[1] == ids
+    columns["a"][300:], columns["b"][300:], truth[300:] = columns["a"][:100], columns["b"][:100], truth[:100]
+    assert crossings(case(columns, truth, given=True), np.arange(400), None)[0][0].level == "stop"
+    coarse = {name: rng.choice(["low", "mid", "high"], 400) for name in ("a", "b", "c")}
+    told, ids = crossings(case(coarse, truth, given=True), np.arange(400), None)
+    assert [one.level for one in told] == ["note"] and "by chance" in told[0].message and ids == []
 
 
 def test_numbers_transforms_and_sums_stop():

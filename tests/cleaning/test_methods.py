@@ -187,6 +187,23 @@ def test_each_cell_with_a_unit_a_currency_or_another_date_is_told_with_what_it_i
     assert not any(entry.is_undoable for entry in entries)
 
 
+def test_a_plain_date_among_others_is_no_repair_and_several_units_are_told() -> None:
+    days = [f"{n % 28 + 1}.3.2020" for n in range(60)]
+    days[7] = "2020-03-09"
+    table = from_rows(
+        [
+            {"day": day, "weight": f"{n}.5 {'kg' if n % 3 else 'g'}", "street": f"{n} Oak St"}
+            for n, day in enumerate(days)
+        ],
+        ["day", "weight", "street"],
+    )
+    table = Table(table.columns, np.array([f"t#{n}:0" for n in range(60)], object))
+    view = View(table, tuple(one.rule for one in looked(table, "y", {}, [])), "y")
+    assert "2020-03-09" not in {cell.before for finding in written.look(view) for cell in finding.cells}
+    told = [finding for finding in look(view) if finding.rule == "several units"]
+    assert [one.columns for one in told] == [("weight",)] and "'kg' in 40, 'g' in 20" in told[0].message
+
+
 def view_of(columns: dict[str, list[str]], target: str) -> View:
     table = from_rows(
         [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)], list(columns)

@@ -75,6 +75,12 @@ def test_a_quoted_newline_is_one_cell(tmp_path):
     assert rows_of(tmp_path / "a.csv")[1] == [('x\ny, "z"', "2"), ("3", "4")]
 
 
+@pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "\r\nsep=;"])
+def test_the_line_in_which_excel_says_its_delimiter_is_no_record(tmp_path, first):
+    (tmp_path / "a.csv").write_bytes(f"{first}\r\na,b;c\r\n1,5;2\r\n3,5;4\r\n".encode("utf-8-sig"))
+    assert rows_of(tmp_path / "a.csv")[:2] == (["a,b", "c"], [("1,5", "2"), ("3,5", "4")])
+
+
 def test_a_broken_file_among_others_is_kept_apart_and_a_single_one_ends_the_run(tmp_path):
     import json
 

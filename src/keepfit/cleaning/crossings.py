@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.cleaning.findings import Finding, Level
-from keepfit.cleaning.guarded import Guarded
+from keepfit.cleaning.guarded import Guarded, codes_of
 from keepfit.cleaning.near_rows import near_rows
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Column, Table
 
 MOST_CROSSING = 0.05
 _ALIKE = 0.1
+_CHANCE = 0.5
 _PAIRS = 2000
 _WHO = re.compile(
     r"id|uid|uuid|guid|patient|subject|person|customer|client|user|account|member|student|employee|device|machine|"
@@ -79,16 +80,26 @@ def near_groups(table: Table, target: str, rules: Sequence[ColumnRule]) -> NDArr
     return near_rows(table.without([target]), used)
 
 
-def crossings(case: Guarded, groups: NDArray[np.int64], column: str | None) -> tuple[list[Finding], list[str]]:
+def crossings(
+    case: Guarded, groups: NDArray[np.int64], column: str | None, by_cells: bool = True
+) -> tuple[list[Finding], list[str]]:
     """Findings about test rows that have a copy, a near-copy or a fellow of their group outside the test split, and the
     ids of these test rows. Level stop where one kind is more than 5 % of the test rows; nothing in splits of our own.
+
+    `by_cells`: rows are equal where all cells and the answers are, however a file spells its answers; else by content.
+    Where columns are so few and coarse that half as many would be equal by chance, equal rows are told of and no more.
     """
     if not case.given or not (case.part == "test").any():
         return [], []
     test, found, rows = case.part == "test", [], np.zeros(len(case.part), bool)
-    contents = np.array([content_of(sample) for sample in case.table.ids], object)
+    codes = _codes(case) if by_cells else None
+    contents = _numbered(codes) if codes is not None else np.array(list(map(content_of, case.table.ids)), object)
     exact = _crossing(contents, test)
     near = _crossing(groups, test) & ~exact
+    by_chance = _expected(codes, test, exact) if codes is not None and exact.any() else 0.0
+    if by_chance >= _CHANCE * exact.sum() and exact.any():
+        found.append(_chance(case, exact, by_chance))
+        exact, near = np.zeros(len(test), bool), near & ~near
     kinds: list[tuple[str, str, NDArray[np.bool_], NDArray[np.int64] | Column]] = [
         ("duplicates_cross", "repeat a training row exactly", exact, contents),
         ("near_duplicates_cross", "are near-copies of a training row", near, groups),
@@ -102,6 +113,35 @@ def crossings(case: Guarded, groups: NDArray[np.int64], column: str | None) -> t
             found.append(_finding(case, rule, words, crossing, keys, column))
             rows |= crossing
     return found, [str(sample) for sample in case.table.ids[rows]]
+
+
+def _codes(case: Guarded) -> NDArray[np.int64]:
+    """A code per distinct cell [n, columns], the answers last."""
+    cells = [codes_of(cells)[0] for name, cells in case.table.columns.items() if name != case.target]
+    return np.stack([*cells, codes_of(case.truth)[0]], axis=1)
+
+
+def _numbered(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A number per distinct row of codes [n]."""
+    return np.unique(codes, axis=0, return_inverse=True)[1].ravel()
+
+
+def _expected(codes: NDArray[np.int64], test: NDArray[np.bool_], exact: NDArray[np.bool_]) -> float:
+    """How many of the `exact` rows would have an equal row outside the test split if columns had nothing to do with
+    each other."""
+    rows = int((~test).sum())
+    shares = [(np.bincount(column[~test], minlength=column.max() + 1) / rows)[column[exact]] for column in codes.T]
+    return float(-np.expm1(-rows * np.prod(shares, axis=0)).sum())
+
+
+def _chance(case: Guarded, exact: NDArray[np.bool_], by_chance: float) -> Finding:
+    share = float(exact.sum() / (case.part == "test").sum())
+    message = (
+        f"{exact.sum()} of the test rows ({share:.1%}) are equal to a training row, as about {by_chance:.0f} would be by "
+        "chance: the columns have so few different values"
+    )
+    proposal = "kept: this does not show that a row stands on both sides"
+    return Finding("duplicates_cross", (), tuple(map(str, case.table.ids[exact])), message, proposal, share=share)
 
 
 def _crossing(keys: NDArray[np.int64] | Column, test: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -20,6 +20,7 @@ _MORE = 1.2
 _MARGIN = 0.25
 _BORROWED = 30  # rows
 _BLIND = 0.4  # where labels disagree this often among the surest rows, models cannot judge labels
+_DEVIATIONS = 3.0
 _FAR = 6.0
 _BINS = 10
 _FEWEST = 40
@@ -54,12 +55,19 @@ def wrong_labels(features: Any, truth: NDArray[Any], classes: int, seed: int, tr
     best = again.argmax(1)
     margin = again.max(1) - again[np.arange(len(truth)), truth]
     rated = _rates(again, truth, classes)
-    if len(truth) < _FEWEST or rated.easy > _BLIND:
+    if len(truth) < _FEWEST or rated.easy > _BLIND or not _is_above_chance(first.argmax(1), truth, classes):
         return _nothing(agreement, classes, blind=True)
     found = _surest(best, truth, margin, rated.of_class)
     order = np.array(sorted(found, key=lambda row: (-margin[row], row)), np.int64)
     overlapping = float((best != truth).mean()) > max(0.1, 1.5 * rated.easy)
     return Suspects(order, best[order], margin[order], agreement, overlapping=overlapping)
+
+
+def _is_above_chance(best: NDArray[np.int64], truth: NDArray[Any], classes: int) -> bool:
+    """Whether answers agree with labels clearly more often than if they had nothing to do with each other."""
+    shares = [np.bincount(codes, minlength=classes) / len(truth) for codes in (best, truth.astype(int))]
+    chance = float(shares[0] @ shares[1])
+    return float((best == truth).mean()) > chance + _DEVIATIONS * float(np.sqrt(chance * (1 - chance) / len(truth)))
 
 
 def _surest(

@@ -8,6 +8,7 @@ from keepfit.cleaning.findings import Cell, Finding
 from keepfit.cleaning.view import View, known_of, some
 from keepfit.runtime import coerce
 from keepfit.runtime.coerce import ALWAYS_MISSING, parse_number
+from keepfit.runtime.figures import units_of
 from keepfit.store.ledger import counted
 
 RULE = "unreadable cell"
@@ -18,9 +19,10 @@ _DECIDED = ("said in the recipe", "codes with leading zeros")  # whatever its ot
 def look(view: View) -> list[Finding]:
     """One finding per column of numbers or dates with cells that are neither; they count as missing.
 
-    And one per column that would be numbers but for a few cells and is read as something else.
+    And one per column that would be numbers but for a few cells, or but for their several units, and is read as something
+    else.
     """
-    return [*cells(view), *_nearly_numbers(view)]
+    return [*cells(view), *_nearly_numbers(view), *_several_units(view)]
 
 
 def cells(view: View) -> list[Finding]:
@@ -79,4 +81,18 @@ def _nearly_numbers(view: View) -> list[Finding]:
                 share=len(rows) / max(len(view.table), 1),
             )
         )
+    return found
+
+
+def _several_units(view: View) -> list[Finding]:
+    """Grams among kilograms: what to multiply with is not for keepfit to guess."""
+    found = []
+    for rule in view.named("categorical", "text"):
+        units = units_of(known_of(view.cells(rule)))
+        if rule.why in _DECIDED or not units:
+            continue
+        said = ", ".join(f"{unit or 'none'!r} in {times}" for unit, times in units.items())
+        message = f"{rule.name} has numbers with several units: {said} cells"
+        proposal = f"read as {rule.kind}: write them in one unit, and it is read as numbers"
+        found.append(Finding("several units", (rule.name,), (), message, proposal, "", "warning"))
     return found

@@ -80,7 +80,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _dates(view: View, rule: ColumnRule) -> dict[str | None, str]:
-    """What the dates are read as that are in another form than most of their column."""
+    """What the dates are read as that are in another form than most of their column, and not plain themselves."""
     column = view.table.columns[rule.name]
     moments = {text: coerce.parse_date(text, rule.month_first) for text in set(column) if text is not None}
     forms = {text: form(text.strip()) for text, moment in moments.items() if moment is not None}
@@ -88,7 +88,7 @@ def _dates(view: View, rule: ColumnRule) -> dict[str | None, str]:
         return {}
     usual = Counter(forms[text] for text in column if text in forms).most_common(1)[0][0]
     odd = [text for text in dict.fromkeys(column) if text in forms and forms[text] != usual]
-    return {text: _iso(moments[text]) for text in odd}
+    return {text: iso for text in odd if (iso := _iso(moments[text])) != text.strip()}
 
 
 def _iso(moment: dt.datetime | None) -> str:

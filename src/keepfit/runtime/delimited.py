@@ -27,6 +27,8 @@ from keepfit.runtime.reading import (
 )
 from keepfit.runtime.table import Table, text_column
 
+_SAID = re.compile(r'"?sep=([,;|\t])"?(?=[\r\n]|$)')
+
 
 def csv_chunks(path: Path, read: Read, rejects: Rejects | None, size: int, sift: Sift | None = None) -> Iterator[Table]:
     """The rows of a text file in tables of at most `size` rows; what cannot be read goes into `rejects`.
@@ -140,7 +142,9 @@ def _take_rejects(bad: list[Any], path: Path, rejects: Rejects | None) -> None:
 
 
 def _sniff(head: str, read: Read) -> str:
-    """The delimiter that splits the first lines most evenly, outside quotes."""
+    """The delimiter that the file says, as Excel's files do, or that splits the first lines most evenly, outside quotes."""
+    if said := _SAID.match(head):
+        return said[1]
     lines = [re.sub(r'"[^"]*"', '""', line) for line in head.splitlines() if line.strip()][:50]
     lines = lines[:-1] if len(lines) > 2 or (len(lines) == 2 and len(head) >= HEAD) else lines  # the last may be cut
 
@@ -153,7 +157,8 @@ def _sniff(head: str, read: Read) -> str:
 
 
 def _top(plain: Path, delimiter: str, read: Read, path: Path) -> tuple[list[str], int]:
-    """The cells of the first record (none where all names are said), and how many blank lines stand above it."""
+    """The cells of the first record (none where all names are said), and how many lines above it, blank ones and
+    Excel's `sep=;`, are no record."""
     import csv
 
     quoting: Literal[0, 3] = csv.QUOTE_NONE if read.quote == "none" else csv.QUOTE_MINIMAL
@@ -161,7 +166,7 @@ def _top(plain: Path, delimiter: str, read: Read, path: Path) -> tuple[list[str]
     with plain.open(encoding="utf-8", newline="\n") as file:
         lines = _bounded_lines(file, path)
         blank, line = 0, next(lines, "")
-        while line and not line.strip():
+        while line and (not line.strip() or _SAID.fullmatch(line.rstrip("\r\n"))):
             blank, line = blank + 1, next(lines, "")
         if read.names and read.spare is None:
             return [], blank

@@ -180,6 +180,20 @@ def form_of(values: Sequence[str], share: float = _SHARE) -> Form | None:
     return None
 
 
+def units_of(values: Mapping[str, int], share: float = _SHARE) -> dict[str, int]:
+    """The two to four units, the most frequent first, that a `share` of the cells has beside a number, none of them in a
+    few cells only; empty where it is not so. `values` counts each cell."""
+    counts: Counter[str] = Counter()
+    for text, times in values.items():
+        match = _PARTS.fullmatch(text.strip())
+        unit = _unit(match[1], match[3]) if match else None
+        if unit is not None:
+            counts[unit] += times
+    every = sum(values.values())
+    common = {unit: times for unit, times in counts.most_common(4) if times >= 0.02 * every}
+    return common if len(common) > 1 and sum(common.values()) >= share * every else {}
+
+
 def _is_currency(unit: str) -> bool:
     return unit in _CODES or all(unicodedata.category(mark) == "Sc" for mark in unit)
 
