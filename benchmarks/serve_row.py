@@ -9,13 +9,14 @@ import http.client
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,7 @@ uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="info", acce
 
 NAGLE = """
 import socket, sys, types
+sys.modules["uvloop"] = None  # it names no protocol either, and sets the option on every connection
 import keepfit.serve.server as server
 server.socket = types.SimpleNamespace(**{**vars(socket), "IPPROTO_TCP": 0})
 from keepfit.cli.main import run
@@ -67,6 +69,7 @@ def serving(*command: str) -> Iterator[tuple[int, int]]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     try:
         assert process.stderr is not None
@@ -79,6 +82,8 @@ def serving(*command: str) -> Iterator[tuple[int, int]]:
     finally:
         process.terminate()
         process.wait(30)
+        with suppress(ProcessLookupError):  # LitServe leaves its workers behind
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def p50_ms(connection: http.client.HTTPConnection, bodies: list[bytes], count: int) -> float:
