@@ -103,7 +103,11 @@ def default(field: FieldInfo) -> str:
 
 def not_yet() -> list[str]:
     """Keys and values that the language reserves and this version refuses."""
-    keys = [f"`{section}.{name}`" if section else f"`{name}`" for section, names in NOT_YET.items() for name in sorted(names)]
+    keys = [
+        f"`{section}.{name}`" if section else f"`{name}`"
+        for section, names in NOT_YET.items()
+        for name in sorted(names)
+    ]
     values = [f"`{key}: {value}`" for key, found in NOT_YET_VALUES.items() for value in sorted(found)]
     return ["Refused by name, never ignored: " + ", ".join([*keys, *values]) + "."]
 

@@ -25,7 +25,9 @@ def main(path: Path) -> None:
     """Write EACH reviews of each kind."""
     chance = random.Random(0)
     lines = [
-        json.dumps({"text": review(chance, kind), "label": kind}) for _ in range(EACH) for kind in ("good", "mixed", "bad")
+        json.dumps({"text": review(chance, kind), "label": kind})
+        for _ in range(EACH)
+        for kind in ("good", "mixed", "bad")
     ]
     path.write_text("\n".join(lines) + "\n", "utf-8")
     print(f"wrote {len(lines)} reviews to {path}")

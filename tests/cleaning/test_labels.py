@@ -51,6 +51,14 @@ def test_far_values_of_a_number_are_found():
     assert len(labels.wrong_values(x, y, 0).rows) <= 12
 
 
+def test_the_ends_of_a_steep_curve_are_doubted_less_since_trees_must_agree() -> None:
+    rng = np.random.default_rng(3)
+    x = rng.uniform(-1, 1, (600, 8))
+    y = 30 * x[:, 0] ** 3 + rng.normal(0, 0.1, 600)
+    forest = labels.crossed(x, y, 0, 0, 60)[:, 0]
+    assert (labels._deviations(y, forest) > labels._FAR).sum() > len(labels.wrong_values(x, y, 0).rows)
+
+
 @pytest.mark.parametrize("way", ["relabel", "drop"])
 def test_what_is_applied_stands_in_the_ledger(digits, way):
     features, _, dirty, flipped = digits

@@ -227,3 +227,15 @@ def test_classes_that_differ_in_letters_are_told() -> None:
     seen = spellings.look(view, spellings.SpellingOptions())
     assert [f.rule for f in seen] == ["spelling of a class"] and len(seen[0].ids) == 2
     assert "'Yes -> yes'" in seen[0].message
+
+
+def test_a_spelling_that_a_contradiction_mended_is_served_too() -> None:
+    rule = ColumnRule("city", "categorical")
+    ids = np.array([f"t.csv#{row}:0" for row in range(10)], object)
+    came = Table({"city": text_column(["New York"] * 9 + ["new york"]), "y": text_column(["a"] * 10)}, ids)
+    left = Table({"city": text_column(["New York"] * 10), "y": came.columns["y"]}, ids)
+    found = spellings.look(View(came, (rule,), "y"), spellings.SpellingOptions(do="apply"))
+    assert [(cell.before, cell.after) for one in found for cell in one.cells] == [("new york", "New York")]
+    served = line._remembered(rule, View(left, (rule,), "y"), found)
+    assert categories(came.columns["city"], served).tolist() == ["New York"] * 10
+    assert line._remembered(rule, View(came, (rule,), "y"), found) == rule  # nothing was mended: its own method decides

@@ -267,3 +267,8 @@ def test_a_bare_off_is_the_word(tmp_path):
 
 def test_another_name_of_a_metric_is_known():
     assert nearest("auroc", ["accuracy", "roc_auc"]) == "did you mean 'roc_auc'?"
+
+
+def test_an_indicator_of_gaps_that_are_filled_before_is_refused():
+    with pytest.raises(RecipeError, match="indicator: true is of no use with numeric: knn"):
+        parse(BASE + "clean: {missing: {numeric: knn, indicator: true}}\n", origin="r.yaml")

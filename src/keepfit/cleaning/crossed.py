@@ -143,6 +143,17 @@ def _boosted(classes: int, seed: int) -> Any:
     return made(max_iter=_ROUNDS, early_stopping=False, random_state=seed)
 
 
+def crossed_by_trees(features: Any, truth: NDArray[np.float64], seed: int) -> NDArray[np.float64] | None:
+    """Out-of-fold values [n] of boosted trees; None where features are sparse or very many, which they are not made for."""
+    if hasattr(features, "tocsr") or features.shape[1] > _WIDE:
+        return None
+    folds, out = folds_for(truth, 0, seed), np.zeros(len(truth))
+    for fold in range(_FOLDS):
+        inside = folds == fold
+        out[inside] = _boosted(0, seed).fit(features[~inside], truth[~inside]).predict(features[inside])
+    return out
+
+
 def _need_the_extra() -> None:
     try:
         import sklearn  # noqa: F401

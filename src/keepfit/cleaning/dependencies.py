@@ -71,8 +71,8 @@ def look(view: View, options: DependencyOptions) -> list[Finding]:
                 "contradicts another column",
                 (right, *names),
                 view.ids(rows),
-                f"{right} is in {counted(len(rows), 'row')} another than in nearly all with the same {', '.join(names[:3])}: "
-                + some(changed)
+                f"{right} is in {counted(len(rows), 'row')} another than in nearly all with the same {', '.join(names[:3])}"
+                + (f": {some(changed)}" if changed else "")
                 + (f"; in {left} of them the other column may be the wrong one, and they are left" if left else ""),
                 "the value of the majority of like rows",
                 "clean.dependencies: off" if options.do == "repair" else "clean.dependencies: repair",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.cleaning.crossed import crossed, fitted, folds_for, judges
+from keepfit.cleaning.crossed import crossed, crossed_by_trees, fitted, folds_for, judges
 
 _SURE = 0.6  # the share of rows, by confidence, from which the share of wrong labels is read
 _MORE = 1.2
@@ -134,22 +134,33 @@ def _without(
 
 
 def wrong_values(features: Any, truth: NDArray[np.float64], seed: int, trees: int = 60) -> Suspects:
-    """Rows whose number is far from what other rows tell, in deviations of rows with like answers (median and MAD)."""
+    """Rows whose number is far from what other rows tell, in deviations of rows with like answers (median and MAD).
+
+    A forest errs most at the ends of a range, so that boosted trees must find them far too.
+    """
     answers = crossed(features, truth, 0, seed, trees)[:, 0]
-    apart = truth - answers
     spread = float(np.var(truth)) or 1.0
-    agreement = max(0.0, 1 - float(np.mean(apart**2)) / spread)
+    agreement = max(0.0, 1 - float(np.mean((truth - answers) ** 2)) / spread)
+    if len(truth) < _FEWEST or agreement < 0.2:
+        return _nothing(agreement, 0, blind=True)
+    scaled = _deviations(truth, answers)
+    if (scaled > _FAR).any() and (others := crossed_by_trees(features, truth, seed)) is not None:
+        scaled = np.minimum(scaled, _deviations(truth, others))
+    rows = np.flatnonzero(scaled > _FAR)
+    rows = rows[np.argsort(-scaled[rows], kind="stable")]
+    return Suspects(rows, answers[rows], scaled[rows], agreement)
+
+
+def _deviations(truth: NDArray[np.float64], answers: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far each number is from its answer [n], in deviations of rows with like answers."""
+    apart = truth - answers
     order = np.argsort(answers, kind="stable")
     scaled = np.zeros(len(truth))
     overall = 1.4826 * float(np.median(np.abs(apart - np.median(apart))))
     for some in np.array_split(order, max(1, min(_BINS, len(order) // 30))):
         own = apart[some] - np.median(apart[some])
-        scaled[some] = own / max(1.4826 * float(np.median(np.abs(own))), overall, 1e-12)
-    rows = np.flatnonzero(np.abs(scaled) > _FAR)
-    rows = rows[np.argsort(-np.abs(scaled[rows]), kind="stable")]
-    if len(truth) < _FEWEST or agreement < 0.2:
-        return _nothing(agreement, 0, blind=True)
-    return Suspects(rows, answers[rows], np.abs(scaled[rows]), agreement)
+        scaled[some] = np.abs(own) / max(1.4826 * float(np.median(np.abs(own))), overall, 1e-12)
+    return scaled
 
 
 @dataclass(frozen=True)

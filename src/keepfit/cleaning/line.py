@@ -50,8 +50,11 @@ def clean(view: View, section: Any, undo: Collection[str], seed: int, first: NDA
     view = replace(view, table=view.table.take(kept))
     _take(out, unreadable.look(view), "apply", undo)
     _take(out, written.look(view), "apply", undo)
-    view = _mended(out, view, section, undo)
+    came, view = view, _mended(out, view, section, undo)
     _fitted(out, view, section, undo, seed)
+    if section.spellings.do == "apply" and view is not came:
+        found = spellings.look(came, section.spellings)
+        out.rules = tuple(_remembered(rule, view, found) for rule in out.rules)
     return out
 
 
@@ -138,6 +141,17 @@ def _repaired(rule: ColumnRule, key: str, view: View, found: list[Finding], said
         return replace(rule, common=tuple(sorted({v for v in view.data.categories[rule.name] if v is not None} - gone)))
     usual = {str(cell.before): str(cell.after) for finding in mine for cell in finding.cells}
     return replace(rule, spellings=tuple(sorted(usual.items())))
+
+
+def _remembered(rule: ColumnRule, left: View, found: Sequence[Finding]) -> ColumnRule:
+    """The rule with the spellings of `found` that contradictions mended in training rows (`left` are those after it): the
+    served model meets them again."""
+    pairs = {(cell.before, cell.after) for one in found if one.columns == (rule.name,) for cell in one.cells}
+    if not pairs or rule.name not in left.data.categories:
+        return rule
+    there, known = set(left.data.categories[rule.name].tolist()), dict(rule.spellings)
+    more = [(str(a), str(b)) for a, b in pairs if a not in there and b in there and a not in known]
+    return replace(rule, spellings=tuple(sorted([*rule.spellings, *more])))
 
 
 def _served(rule: ColumnRule, entries: Sequence[Entry]) -> ColumnRule:

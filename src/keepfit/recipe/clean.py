@@ -6,9 +6,9 @@ The options of methods are built from the catalog; a bare word is what to do, a 
 from __future__ import annotations
 
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, create_model
+from pydantic import BeforeValidator, Field, create_model, model_validator
 
 from keepfit.core import catalog
 from keepfit.core.options import Options, switch
@@ -27,8 +27,18 @@ class MissingOptions(Options):
     )
     constant: float = Field(0.0, allow_inf_nan=False, description="the number of numeric: constant")
     indicator: Literal["auto"] | bool = Field(
-        "auto", description="a column that says where a number was missing; auto: from 5 training rows on"
+        "auto",
+        description="a column that says where a number was missing; auto: from 5 training rows on; with knn and iterative "
+        "there is none, since they leave no gap to learn from",
     )
+
+    @model_validator(mode="after")
+    def _of_use(self) -> Self:
+        if self.indicator is True and self.numeric in ("knn", "iterative"):
+            raise ValueError(
+                f"indicator: true is of no use with numeric: {self.numeric}, which leaves no gap to learn from"
+            )
+        return self
 
 
 class CleanFields(Options):

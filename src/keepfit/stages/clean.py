@@ -31,7 +31,7 @@ from keepfit.stages.results import as_json, changed, json_of, ledger_of, room_of
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry, conserve_ids, place_of, without
 
-VERSION = 14
+VERSION = 15
 _GOLDEN = 12
 
 
