@@ -13,6 +13,7 @@ import pytest
 from serve_fake import Bundle, Predictor
 
 from keepfit.core.errors import KeepfitError
+from keepfit.serve.batching import FULL_REST_S
 from keepfit.serve.service import Current
 from keepfit.serve.settings import ServeSettings
 
@@ -106,6 +107,26 @@ def test_a_full_queue_refuses_at_once_with_retry_after(client, row):
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
     assert refused.json()["error"]["code"] == "overloaded" and seconds < 1
     assert ask.post("/predict", json={"input": row}).status_code == 200
+
+
+@pytest.mark.parametrize(("cost_s", "rests"), [(0.05, 1), (0.001, 0)])
+def test_the_event_loop_rests_once_while_threads_ask_a_costly_model(cost_s, rests, monkeypatch):
+    bundle = Bundle()
+    batcher = Current(bundle, bundle.predictor(), ServeSettings()).batcher  # type: ignore[arg-type]
+    batcher._note_cost(cost_s)
+
+    slept: list[float] = []
+    monkeypatch.setattr("keepfit.serve.batching.time.sleep", slept.append)
+
+    async def refused_three_at_once() -> None:
+        for _ in range(3):
+            batcher.rest()
+        await asyncio.sleep(0.01)
+
+    for turn in (1, 2):
+        asyncio.run(refused_three_at_once())
+        assert slept == [FULL_REST_S] * rests * turn
+    batcher.close()
 
 
 def test_a_question_that_waited_too_long_is_refused_and_not_computed(client, row):

@@ -63,7 +63,8 @@ def app_of(current: Current) -> App:
         lifespan=life,
         exception_handlers={HTTPException: _unrouted},
     )
-    app.gate = Gate(current.settings, current.meters, PredictRoute(current), current.batcher.is_full)
+    batcher = current.batcher
+    app.gate = Gate(current.settings, current.meters, PredictRoute(current), batcher.is_full, batcher.rest)
     app.add_middleware(app.gate.before)
     for method, path, endpoint in [*_plain_routes(current), *protocol.routes(current)]:
         app.add_route(path, endpoint, methods=[method])

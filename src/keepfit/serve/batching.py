@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from keepfit.serve.service import Service
 
 LARGE_BYTES = 1 << 18
+FULL_REST_S = 0.006
 NEAR_S = 0.004  # a batch that costs more of the CPU would keep the event loop from refusing and from health checks
 
 
@@ -38,6 +39,7 @@ class Batcher:
         self.heard = Shares(settings.queue_bytes)
         self._held = self._held_bytes = 0
         self._cost_s, self._is_called = 1.0, False  # unknown models are asked in a thread first
+        self._is_resting = False
         self._wake, self._ending = threading.Condition(), False
         self._threads: list[threading.Thread] = []
         self._pool = ThreadPoolExecutor(settings.threads, thread_name_prefix="keepfit-large")
@@ -111,6 +113,17 @@ class Batcher:
     def is_full(self, client: str) -> bool:
         """Whether a question of this client would be refused for the number of those that wait."""
         return self._held >= self._settings.queue and self._crowd(client) is None
+
+    def rest(self) -> None:
+        """Let the event loop rest once, where a question is refused and threads ask the model: requests that wake it one by one
+        take three times the CPU of those that it finds together, and what they take is the model's."""
+        if self._cost_s >= NEAR_S and not self._is_resting:
+            self._is_resting = True
+            asyncio.get_running_loop().call_soon(self._rest)
+
+    def _rest(self) -> None:
+        time.sleep(FULL_REST_S)
+        self._is_resting = False
 
     def _crowd(self, client: str) -> tuple[Turns, str] | None:
         """The client that has more questions waiting than this one would have, and where; None where there is none."""

@@ -72,9 +72,14 @@ class Gate:
     app: ASGIApp
 
     def __init__(
-        self, settings: ServeSettings, meters: Meters, predict: Predict, is_full: Callable[[str], bool]
+        self,
+        settings: ServeSettings,
+        meters: Meters,
+        predict: Predict,
+        is_full: Callable[[str], bool],
+        rest: Callable[[], None],
     ) -> None:
-        self.settings, self.meters, self.predict, self.is_full = settings, meters, predict, is_full
+        self.settings, self.meters, self.predict, self.is_full, self.rest = settings, meters, predict, is_full, rest
         self.expected = f"Bearer {settings.token}".encode() if settings.token is not None else None
         self.asking, self.in_flight = Shares(settings.concurrency), 0
 
@@ -116,6 +121,7 @@ class Gate:
         if route in MODEL_ROUTES and scope["method"] == "POST":
             client = scope["client"][0] if scope["client"] else ""
             if route != "/feedback" and self.is_full(client):
+                self.rest()
                 await exchange.refuse(_busy(route))  # before its body is read: at three times the load most are refused
                 return
             if not self.asking.take(client):
