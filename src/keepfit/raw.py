@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,19 +32,22 @@ def tables_of(data: str | Path, read: Any = None, rejects: sources.Rejects | Non
         yield read_table(str(data), Path.cwd(), labelled=None)
         return
     paths = sources.files_of(str(data), Path.cwd(), fresh=True)
+    used: Counter[str] = Counter()
     for path in paths:
+        used[path.name] += 1
+        name = path.name if used[path.name] == 1 else f"{path.name}~{used[path.name]}"  # the same name elsewhere
         bad, part = sources.Rejects(), "the whole file"
         try:
             row = 0
             for table in sources.chunks(path, read or sources.Read(), bad):
-                yield table if rejects is None else _named(table, path.name, row)
+                yield table if rejects is None else _named(table, name, row)
                 row, part = row + len(table), "the rest of the file"
         except DataError as error:
             if rejects is None or len(paths) == 1 or error.code not in WHOLE_FILE:
                 raise
-            rejects.lines.append((path.name, 0, f"{part}: {error.what}", error.seen or ""))
+            rejects.lines.append((name, 0, f"{part}: {error.what}", error.seen or ""))
         if rejects is not None:
-            rejects.lines += bad.lines
+            rejects.lines += [(name, line, reason, seen) for _, line, reason, seen in bad.lines]
         elif bad.lines:
             file, line, reason, _ = bad.lines[0]
             raise DataError(

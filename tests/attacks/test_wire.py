@@ -180,6 +180,25 @@ def test_a_hostile_request_is_refused_at_once(served, wire):
         assert {"code", "message", "where", "hint"} <= set(json.loads(got.partition(b"\r\n\r\n")[2])["error"])
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_body_behind_a_wish_for_another_protocol_is_no_request(served, at_once):
+    inner = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"  # httptools reads it as a request of its own
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: %d\r\n\r\n"
+    with socket.create_connection(served.place, 10) as line:
+        line.sendall(head % len(inner) + (inner if at_once else b""))
+        got = b""
+        try:
+            if not at_once:
+                got = line.recv(65536)
+                line.sendall(inner)
+            while piece := line.recv(65536):
+                got += piece
+        except ConnectionError:
+            pass
+    assert got.startswith(b"HTTP/1.1 400") and got.count(b"HTTP/1.1 ") == 1, got
+    assert b'"status":"ok"' not in got and served.is_well()
+
+
 def test_after_all_of_them_it_answers_and_holds_no_memory(served):
     assert served.is_well()
     before = served.memory()

@@ -92,9 +92,25 @@ def test_the_pairs_that_are_compared_are_bounded_and_it_is_said(monkeypatch: pyt
         monkeypatch.setattr(module, "MOST_PAIRS", most)
         told.clear()
         first = near_rows(table, rules, told=told)
-        assert sizes.pop() <= most and len(told) == 1 and told[0].startswith("1200 rows lie so close")
+        assert sizes.pop() <= most and len(told) == 1 and told[0].startswith("of 1200 rows so many lie close")
         assert (every[first] == every).all()  # whoever is together here was together there
         assert len(set(first[:900].tolist())) < 120  # and few of a crowd are missed
+
+
+def test_rows_beside_a_crowd_are_all_compared_and_not_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, rules = crowded()
+    rng = np.random.default_rng(1)
+    towns = np.array(["a"] * 1200 + [f"t{n % 20}" for n in range(400)], object)
+    lone = [np.concatenate([column, [str(x) for x in rng.random(400)]]) for column in table.columns.values()]
+    near = Table({**dict(zip(table.names, lone, strict=True)), "town": towns})
+    for column in near.columns.values():
+        column[1500:1600:20] = column[1400:1500:20]  # five pairs of one town each
+    rules = [*rules, ColumnRule("town", "categorical")]
+    told: list[str] = []
+    monkeypatch.setattr(module, "MOST_PAIRS", 1_000)
+    first = near_rows(near, rules, told=told)
+    assert [line.split(" so many")[0] for line in told] == ["of 1200 rows"]
+    assert [group for group in members(first) if group[0] >= 1200] == [[n, n + 100] for n in range(1400, 1500, 20)]
 
 
 def test_check_says_that_near_rows_were_not_all_compared(tmp_path: Any, monkeypatch: Any, capsys: Any) -> None:

@@ -37,6 +37,19 @@ def test_rows_that_training_would_drop_are_left_out_and_counted(finished, dirty)
     assert "dirty.csv, line 242" in {one["first"] for one in unread}
 
 
+def test_files_of_one_name_are_told_apart_as_in_a_ledger(finished, tmp_path):
+    for place, folder in enumerate("ab"):
+        (tmp_path / folder).mkdir()
+        rows = mixed(20)
+        rows[3 + place]["answer"] = ""
+        (tmp_path / folder / "p.csv").write_text(csv_text(rows) + "1,2\n" * place, "utf-8")
+    found = api.evaluate(finished.bundle, str(tmp_path / "*" / "p.csv"))
+    assert [one["first"] for one in found["left_out"]] == ["p.csv#3", "p.csv~2, line 22"]
+    (tmp_path / "a" / "p.csv").write_text(csv_text(mixed(20)), "utf-8")
+    found = api.evaluate(finished.bundle, str(tmp_path / "*" / "p.csv"))
+    assert [one["first"] for one in found["left_out"]] == ["p.csv~2, line 22", "p.csv~2#4"]
+
+
 def test_a_person_is_told_how_many_and_why(finished, dirty, capsys):
     assert main.run(["evaluate", str(finished.bundle), str(dirty / "dirty.csv"), "--json"]) == 0
     *lines, last = capsys.readouterr().out.splitlines()

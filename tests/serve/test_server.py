@@ -13,9 +13,11 @@ import time
 
 import httpx
 import pytest
+import uvicorn
+from serve_fake import Bundle
 
 from keepfit.core.errors import EnvironmentFault, UsageError
-from keepfit.serve.server import address, take_socket
+from keepfit.serve.server import address, answer_on, take_socket
 from keepfit.serve.settings import ServeSettings, threads_each
 
 
@@ -87,6 +89,18 @@ def test_a_token_on_the_wire(start, row):
     bearer = {"Authorization": "Bearer s3cret"}
     assert httpx.post(f"{server.url}/predict", headers=bearer, **question).status_code == 200
     assert httpx.get(f"{server.url}/healthz").status_code == 200
+
+
+def test_no_connection_is_handed_to_another_protocol(monkeypatch):
+    """uvicorn takes the library of WebSockets that it finds, whose connections would be counted for ever."""
+    monkeypatch.setattr("uvicorn.protocols.websockets.auto.AutoWebSocketsProtocol", object)
+    seen = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: seen.append(server.config))
+    settings, bundle = ServeSettings(port=0), Bundle()
+    with take_socket(settings) as taken:
+        answer_on(taken, bundle, bundle.predictor(), settings, lambda line: None)
+    seen[0].load()
+    assert seen[0].ws_protocol_class is None
 
 
 def test_a_taken_port_and_open_doors_are_refused():

@@ -28,7 +28,7 @@ def near_rows(
     `tolerance` is the largest difference of two numbers, as a share of the column's spread (5 % to 95 % quantile, the
     range where that is none). Missing is near to missing only. Where columns are so few or so coarse that unrelated rows
     would agree by chance, no row is near to another. Where more than MOST_PAIRS pairs are within the tolerance, each row is
-    compared with its nearest ones only, and `told` hears of it.
+    compared with its nearest ones only, and `told` hears of it; as many pairs as rows are always compared.
     """
     data = coerced(table, rules)
     keys = _keys(data.categories, data.texts)
@@ -39,13 +39,13 @@ def near_rows(
     pairs: list[tuple[int, int]] = []
     dense = 0
     for bucket in _buckets(keys, len(table)):
-        found, whole = _close(bucket, matrix, tolerance, MOST_PAIRS - len(pairs))
+        found, whole = _close(bucket, matrix, tolerance, max(MOST_PAIRS - len(pairs), len(bucket)))
         pairs += found
         dense += 0 if whole else len(bucket)
     if dense and told is not None:
         told.append(
-            f"{dense} rows lie so close together in every number (a drift, a slow sensor?) that each was compared with "
-            "its nearest ones only: more may be near, also across the splits"
+            f"of {dense} rows so many lie close together in every number (a drift, a slow sensor?) that each was compared "
+            "with its nearest ones only: more may be near, also across the splits"
         )
     return joined(len(table), pairs)
 

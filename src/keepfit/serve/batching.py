@@ -175,7 +175,7 @@ class Batcher:
         outcomes: list[Outcome] = []
         groups: dict[int, list[tuple[Waiting, Question]]] = {}
         for one in batch:
-            read, error = _tried(self._read, one)
+            read, error = self._read(one)
             if error is not None or isinstance(read, Ready):
                 outcomes.append((one, read.body if error is None else None, error))
             elif len(read.table) > self._settings.batch_max:
@@ -211,24 +211,25 @@ class Batcher:
             self._pool.submit(lambda: _deliver([(one, *_tried(one.service.answer, question))]))
 
     def _alone(self, one: Waiting) -> None:
-        read, error = _tried(self._read, one)
+        read, error = self._read(one)
         if error is None and isinstance(read, Question):
             self._meters.batch_rows.observe(len(read.table))
             _deliver([(one, *_tried(one.service.answer, read))])
         else:
             _deliver([(one, read.body if error is None else None, error)])
 
-    def _read(self, one: Waiting) -> Question | Ready:
+    def _read(self, one: Waiting) -> tuple[Any, BaseException | None]:
+        """What a question asks, or why it is not answered. `too_late` is made and not raised: its frames would hold the body."""
         waited_s = time.monotonic() - one.since
-        if waited_s > self._settings.queue_timeout_s:
-            raise EnvironmentFault(
-                "too_late",
-                f"the question waited over {self._settings.queue_timeout_s:g} s",
-                where="the service",
-                seen=f"{waited_s:.1f} s",
-                hint="ask again after a second, or serve with more workers",
-            )
-        return one.read()
+        if waited_s <= self._settings.queue_timeout_s:
+            return _tried(one.read)
+        return None, EnvironmentFault(
+            "too_late",
+            f"the question waited over {self._settings.queue_timeout_s:g} s",
+            where="the service",
+            seen=f"{waited_s:.1f} s",
+            hint="ask again after a second, or serve with more workers",
+        )
 
 
 def _parts(group: list[tuple[Waiting, Question]], most: int) -> list[list[tuple[Waiting, Question]]]:

@@ -109,6 +109,7 @@ def _run(taken: socket.socket, current: Current, announce: Callable[[str], None]
     config = uvicorn.Config(
         app_of(current),
         http=wire.protocol(most_lines=_lines()),
+        ws="none",  # a connection that is handed to another protocol would leave its limits and never be given back
         log_config=None,
         access_log=False,
         server_header=False,

@@ -21,6 +21,7 @@ MOST_UNREAD_BYTES, READ_S = 256 << 20, 30.0
 WHOLE = "keepfit.whole"
 """A key of the scope: the body has come as a whole, and nobody need wait for it."""
 _END = b"\r\n\r\n"
+_LENGTHS, _SHORTER = {b"content-length", b"transfer-encoding"}, "send a shorter request, or send it sooner"
 
 
 def protocol(
@@ -36,7 +37,7 @@ def protocol(
     beyond `most_lines`, or beyond three quarters of them from one address, 503; all close. One that does not read its reply
     is cut off after `read_s`, or sooner where such replies come to more than `most_unread` bytes: those that wait longest first.
     """
-    limited = _counted(_limited(_uvicorns(), most_bytes, seconds), Shares(most_lines))
+    limited = _counted(_measured(_limited(_uvicorns(), most_bytes, seconds)), Shares(most_lines))
     return _fetched(limited, {}, most_unread, read_s)
 
 
@@ -66,8 +67,6 @@ def _limited(before: Any, most_bytes: int, seconds: float) -> type[asyncio.Proto
             super().data_received(data)
             if self.cycle is not cycle:
                 self.head_is_whole()
-                if self.cycle is not None and _has_two_lengths(self.scope):
-                    self.close_with(400, "Bad Request", "the head says a length and chunks")
 
         def connection_lost(self, exc: Exception | None) -> None:
             """See asyncio.Protocol."""
@@ -86,13 +85,49 @@ def _limited(before: Any, most_bytes: int, seconds: float) -> type[asyncio.Proto
             self.head_timer = None
             self.close_with(408, "Request Timeout", f"the head did not arrive within {seconds:g} s")
 
-        def close_with(self, status: int, phrase: str, what: str) -> None:
+        def close_with(self, status: int, phrase: str, what: str, hint: str = _SHORTER) -> None:
             """A reply in four parts, and the end of the connection."""
             if not self.transport.is_closing():
-                self.transport.write(_refusal(status, phrase, what))
+                self.transport.write(_refusal(status, phrase, what, hint))
                 self.transport.close()
 
     return Limited
+
+
+def _measured(before: Any) -> type[asyncio.Protocol]:
+    """The protocol, which refuses requests of which a proxy before us may see another end than we do (request smuggling)."""
+
+    class Measured(before):
+        """The protocol of one connection."""
+
+        def data_received(self, data: bytes) -> None:
+            """See asyncio.Protocol."""
+            cycle = self.cycle
+            super().data_received(data)
+            if self.cycle is not cycle:
+                self.check_length()
+            elif cycle is not None and not cycle.response_complete and not cycle.more_body:
+                self.flow.pause_reading()  # of the next head no more is held until this request is answered
+
+        def on_response_complete(self) -> None:
+            """See uvicorn; h11 begins here with a request that came behind this one."""
+            cycle = self.cycle
+            super().on_response_complete()
+            if self.cycle is not cycle:
+                self.check_length()
+
+        def check_length(self) -> None:
+            """Close on a length beside chunks, and on a body that httptools would read as the next request."""
+            if self.cycle is None:  # another protocol may have taken over
+                return
+            said = {bytes(name).lower() for name, _ in self.scope["headers"]} & _LENGTHS
+            if len(said) == 2:  # CVE-2019-16785; h11 lets it pass
+                self.close_with(400, "Bad Request", "the head says a length and chunks", "send one of both")
+            elif said and hasattr(self, "parser") and self.parser.should_upgrade():
+                what = "the head asks for another protocol, and httptools would read the body as the next request"
+                self.close_with(400, "Bad Request", what, "send it as HTTP/1.1, without the header Upgrade")
+
+    return Measured
 
 
 def _uvicorns() -> Any:
@@ -124,7 +159,8 @@ def _counted(before: Any, lines: Shares) -> type[asyncio.Protocol]:
             self.address = self.client[0] if self.client else ""
             self.is_counted = lines.take(self.address)
             if not self.is_counted:
-                self.close_with(503, "Service Unavailable", "there are as many connections as there may be")
+                what = "there are as many connections as there may be"
+                self.close_with(503, "Service Unavailable", what, "ask again after a second")
 
         def connection_lost(self, exc: Exception | None) -> None:
             """See asyncio.Protocol."""
@@ -173,13 +209,8 @@ def _fetched(before: Any, unread: dict[Any, int], most: int, seconds: float) -> 
     return Fetched
 
 
-def _has_two_lengths(scope: Any) -> bool:
-    """Whether a proxy before us may have cut the body elsewhere than we would (CVE-2019-16785); h11 lets it pass."""
-    return {b"content-length", b"transfer-encoding"} <= {bytes(name).lower() for name, _ in scope["headers"]}
-
-
-def _refusal(status: int, phrase: str, what: str) -> bytes:
-    error = DataError("head_refused", what, where="the headers", hint="send a shorter request, or send it sooner")
+def _refusal(status: int, phrase: str, what: str, hint: str) -> bytes:
+    error = DataError("head_refused", what, where="the headers", hint=hint)
     body = to_json({"error": error.as_json()})
     again = "retry-after: 1\r\n" if status == 503 else ""
     head = f"HTTP/1.1 {status} {phrase}\r\n{again}content-type: application/json\r\ncontent-length: {len(body)}"
