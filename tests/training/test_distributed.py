@@ -76,7 +76,8 @@ def test_a_dead_process_ends_all_and_the_next_run_goes_on_to_the_byte(calm, tmp_
     shared(tmp_path / "second", "resumed", "split")
     for name in ("resumed", "split"):
         (weights, facts), (wanted, calmly) = result(tmp_path / "second", name), result(calm[0], name)
-        assert facts["resumed_at"] in (4, 5) and calmly["resumed_at"] is None
+        # killed in the sixth ask: of step 4 the other process may still be writing when it is ended
+        assert facts["resumed_at"] in (3, 4, 5) and calmly["resumed_at"] is None
         assert all(torch.equal(weights[key], value) for key, value in wanted.items()) and len(wanted) >= 9
         assert facts["history"] == calmly["history"]
 
