@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from keepfit.core.catalog import load as part
 from keepfit.core.errors import DataError, nearest
 from keepfit.core.events import silent
@@ -24,7 +22,8 @@ from keepfit.recipe.render import quoted
 from keepfit.runtime import sources
 from keepfit.runtime.table import Table
 from keepfit.stages import evaluate, guard
-from keepfit.stages.results import all_entries, found_in, json_of, row_counts, unpack_table
+from keepfit.stages.packing import unpack_table
+from keepfit.stages.results import all_entries, found_in, json_of, part_of, row_counts
 from keepfit.stages.train import rehearse
 from keepfit.store.artifacts import Store
 from keepfit.store.ledger import counted
@@ -133,7 +132,7 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
     facts = json_of(looked.files["clean"], "described.json")
     came, kept = row_counts(looked.files)
     task = json_of(looked.files["split"], "task.json")
-    rows = np.array(json_of(looked.files["clean"], "part.json"), object)
+    rows = part_of(looked.files["clean"])
     table = unpack_table(looked.files["ingest"]["table"])
     shared = told(made.recipe, int((rows == "train").sum()))
     return {
@@ -141,7 +140,7 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
         "classes": task["classes"],
         "rows": {"in": came, "kept": kept},
         "splits": {name: int((rows == name).sum()) for name in ("train", "validation", "test")},
-        "columns_of": json_of(looked.files["split"], "part.json").count("train"),
+        "columns_of": int((part_of(looked.files["split"]) == "train").sum()),
         "target": {"name": task["target"], **facts[task["target"]]},
         "columns": [{**column, **facts.get(column["name"], {})} for column in columns],
         "leaks": made.recipe.clean.leaks,

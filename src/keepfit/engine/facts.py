@@ -12,8 +12,9 @@ import numpy as np
 from keepfit.core.errors import missing_extra
 from keepfit.engine.plan import Plan
 from keepfit.stages.card import card_markdown
+from keepfit.stages.packing import unpack_table
 from keepfit.stages.report import ReportFacts, report_html, write_plots
-from keepfit.stages.results import PARTS, all_entries, found_in, json_of, row_counts, task_of, truth_of, unpack_table
+from keepfit.stages.results import PARTS, all_entries, found_in, json_of, part_of, row_counts, task_of, truth_of
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry, counted
 from keepfit.tasks.task import Task
@@ -24,7 +25,7 @@ def gather(plan: Plan, files: dict[str, Files]) -> ReportFacts:
     """The facts of a run, with no clock, host or path among them."""
     task = task_of(json_of(files["split"], "task.json"))
     metrics, trained = json_of(files["evaluate"], "metrics.json"), json_of(files["train"], "trained.json")
-    part = json_of(files["clean"], "part.json")
+    part = part_of(files["clean"])
     came, kept = row_counts(files)
     return ReportFacts(
         name=plan.recipe.name,
@@ -36,7 +37,7 @@ def gather(plan: Plan, files: dict[str, Files]) -> ReportFacts:
         evaluation=json_of(files["evaluate"], "evaluation.json"),
         validation_curve=trained["curve"],
         columns=json_of(files["clean"], "columns.json"),
-        splits={name: part.count(name) for name in PARTS},
+        splits={name: int((part == name).sum()) for name in PARTS},
         target_summary=_target(files, task),
         ledger=_ledger(all_entries(files)),
         rows_in=came,
@@ -73,7 +74,7 @@ def _sheets(files: dict[str, Files]) -> dict[str, bytes]:
 
 
 def _target(files: dict[str, Files], task: Task) -> dict[str, float]:
-    table, part = unpack_table(files["ingest"]["table"]), np.array(json_of(files["clean"], "part.json"), object)
+    table, part = unpack_table(files["ingest"]["table"]), part_of(files["clean"])
     texts, ids = table.columns[task.target][part != ""].copy(), table.ids[part != ""]
     mended = json_of(files["clean"], "changes.json")["cells"].get(task.target, {})
     texts[:] = [mended.get(str(sample), text) for sample, text in zip(ids, texts, strict=True)] if mended else texts

@@ -169,7 +169,7 @@ def _old(recipe: Recipe, asked: Asked) -> tuple[Table, Table]:
         print(json.dumps({"at": "ingest", "what": "old_rows_gone", "why": error.what, "code": error.code}), flush=True)
         return Table({}), Table({})
     table = results.table_of(done.files["ingest"])
-    tested = np.flatnonzero(np.array(results.json_of(done.files["split"], "part.json"), object) == "test")
+    tested = np.flatnonzero(results.part_of(done.files["split"]) == "test")
     held = np.sort(np.random.default_rng(asked.seed).permutation(tested)[:HELD])
     left = np.setdiff1d(np.arange(len(table)), held)
     return Table(dict(table.take(left).columns)), Table(dict(table.take(held).columns))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.core.errors import DataError
+from keepfit.runtime.coded import Coded, objects, small
 from keepfit.runtime.decoding import HEAD, Notes, as_utf8
 from keepfit.runtime.reading import (
     LONGEST_LINE,
@@ -19,6 +20,7 @@ from keepfit.runtime.reading import (
     Rejects,
     Repair,
     Sift,
+    check_names,
     connected,
     literal,
     names_of,
@@ -27,11 +29,14 @@ from keepfit.runtime.reading import (
 )
 from keepfit.runtime.table import Table, text_column
 
+_TOGETHER = 16  # columns whose codes are looked up in one pass
 _SAID = re.compile(r'"?sep=([,;|\t])"?(?=[\r\n]|$)')
 
 
-def csv_chunks(path: Path, read: Read, rejects: Rejects | None, size: int, sift: Sift | None = None) -> Iterator[Table]:
-    """The rows of a text file in tables of at most `size` rows; what cannot be read goes into `rejects`.
+def csv_chunks(
+    path: Path, read: Read, rejects: Rejects | None, size: int | None, sift: Sift | None = None
+) -> Iterator[Table]:
+    """The rows of a text file in tables of at most `size` rows, or in one by codes; what cannot be read goes into `rejects`.
 
     A `sift` is asked which rows stay where every line can be read; where some cannot, all rows come.
     """
@@ -65,9 +70,13 @@ def csv_chunks(path: Path, read: Read, rejects: Rejects | None, size: int, sift:
         stay = _sifted(reader, len(names), sift) if sift is not None else None
         with connected() as connection:
             try:
-                cursor = _asked(connection, reader, stay)
                 done = 0
-                for page in pages(cursor, names, size, path):
+                if size is None:
+                    check_names(names, path)
+                    pieces = iter([Table({**dict(zip(names, coded(connection, reader, len(names)), strict=True))})])
+                else:
+                    pieces = pages(_asked(connection, reader, stay), names, size, path)
+                for page in pieces:
                     done += len(page)
                     yield page
                 bad = connection.execute(
@@ -87,6 +96,46 @@ def csv_chunks(path: Path, read: Read, rejects: Rejects | None, size: int, sift:
                 rejects.repairs.append(Repair(path.name, row, line, "", rule, text[:200], after))
             rows = [cells for _, (_, cells) in sorted(mended.items())]
             yield Table({name: text_column([row[place] for row in rows]) for place, name in enumerate(names)})
+
+
+def coded(connection: Any, reader: str, width: int) -> list[Coded]:
+    """The columns c0, c1 ... of what DuckDB reads, by codes in the order in which texts first appear.
+
+    The file is read once, into the memory of DuckDB; the codes of some columns at once are then looked up in tables of their
+    distinct cells, so that no cell but those becomes an object of Python.
+    """
+    connection.execute(f"create temp table cells as select * from {reader}")
+    ((rows,),) = connection.execute("select count(*) from cells").fetchall()
+    out: list[Coded] = []
+    for first in range(0, width, _TOGETHER):
+        places = range(first, min(first + _TOGETHER, width))
+        texts = []
+        for place in places:
+            connection.execute(
+                f"create or replace temp table texts{place - first} as "
+                f"select cell, row_number() over () - 1 as code from (select distinct c{place} as cell from cells)"
+            )
+            found = connection.execute(f"select cell from texts{place - first} order by code").fetchall()
+            texts.append(objects([cell for (cell,) in found]))
+        said = ", ".join(f"texts{place - first}.code::integer as c{place}" for place in places)
+        joins = " ".join(
+            f"left join texts{n} on cells.c{place} is not distinct from texts{n}.cell" for n, place in enumerate(places)
+        )
+        codes = connection.execute(f"select cells.rowid as row, {said} from cells {joins}").fetchnumpy()
+        row = np.asarray(codes["row"])  # a join does not keep the order of the file
+        for place, values in zip(places, texts, strict=True):
+            column = np.empty(rows, np.int32)
+            column[row] = codes[f"c{place}"]
+            out.append(_in_order(column, values))
+    return out
+
+
+def _in_order(codes: NDArray[np.int32], values: NDArray[np.object_]) -> Coded:
+    """The column with codes in the order in which texts first appear: DuckDB's own hangs on its threads."""
+    order, _ = Coded(codes, values).used()
+    new = np.empty(len(values), np.int32)
+    new[order] = np.arange(len(order), dtype=np.int32)
+    return Coded(small(new[codes], len(order)), values[order])
 
 
 def _sifted(reader: str, width: int, sift: Sift) -> NDArray[np.int64] | None:

@@ -155,9 +155,12 @@ def _refuse_not_yet(text: str, source: str) -> None:
 
 
 def chunks(
-    path: Path, read: Read, rejects: Rejects | None = None, size: int = CHUNK, sift: Sift | None = None
+    path: Path, read: Read, rejects: Rejects | None = None, size: int | None = CHUNK, sift: Sift | None = None
 ) -> Iterator[Table]:
-    """The rows of one file in tables of at most `size` rows, without ids; those that `sift` leaves, where it is asked."""
+    """The rows of one file in tables of at most `size` rows, without ids; those that `sift` leaves, where it is asked.
+
+    Without a size the rows of CSV come in one table by codes.
+    """
     suffixes = [s.lower() for s in path.suffixes]
     ending = next((s for s in reversed(suffixes) if s in FORMATS), None)
     if ending is None:
@@ -180,7 +183,9 @@ def chunks(
         raise from_os_error(error, "reading the data") from None
     if FORMATS[ending] == "csv":
         yield from csv_chunks(path, read, rejects, size, sift)
-    elif FORMATS[ending] == "json":
+        return
+    size = size or CHUNK
+    if FORMATS[ending] == "json":
         yield from _json(path, read, rejects, size)
     elif FORMATS[ending] == "sheet":
         yield from sheet_chunks(path, read, rejects, size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -13,8 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.core.errors import DataError
+from keepfit.runtime import coded, samples
+from keepfit.runtime.coded import Coded, objects
+from keepfit.runtime.samples import Ids, Samples
 
-Column = NDArray[np.object_]
+Column = NDArray[np.object_] | Coded
 
 
 def to_text(value: Any) -> str | None:
@@ -52,10 +56,11 @@ def to_text(value: Any) -> str | None:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length; each is an object array of `str` or None. `ids` name the samples."""
+    """Columns of equal length; each is an object array of `str` or None, or codes that stand for one. `ids` name the
+    samples."""
 
     columns: dict[str, Column]
-    ids: NDArray[np.object_] = field(default_factory=lambda: np.empty(0, object))
+    ids: Samples = field(default_factory=lambda: np.empty(0, object))
 
     @property
     def names(self) -> list[str]:
@@ -67,6 +72,8 @@ class Table:
 
     def take(self, rows: NDArray[Any] | slice) -> Table:
         """The rows at integer positions, of a slice or under a boolean mask."""
+        if isinstance(rows, np.ndarray) and rows.dtype == bool:
+            rows = np.flatnonzero(rows)
         ids = self.ids[rows] if len(self.ids) else self.ids
         return Table({name: column[rows] for name, column in self.columns.items()}, ids)
 
@@ -86,9 +93,34 @@ def text_column(values: Sequence[Any] | NDArray[Any]) -> Column:
 
 def each(column: Column, found: Callable[[Any], Any]) -> list[Any]:
     """What a pure function gives for each cell [n]; it is asked once for equal cells."""
+    if isinstance(column, Coded):
+        codes, _ = column.used()
+        answers = np.empty(len(column.values), object)
+        answers[codes] = objects([found(cell) for cell in column.values[codes].tolist()])
+        return list(answers[column.codes].tolist())
     cells = column.tolist()
     seen = {cell: found(cell) for cell in set(cells)}
     return list(map(seen.__getitem__, cells))
+
+
+def mapped(column: Column, found: Callable[[Any], Any], dtype: Any) -> NDArray[Any]:
+    """What a pure function gives for each cell, as an array [n] of numbers or truths; it is asked once for equal cells."""
+    return column.mapped(found, dtype) if isinstance(column, Coded) else np.array(each(column, found), dtype)
+
+
+def renamed_cells(column: Column, found: Callable[[Any], str | None]) -> Column:
+    """The column of what a pure function makes of each cell, by codes where it was."""
+    return column.renamed(found) if isinstance(column, Coded) else objects(each(column, found))
+
+
+def counts_of(column: Column) -> dict[Any, int]:
+    """How often each distinct cell stands in a column, in the order in which they first do."""
+    return column.counts() if isinstance(column, Coded) else Counter(column.tolist())
+
+
+def coded_column(column: Column) -> Coded:
+    """A column of text by codes."""
+    return column if isinstance(column, Coded) else Coded.of(column.tolist())
 
 
 def from_rows(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Table:
@@ -149,5 +181,19 @@ def concat(tables: Sequence[Table]) -> Table:
                 seen=", ".join(odd[:8]),
                 hint="give every file the same columns, or a glob that names files of one kind only",
             )
-    ids = np.concatenate([table.ids for table in tables]) if all(len(t.ids) for t in tables) else np.empty(0, object)
-    return Table({name: np.concatenate([table.columns[name] for table in tables]) for name in names}, ids)
+    if len(tables) == 1:
+        return tables[0]
+    return Table({name: _below([table.columns[name] for table in tables]) for name in names}, _ids_below(tables))
+
+
+def _below(columns: Sequence[Column]) -> Column:
+    by_codes = [column for column in columns if isinstance(column, Coded)]
+    return coded.joined(by_codes) if len(by_codes) == len(columns) else np.concatenate([*map(np.asarray, columns)])
+
+
+def _ids_below(tables: Sequence[Table]) -> Samples:
+    if not all(len(table.ids) for table in tables):
+        return np.empty(0, object)
+    found = [table.ids for table in tables]
+    by_parts = [ids for ids in found if isinstance(ids, Ids)]
+    return samples.joined(by_parts) if len(by_parts) == len(found) else np.concatenate([*map(np.asarray, found)])

@@ -24,32 +24,33 @@ from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.figures import Form, as_written
 from keepfit.runtime.picture_predictor import COLUMN as PICTURE
 from keepfit.runtime.preparation import coerced
+from keepfit.runtime.samples import rows_of
 from keepfit.runtime.table import Table
 from keepfit.runtime.text_predictor import COLUMN
 from keepfit.stages import data_page, guard, labelling, pictures, texts
-from keepfit.stages.results import as_json, changed, json_of, ledger_of, room_of, table_of, task_of
+from keepfit.stages.packing import pack_column
+from keepfit.stages.results import as_json, changed, json_of, ledger_of, part_of, room_of, table_of, task_of
 from keepfit.store.artifacts import Files
-from keepfit.store.ledger import Entry, conserve_ids, place_of, without
+from keepfit.store.ledger import Entry, conserve_samples, place_of, without
 
 VERSION = 15
 _GOLDEN = 12
 
 
 def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, parted: Files) -> Files:
-    """`part.json` after dropping, `rules.json`, `columns.json`, `findings.json`, `changes.json`, `profile.json`, `golden.json`,
+    """`part` after dropping, `rules.json`, `columns.json`, `findings.json`, `changes.json`, `profile.json`, `golden.json`,
     `ledger.json`; for the report pictures of suspects, or their contents as `shown.json`.
 
     `changes.json` has the cells of training rows that are not as they came (column -> sample id -> text), and those that
     the repairs of the rules leave alone.
     """
     table = table_of(ingested)
-    part = np.array(json_of(parted, "part.json"), object)
+    part = part_of(parted)
     train, room = table.take(part == "train"), room_of(ingested)
     rules, columns = _columns(room, train, data)
     done = _cleaned(section, data, seed, room, View(train, tuple(rules), data.target, _spellings(data)))
     left = part.copy()
-    if dropped := done.dropped:
-        left[[sample in dropped for sample in table.ids.tolist()]] = ""
+    left[rows_of(table.ids, done.dropped)] = ""
     task = task_of(json_of(parted, "task.json"))
     labelled = labelling.labelling(section.labels, table, left, rules, room, task, seed).less(section.undo)
     done.entries += labelled.entries
@@ -57,8 +58,8 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
         others = table.take((part == "validation") | (part == "test"))
         done.entries += line.read_elsewhere(View(others, tuple(rules), data.target, _spellings(data)))
     done.findings += labelled.findings + line.unknown_undo(section.undo, done.entries)
-    dropped = done.dropped
-    part = np.array(["" if sample in dropped else p for sample, p in zip(table.ids, part, strict=True)], object)
+    part = part.copy()
+    part[rows_of(table.ids, done.dropped)] = ""
     if (part == "train").sum() < 5:
         raise DataError(
             "too_few_rows",
@@ -68,8 +69,7 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
         )
     earlier = ledger_of(ingested) + ledger_of(parted)
     unread = [entry.id for entry in ledger_of(ingested) if entry.action == "dropped"]
-    came = [*unread, *(str(sample) for sample in table.ids)]
-    conserve_ids(came, [str(sample) for sample in table.ids[part != ""]], earlier + done.entries)
+    conserve_samples(table.ids, part != "", unread, earlier + done.entries)
     patches = {**done.patches, **({task.target: labelled.mended} if labelled.mended else {})}
     changes = {"cells": patches, "spared": done.spared}
     cleaned = {"rules.json": as_json([rule.as_json() for rule in done.rules]), "changes.json": as_json(changes)}
@@ -79,7 +79,7 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
     return {
         **_guarded(section, data, guard.case_of(seed, ingested, parted, rules), ingested, parted, done.findings),
         **cleaned,
-        "part.json": as_json(part.tolist()),
+        "part": pack_column(part),
         "columns.json": as_json(columns),
         "findings.json": as_json([finding.as_json() for finding in done.findings]),
         "profile.json": as_json(profile),

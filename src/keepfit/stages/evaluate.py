@@ -14,8 +14,9 @@ from keepfit.runtime.opening import Predictor, predictor_from
 from keepfit.runtime.table import Table
 from keepfit.runtime.writers import parquet_bytes
 from keepfit.stages.evaluation import evaluation
+from keepfit.stages.packing import unpack_table
 from keepfit.stages.picture_report import mistakes
-from keepfit.stages.results import as_json, json_of, label_text, table_of, task_of, truth_of, unpack_table
+from keepfit.stages.results import as_json, json_of, label_text, part_of, table_of, task_of, truth_of
 from keepfit.store.artifacts import Files
 from keepfit.tasks.metrics import METRICS, default_primary, score
 from keepfit.tasks.task import Task
@@ -47,7 +48,7 @@ def evaluate(
 ) -> Files:
     """`evaluation.json`, `metrics.json`, `leaderboard.json`, `predictions.parquet`."""
     table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
-    part = np.array(json_of(cleaned, "part.json"), object)
+    part = part_of(cleaned)
     primary, metrics = wanted(section, task)
     test = table.take(part == "test")
     scores, errors, unseen = predictor_of(trained, task).scores(test)

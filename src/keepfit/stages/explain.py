@@ -13,7 +13,7 @@ from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table
 from keepfit.stages.evaluate import predictor_of, wanted
 from keepfit.stages.importance import permutation_importance
-from keepfit.stages.results import as_json, json_of, room_of, table_of, task_of, truth_of
+from keepfit.stages.results import as_json, json_of, part_of, room_of, table_of, task_of, truth_of
 from keepfit.store.artifacts import Files
 
 VERSION = 2
@@ -30,7 +30,7 @@ def explain(
 ) -> Files:
     """`importance.json`."""
     table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
-    part = np.array(json_of(cleaned, "part.json"), object)
+    part = part_of(cleaned)
     rows = table.take(part == "test")
     rules = [ColumnRule.from_json(rule) for rule in json_of(cleaned, "rules.json")]
     if room_of(ingested) != "tabular":

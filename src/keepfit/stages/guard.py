@@ -16,7 +16,7 @@ from keepfit.core.errors import GateError
 from keepfit.recipe.data import DataOptions
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.picture_predictor import COLUMN as PICTURE
-from keepfit.stages.results import as_json, json_of, room_of, table_of, task_of, truth_of
+from keepfit.stages.results import as_json, given_of, json_of, part_of, room_of, table_of, task_of, truth_of
 from keepfit.stages.together import alike
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import counted
@@ -27,8 +27,8 @@ _GO_ON = "clean.leaks=report to go on all the same"
 def case_of(seed: int, ingested: Files, parted: Files, rules: list[ColumnRule]) -> Guarded:
     """The rows that a split keeps, as the checks look at them; without the pictures themselves."""
     table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
-    part = np.array(json_of(parted, "part.json"), object)
-    given = np.array(json_of(ingested, "given.json"), object)
+    part = part_of(parted)
+    given = given_of(ingested)
     kept = part != ""
     table, part = table.take(kept), part[kept]
     room = room_of(ingested)

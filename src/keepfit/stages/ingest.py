@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,14 +13,17 @@ from numpy.typing import NDArray
 from keepfit.core.errors import DataError, missing_extra, nearest
 from keepfit.recipe.data import DataOptions, ReadOptions
 from keepfit.runtime import sources
-from keepfit.runtime.table import Column, Table, concat, text_column
-from keepfit.stages.results import as_json, pack_table
+from keepfit.runtime.coded import Coded, objects
+from keepfit.runtime.samples import Ids, contents
+from keepfit.runtime.table import Column, Table, coded_column, concat, counts_of, text_column
+from keepfit.stages.packing import pack_column, pack_table
+from keepfit.stages.results import as_json
 from keepfit.stages.sample import CHUNK, Memory, Sampler
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry, conserve
 from keepfit.store.record_tables import is_records, read_table
 
-VERSION = 4
+VERSION = 5
 Rows = range | NDArray[np.int64]
 # One file of several that cannot be read at all is kept apart like a line that cannot; a single one ends the run.
 WHOLE_FILE = (
@@ -36,7 +38,7 @@ WHOLE_FILE = (
 
 
 def ingest(section: DataOptions, folder: Path, frame: Table | None, memory: Memory | None = None) -> Files:
-    """`table`, `given.json` (the split each row was given with, or empty) and `ledger.json`.
+    """`table`, `given` (the split each row was given with, or empty) and `ledger.json`.
 
     With `memory` a source that does not fit gives a random sample of its rows; one entry stands for all the others.
     """
@@ -52,7 +54,7 @@ def ingest(section: DataOptions, folder: Path, frame: Table | None, memory: Memo
         for name, rows, table in found:
             tables.append(_named(table, name, rows))
             places.append((part, name))
-            given += [part] * len(table)
+            given.append(part)
         if sampler is not None and memory is not None:
             taken = sum(len(table) for (p, _), table in zip(places, tables, strict=True) if p == part)
             beyond += _beyond(sampler, part or "source", memory, taken)
@@ -90,7 +92,7 @@ def ingest(section: DataOptions, folder: Path, frame: Table | None, memory: Memo
     _check_features(table, section.target)
     return {
         "table": pack_table(table),
-        "given.json": as_json(given),
+        "given": pack_column(Coded(np.repeat(np.arange(len(given)), list(map(len, tables))), objects(given))),
         "ledger.json": as_json([e.as_json() for e in entries]),
     }
 
@@ -124,7 +126,10 @@ def _mended(rejects: sources.Rejects, table: Table, *, sampled: bool = False) ->
 
     Of a sample, rows that were not taken are told by one entry for all of them.
     """
-    ids = {sample.rpartition(":")[0]: sample for sample in table.ids} if rejects.repairs else {}
+    ids = dict[str, str]()
+    if rejects.repairs and isinstance(table.ids, Ids):
+        wanted = {(one.file, one.row) for one in rejects.repairs if one.row >= 0}
+        ids = {f"{file}#{row}": table.ids[place] for (file, row), place in table.ids.numbered(wanted).items()}
     return [
         Entry(
             ids.get(f"{one.file}#{one.row}", f"{one.file}#line{one.line}"),
@@ -195,7 +200,7 @@ def _tables(
 def _read(path: Path, name: str, read: sources.Read, bad: sources.Rejects, sampler: Sampler | None) -> Table | None:
     """The rows of a file; None where they went to the sampler."""
     if sampler is None:
-        return concat(list(sources.chunks(path, read, bad)))
+        return concat(list(sources.chunks(path, read, bad, None)))
     row, sift = 0, sampler.sift(name)
     for table in sources.chunks(path, read, bad, CHUNK, sift):
         if sift.rows is None:
@@ -213,16 +218,11 @@ def reading(said: ReadOptions, spare: str | None = None) -> sources.Read:
 
 
 def _named(table: Table, source: str, rows: Rows) -> Table:
-    """The table with sample ids `source#row:hash of its content`; equal rows have equal hashes."""
-    filled = (
-        ["\x00" if text is None else text for text in cells] if None in cells else cells
-        for cells in (column.tolist() for column in table.columns.values())
-    )
-    joined = map("\x1f".join, zip(*filled, strict=True))
-    hashes = [hashlib.blake2b(cells.encode(), digest_size=8).hexdigest() for cells in joined]
-    ids = np.empty(len(table), object)
-    ids[:] = [f"{source}#{row}:{found}" for row, found in zip(rows, hashes, strict=True)]
-    return Table(table.columns, ids)
+    """The table by codes, with sample ids `source#row:hash of its content`; equal rows have equal hashes."""
+    columns = {name: coded_column(column) for name, column in table.columns.items()}
+    numbers = np.arange(rows.start, rows.stop) if isinstance(rows, range) else rows
+    found = contents(columns.values(), len(table))
+    return Table({**columns}, Ids([source], np.zeros(len(table), np.int32), numbers, found))
 
 
 def _check_columns(tables: list[Table], places: list[tuple[str, str]], target: str) -> None:
@@ -248,7 +248,7 @@ def _check_columns(tables: list[Table], places: list[tuple[str, str]], target: s
 
 
 def _check_features(table: Table, target: str) -> None:
-    varied = {name for name, column in table.columns.items() if len(set(column.tolist())) > 1}
+    varied = {name for name, column in table.columns.items() if len(counts_of(column)) > 1}
     if varied == {target}:
         raise DataError(
             "no_features",

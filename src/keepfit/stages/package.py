@@ -20,7 +20,7 @@ from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table
 from keepfit.stages.evaluate import predictor_of
 from keepfit.stages.reference import reference_of
-from keepfit.stages.results import as_json, json_of, room_of, table_of, task_json, task_of, truth_of
+from keepfit.stages.results import as_json, json_of, part_of, room_of, table_of, task_json, task_of, truth_of
 from keepfit.stages.train import probe_of
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import Task
@@ -49,7 +49,7 @@ def package(
 ) -> Files:
     """The files of the bundle, SHA256SUMS included. Raises GateError when parity fails."""
     table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
-    part = np.array(json_of(cleaned, "part.json"), object)
+    part = part_of(cleaned)
     rules = [ColumnRule.from_json(rule) for rule in json_of(cleaned, "rules.json")]
     used = [rule for rule in rules if rule.kind != "ignore"]
     made_up = json_of(cleaned, "golden.json")

@@ -20,7 +20,8 @@ from keepfit.runtime.picture_predictor import COLUMN
 from keepfit.runtime.pictures import decode, encode_array
 from keepfit.runtime.table import Table, text_column
 from keepfit.stages.ingest import reading
-from keepfit.stages.results import as_json, pack_table
+from keepfit.stages.packing import pack_column, pack_table
+from keepfit.stages.results import as_json
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
 
@@ -40,7 +41,7 @@ def of_arrays(images: Any, labels: Any, target: str) -> Table:
 
 
 def ingest_pictures(section: DataOptions, folder: Path, given: Table | None = None) -> Files:
-    """`table`, `pictures` (all files in one), `pictures.json` (where each ends), `given.json` and `ledger.json`.
+    """`table`, `pictures` (all files in one), `pictures.json` (where each ends), `given` and `ledger.json`.
 
     `given` are pictures that Python hands in. Every picture is decoded once; one that cannot be is in the ledger with
     its reason.
@@ -91,7 +92,7 @@ def ingest_pictures(section: DataOptions, folder: Path, given: Table | None = No
         "table": pack_table(table),
         "pictures": b"".join(data),
         "pictures.json": as_json(np.cumsum([len(d) for d in data]).tolist()),
-        "given.json": as_json(parts),
+        "given": pack_column(text_column(parts)),
         "ledger.json": as_json([e.as_json() for e in entries]),
     }
 

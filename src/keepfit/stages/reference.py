@@ -10,7 +10,7 @@ from keepfit.monitor import Held, make_profile
 from keepfit.runtime.arrays import unpack
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table
-from keepfit.stages.results import json_of, room_of, table_of, task_of, truth_of
+from keepfit.stages.results import json_of, part_of, room_of, table_of, task_of, truth_of
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import class_name
 
@@ -25,7 +25,7 @@ def reference_of(ingested: Files, parted: Files, cleaned: Files, trained: Files)
     answers are those on rows that the scored models had not seen.
     """
     table, task, room = table_of(ingested), task_of(json_of(parted, "task.json")), room_of(ingested)
-    part = np.array(json_of(parted, "part.json"), object)
+    part = part_of(parted)
     rules = [ColumnRule.from_json(rule) for rule in json_of(cleaned, "rules.json")]
     held = json_of(trained, "held.json")
     place = {str(sample): row for row, sample in enumerate(table.ids)}

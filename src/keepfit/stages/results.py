@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,9 +13,12 @@ from numpy.typing import NDArray
 
 from keepfit.core import digest
 from keepfit.core.errors import DataError
+from keepfit.runtime.coded import Coded, objects
 from keepfit.runtime.coerce import ColumnRule, is_missing, parse_number
 from keepfit.runtime.picture_predictor import COLUMN
-from keepfit.runtime.table import Column, Table, each, from_rows
+from keepfit.runtime.samples import places_of
+from keepfit.runtime.table import Column, Table, counts_of, from_rows, mapped
+from keepfit.stages.packing import unpack_column, unpack_table
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
 from keepfit.tasks.task import Task, class_name
@@ -24,16 +26,14 @@ from keepfit.tasks.task import Task, class_name
 PARTS = ("train", "validation", "test")
 
 
-def pack_table(table: Table) -> bytes:
-    """A table as compressed JSON."""
-    value = {"columns": {name: column.tolist() for name, column in table.columns.items()}, "ids": table.ids.tolist()}
-    return zlib.compress(json.dumps(value, ensure_ascii=False).encode(), 1)
+def part_of(files: Files) -> Coded:
+    """The split of each row [n] after the stage split or clean: train, validation, test, or empty where it is none's."""
+    return unpack_column(files["part"])
 
 
-def unpack_table(data: bytes) -> Table:
-    """Inverse of `pack_table`."""
-    value = json.loads(zlib.decompress(data))
-    return Table({name: _objects(cells) for name, cells in value["columns"].items()}, _objects(value["ids"]))
+def given_of(ingested: Files) -> Coded:
+    """The split that each row was given with [n], or empty."""
+    return unpack_column(ingested["given"])
 
 
 def table_of(ingested: Files) -> Table:
@@ -44,7 +44,7 @@ def table_of(ingested: Files) -> Table:
     ends = json.loads(ingested["pictures.json"])
     whole = ingested["pictures"]
     cells = [whole[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
-    return Table({**table.columns, COLUMN: _objects(cells)}, table.ids)
+    return Table({**table.columns, COLUMN: objects(cells)}, table.ids)
 
 
 def found_in(cleaned: Files) -> list[dict[str, Any]]:
@@ -57,12 +57,10 @@ def changed(train: Table, cleaned: Files) -> Table:
     """Training rows with the cells that cleaning changed."""
     cells = json.loads(cleaned["changes.json"])["cells"]
     columns = dict(train.columns)
-    rows = {str(sample): row for row, sample in enumerate(train.ids)} if cells else {}
     for name, found in cells.items():
         columns[name] = columns[name].copy()
-        for sample, text in found.items():
-            if sample in rows:
-                columns[name][rows[sample]] = text
+        rows = places_of(train.ids, found)
+        columns[name][rows[rows >= 0]] = [text for text, row in zip(found.values(), rows, strict=True) if row >= 0]
     return Table(columns, train.ids)
 
 
@@ -75,14 +73,8 @@ def rows_of(inputs: list[dict[str, Any]], rules: list[ColumnRule]) -> Table:
     """JSON inputs, such as the made-up ones, as a table of the used columns."""
     names = [rule.name for rule in rules if rule.kind != "ignore"]
     if any(rule.kind == "image" for rule in rules):
-        return Table({COLUMN: _objects([base64.b64decode(row[COLUMN]) for row in inputs])})
+        return Table({COLUMN: objects([base64.b64decode(row[COLUMN]) for row in inputs])})
     return from_rows(inputs, names)
-
-
-def _objects(cells: list[Any]) -> Column:
-    out = np.empty(len(cells), object)
-    out[:] = cells
-    return out
 
 
 def json_of(files: Files, name: str) -> Any:
@@ -108,10 +100,9 @@ def all_entries(files: dict[str, Files]) -> list[Entry]:
 def row_counts(files: dict[str, Files]) -> tuple[int, int]:
     """Samples that came in (unreadable lines included) and samples that some split keeps."""
     unread = sum(entry.count for entry in ledger_of(files["ingest"]) if entry.action == "dropped")
-    came = len(json_of(files["ingest"], "given.json")) + unread
+    came = len(given_of(files["ingest"])) + unread
     last = files.get("clean", files.get("split", {}))
-    part = json_of(last, "part.json") if last else json_of(files["ingest"], "given.json")
-    kept = sum(1 for name in part if name) if last else len(part)
+    kept = int((part_of(last) != "").sum()) if last else came - unread
     return came, kept
 
 
@@ -134,11 +125,10 @@ def task_json(task: Task) -> dict[str, Any]:
 def truth_of(column: Column, task: Task) -> NDArray[Any]:
     """Class codes int64 [n], or values float64 [n]. Raises DataError for a label that is no class."""
     if task.kind == "regression":
-        numbers = each(column, lambda text: None if text is None else parse_number(text))
-        return np.array([np.nan if n is None else n for n in numbers])
+        return mapped(column, lambda text: np.nan if (number := _number(text)) is None else number, np.float64)
     codes = {class_name(label): place for place, label in enumerate(task.classes)}
     aliases = dict(task.aliases)
-    spelled = {text: aliases.get(text, text) for text in {label_text(text, task) for text in set(column.tolist())}}
+    spelled = {text: aliases.get(text, text) for text in {label_text(text, task) for text in counts_of(column)}}
     unknown = sorted(text for text in spelled if spelled[text] not in codes)
     if unknown:
         raise DataError(
@@ -147,7 +137,11 @@ def truth_of(column: Column, task: Task) -> NDArray[Any]:
             seen=", ".join(unknown[:8]),
             hint="known: " + ", ".join(list(codes)[:20]),
         )
-    return np.array(each(column, lambda text: codes[spelled[label_text(text, task)]]), np.int64)
+    return mapped(column, lambda text: codes[spelled[label_text(text, task)]], np.int64)
+
+
+def _number(text: str | None) -> float | None:
+    return None if text is None else parse_number(text)
 
 
 def label_text(text: str | None, task: Task) -> str:
@@ -164,7 +158,7 @@ def label_text(text: str | None, task: Task) -> str:
 
 def missing_target(column: Column, extra: frozenset[str]) -> NDArray[np.bool_]:
     """Mask [n] of rows without an answer."""
-    return np.array(each(column, lambda text: is_missing(text, extra)), bool)
+    return mapped(column, lambda text: is_missing(text, extra), bool)
 
 
 def match_labels(labels: Iterable[str], classes: Iterable[str], *, strict: bool = True) -> dict[str, str]:
@@ -207,7 +201,7 @@ def matched_truth(
         values = truth_of(labels, task)
         return values, {}, known & ~np.isnan(values)
     classes = [class_name(label) for label in task.classes]
-    matches = match_labels({label_text(text, task) for text in set(labels[known].tolist())}, classes)
+    matches = match_labels({label_text(text, task) for text in counts_of(labels[known])}, classes)
     filled = labels.copy()
     filled[~known] = classes[0]
     return truth_of(filled, replace(task, aliases=tuple(matches.items()))), matches, known

@@ -13,11 +13,16 @@ from numpy.typing import NDArray
 
 from keepfit.core.errors import DataError, nearest
 from keepfit.recipe.data import DataOptions, SplitOptions
+from keepfit.runtime.coded import Coded
 from keepfit.runtime.coerce import is_missing, is_month_first, parse_date, parse_number
-from keepfit.runtime.table import Column, Table, each
+from keepfit.runtime.samples import contents_of, first_of, shares_of
+from keepfit.runtime.table import Column, Table, coded_column, counts_of, each, mapped, renamed_cells
 from keepfit.stages import together
+from keepfit.stages.packing import named, pack_column, unpack_table
 from keepfit.stages.results import (
+    PARTS,
     as_json,
+    given_of,
     json_of,
     label_text,
     match_labels,
@@ -25,13 +30,15 @@ from keepfit.stages.results import (
     room_of,
     table_of,
     task_json,
-    unpack_table,
 )
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry, place_of
 from keepfit.tasks.task import Task, class_name
 
-VERSION = 5
+VERSION = 6
+NAMES = ("", "train", "validation", "test")
+_TRAIN, _VALIDATION, _TEST = 1, 2, 3
+Places = NDArray[np.uint8]
 _FEW = 20
 _RANKED_BELOW = 200
 _EPOCH = dt.datetime(1970, 1, 1)
@@ -45,20 +52,20 @@ def split(
     known: Sequence[str | int | bool | float] | None = None,
     leaks: str = "stop",
 ) -> Files:
-    """`part.json` (one of train, validation, test or empty per row), `task.json`, `together.json`, `ledger.json`.
+    """`part` (one of train, validation, test or empty per row), `task.json`, `together.json`, `ledger.json`.
 
     Near-copies stay on one side, and so do rows of one patient, customer and the like where `data.split.by` is auto; with
     `leaks` off exact copies only.
     `known` are the classes of a model that exists already, which the rows need not all have.
     """
-    table, given = unpack_table(ingested["table"]), np.array(json_of(ingested, "given.json"), object)
+    table, given = unpack_table(ingested["table"]), given_of(ingested)
     column = table.columns[section.target]
     extra = frozenset(text.strip().lower() for text in section.read.missing)
-    none = np.array([text is None for text in column], bool)
+    none = mapped(column, lambda text: text is None, bool)
     gone = none if is_named(section, ingested) else missing_target(column, extra)
     task = _task_of(column, given, gone, section.target, asked, [class_name(one) for one in known or ()])
     if task.kind == "regression":
-        gone = gone | np.array(each(column, lambda text: text is None or parse_number(text) is None), bool)
+        gone = gone | mapped(column, lambda text: text is None or parse_number(text) is None, bool)
     kept = np.flatnonzero(~gone)
     if len(kept) < 10:
         raise DataError(
@@ -67,14 +74,15 @@ def split(
             seen=f"{len(kept)} rows",
             hint="ten is the least, hundreds are useful",
         )
-    part = np.full(len(table), "", object)
     bound = _bound(ingested, kept, section, task, leaks, given)
-    part[kept] = _parts(table.take(kept), given[kept], section.split, task, seed, bound.keys)
+    places = np.zeros(len(table), np.uint8)
+    places[kept] = _parts(table.take(kept), given[kept], section.split, task, seed, bound.keys)
     if {"pictures.json", "texts.json"} & set(ingested) and given[0] == "":
-        part[kept] = _together(table.ids[kept], part[kept])
+        places[kept] = places[kept][first_of(contents_of(table.ids[kept]))]
+    part = named(NAMES, places)
     _check(part, column, task, bool(known))
     return {
-        "part.json": as_json(part.tolist()),
+        "part": pack_column(part),
         "task.json": as_json(task_json(task)),
         "together.json": as_json(
             {"column": bound.column, "near": bound.near, "groups": bound.groups, "copies": bound.copies}
@@ -88,7 +96,7 @@ def _bound(
 ) -> together.Bound:
     """The key by which each kept row is placed. Where the user gave all splits, or named a group or a time, its own."""
     rows = table_of(ingested).take(kept)
-    cut = given[0] == "" or len({"validation", "test"} & set(given)) < 2
+    cut = given[0] == "" or len({"validation", "test"} & given.counts().keys()) < 2
     if leaks == "off" or section.split.by in ("group", "time") or not cut:
         return together.alone(rows)
     return together.bound(rows, room_of(ingested), section, task, alone_too=section.split.by == "random")
@@ -101,17 +109,9 @@ def is_named(section: DataOptions, ingested: Files) -> bool:
     return "pictures.json" in ingested and section.image is None
 
 
-def _together(ids: Column, part: NDArray[np.object_]) -> NDArray[np.object_]:
-    """Equal pictures or texts in one split, also where they stand under several labels: that of the first."""
-    first: dict[str, str] = {}
-    return np.array(
-        [first.setdefault(str(i).rpartition(":")[2], str(p)) for i, p in zip(ids, part, strict=True)], object
-    )
-
-
-def _check(part: NDArray[np.object_], column: Column, task: Task, learned: bool) -> None:
+def _check(part: Coded, column: Column, task: Task, learned: bool) -> None:
     """Raises DataError for an empty split, and for classes that cannot be learned."""
-    present = Counter(part[part != ""].tolist())
+    present = {name: int((part == name).sum()) for name in PARTS}
     for name in ("train", "validation", "test"):
         if not present[name]:
             raise DataError(
@@ -122,7 +122,7 @@ def _check(part: NDArray[np.object_], column: Column, task: Task, learned: bool)
             )
     if task.kind != "classification" or learned:
         return
-    found = {name: set(_labels(column[part == name], task)) for name in present}
+    found = {name: set(counts_of(_labels(column[part == name], task))) for name in present}
     if len(found["train"]) < 2:
         raise DataError(
             "one_class", "the training split has one class only", where=task.target, seen=str(sorted(found["train"]))
@@ -141,34 +141,32 @@ def _check(part: NDArray[np.object_], column: Column, task: Task, learned: bool)
 def _entries(table: Table, gone: NDArray[np.bool_], extra: frozenset[str], task: Task) -> list[Entry]:
     """Rows without an answer are dropped; labels in another spelling are changed."""
     column, aliases = table.columns[task.target], dict(task.aliases)
+    spelled = mapped(column, lambda text: label_text(text, task) in aliases, bool) if aliases else gone
+    rows = np.flatnonzero(gone | spelled)
     found = []
-    if not aliases and not gone.any():
-        return []
-    for row, text in enumerate(column):
-        sample = str(table.ids[row])
+    for row, sample in zip(rows.tolist(), table.ids[rows].tolist(), strict=True):
+        text = column[row]
         if gone[row]:
             why = "missing target" if is_missing(text, extra) else "target is not a number"
             found.append(Entry(sample, *place_of(sample), task.target, why, str(text or ""), "", "split"))
-        elif aliases and (label := label_text(text, task)) in aliases:
-            why = "label in another spelling"
+        else:
+            why, label = "label in another spelling", label_text(text, task)
             found.append(Entry(sample, *place_of(sample), task.target, why, label, aliases[label], "split", "changed"))
     return found
 
 
-def _labels(column: Column, task: Task) -> NDArray[np.object_]:
+def _labels(column: Column, task: Task) -> Column:
     """The class of each row, as text."""
     aliases = dict(task.aliases)
-    out = np.empty(len(column), object)
-    out[:] = each(column, lambda text: aliases.get(label := label_text(text, task), label))
-    return out
+    return renamed_cells(column, lambda text: aliases.get(label := label_text(text, task), label))
 
 
-def _task_of(
-    column: Column, given: NDArray[np.object_], gone: NDArray[np.bool_], target: str, asked: str, known: list[str]
-) -> Task:
+def _task_of(column: Column, given: Coded, gone: NDArray[np.bool_], target: str, asked: str, known: list[str]) -> Task:
     """The task of the rows that are not test rows; labels of given files are matched with the classes."""
     held = {name: column[~gone & (given == name)] for name in ("validation", "test")}
-    values = each(column[~gone & (given != "validation") & (given != "test")], str.strip)
+    values = Counter[str]()
+    for text, times in counts_of(column[~gone & (given != "validation") & (given != "test")]).items():
+        values[text.strip()] += times
     if known:
         distinct = Counter([*values, *known])
         numeric = all(parse_number(text) is not None for text in distinct)
@@ -178,30 +176,32 @@ def _task_of(
     if task.kind == "regression" or not any(map(len, held.values())):
         return task
     classes = [class_name(label) for label in task.classes]
-    choosing = each(held["validation"], lambda text: label_text(text, task))
+    choosing = [label_text(text, task) for text in counts_of(held["validation"])]
     matches = match_labels(choosing, classes, strict=False)
     if not set(choosing) <= set(classes) | set(matches):
-        task = _task([*values, *(matches.get(label, label) for label in choosing)], target, "classification")
+        for text, times in counts_of(held["validation"]).items():
+            values[matches.get(label := label_text(text, task), label)] += times
+        task = _task(values, target, "classification")
         classes = [class_name(label) for label in task.classes]
-    labels = {label_text(text, task) for texts in held.values() for text in set(texts.tolist())}
+    labels = {label_text(text, task) for texts in held.values() for text in counts_of(texts)}
     return replace(task, aliases=tuple(sorted(match_labels(labels, classes).items())))
 
 
-def _task(values: list[str], target: str, asked: str) -> Task:
-    """The task that the answers of the rows to learn from make."""
-    if not values:
+def _task(distinct: Counter[str], target: str, asked: str) -> Task:
+    """The task that the answers of the rows to learn from make, which are so many of each."""
+    rows = distinct.total()
+    if not rows:
         raise DataError("no_answers", "every value of the target is missing", where=target)
-    distinct = Counter(values)
     numbers = {text: parse_number(text) for text in distinct}
     numeric = all(number is not None for number in numbers.values())
     kind = asked
     if asked == "auto":
         whole = numeric and all(float(n or 0).is_integer() for n in numbers.values())
-        few = len(distinct) <= _FEW and len(values) >= 3 * len(distinct)
+        few = len(distinct) <= _FEW and rows >= 3 * len(distinct)
         kind = "classification" if not numeric or (whole and few) else "regression"
     if kind == "regression":
         readable = sum(distinct[text] for text, number in numbers.items() if number is not None)
-        if readable < 0.5 * len(values):
+        if readable < 0.5 * rows:
             raise DataError(
                 "target_not_numeric",
                 "the target of a regression must be numbers",
@@ -217,12 +217,12 @@ def _task(values: list[str], target: str, asked: str) -> Task:
             seen=next(iter(distinct))[:60],
             hint="a classifier needs two classes or more",
         )
-    if len(distinct) > max(_FEW, len(values) // 2) or len(distinct) > 1000:
+    if len(distinct) > max(_FEW, rows // 2) or len(distinct) > 1000:
         raise DataError(
             "too_many_classes",
             "the target has too many classes for its rows",
             where=target,
-            seen=f"{len(distinct)} different values in {len(values)} rows",
+            seen=f"{len(distinct)} different values in {rows} rows",
             hint="is it an identifier or free text? Name another target, or say task: regression",
         )
     return Task("classification", target, _classes(distinct, numeric))
@@ -238,9 +238,8 @@ def _classes(distinct: Counter[str], numeric: bool) -> tuple[bool | int | float 
     return tuple(sorted(distinct))
 
 
-def _parts(
-    table: Table, given: NDArray[np.object_], section: SplitOptions, task: Task, seed: int, keys: Column
-) -> NDArray[np.object_]:
+def _parts(table: Table, given: Coded, section: SplitOptions, task: Task, seed: int, keys: together.Keys) -> Places:
+    """The place in NAMES [n] of each row's split."""
     shares = {"test": section.test, "validation": section.validation}
     if given[0] == "":
         if section.by == "given":
@@ -248,7 +247,8 @@ def _parts(
                 "nothing_given", "data.split.by is given, but the source is one", hint="use train:, validation:, test:"
             )
         return _cut(table, section, task, (shares["test"], shares["validation"]), seed, keys)
-    out, rows = given.copy(), np.flatnonzero(given == "train")
+    out = given.mapped(NAMES.index, np.uint8)
+    rows = np.flatnonzero(out == _TRAIN)
     test, validation = (0.0 if (given == name).any() else shares[name] for name in ("test", "validation"))
     if test or validation:
         out[rows] = _cut(table.take(rows), section, task, (test, validation), seed, keys[rows])
@@ -256,25 +256,31 @@ def _parts(
 
 
 def _cut(
-    table: Table, section: SplitOptions, task: Task, shares: tuple[float, float], seed: int, keys: Column
-) -> NDArray[np.object_]:
+    table: Table, section: SplitOptions, task: Task, shares: tuple[float, float], seed: int, keys: together.Keys
+) -> Places:
     """Test and validation cut from these rows in the asked way; rows of one key stay together."""
     if section.by == "time":
         return _by_time(table, section, shares)
     if section.by == "group":
-        return _by_threshold(np.array([_place(f"group:{key}", seed) for key in _known(table, section.column)]), shares)
-    places = np.array(each(keys, lambda key: _place(str(key), seed)), float)
-    alike = np.full(len(table), "", object)
+        return _by_threshold(
+            mapped(_known(table, section.column), lambda key: _place(f"group:{key}", seed), np.float64), shares
+        )
+    if keys.dtype == np.uint64:
+        places, first = shares_of(keys.astype(np.uint64), seed), first_of(keys.astype(np.uint64))
+    else:
+        places = np.array(each(keys, lambda key: _place(str(key), seed)), float)
+        first = first_of(contents_of(keys))
+    alike = np.zeros(len(table), np.int64)
     if task.kind == "regression":
         return _by_class(places, alike, shares)
-    first: dict[object, object] = {}
-    own = _labels(table.columns[task.target], task)
-    labels = np.array(list(map(first.setdefault, keys.tolist(), own.tolist())), object)
+    own = coded_column(_labels(table.columns[task.target], task))
+    order = np.argsort(np.argsort(own.values.astype(str)))  # classes are cut in the order of their names
+    labels = order[own.codes[first]]
     out = _by_class(places, alike if section.by == "random" else labels, shares)
-    for label in set(labels):  # a class with no training row could not be learned
+    for label in np.unique(labels):  # a class with no training row could not be learned
         rows = np.flatnonzero(labels == label)
-        if not (out[rows] == "train").any():
-            out[rows[places[rows] == places[rows].max()]] = "train"
+        if not (out[rows] == _TRAIN).any():
+            out[rows[places[rows] == places[rows].max()]] = _TRAIN
     return out
 
 
@@ -294,50 +300,53 @@ def _place(key: str, seed: int) -> float:
     return int.from_bytes(hashlib.blake2b(f"{seed}:{key}".encode(), digest_size=8).digest()) / 2**64
 
 
-def _by_threshold(places: NDArray[np.float64], shares: tuple[float, float]) -> NDArray[np.object_]:
+def _by_threshold(places: NDArray[np.float64], shares: tuple[float, float]) -> Places:
     test, validation = shares
-    return np.where(places < test, "test", np.where(places < test + validation, "validation", "train")).astype(object)
+    return np.where(places < test, _TEST, np.where(places < test + validation, _VALIDATION, _TRAIN)).astype(np.uint8)
 
 
-def _by_class(
-    places: NDArray[np.float64], labels: NDArray[np.object_], shares: tuple[float, float]
-) -> NDArray[np.object_]:
+def _by_class(places: NDArray[np.float64], labels: NDArray[np.int64], shares: tuple[float, float]) -> Places:
     """Low places go to test, the next to validation, so that a row stays where it is when others are added.
 
     A class of fewer than 200 rows is cut by rank instead, and so is one that would leave a split without a row: its
     shares are exact, but rows near a border may move when rows are added. Equal rows stay together.
     """
-    out = np.full(len(places), "train", object)
-    for label in sorted(set(labels.tolist())):
+    out = np.full(len(places), _TRAIN, np.uint8)
+    for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
         found = _by_threshold(places[rows], shares)
-        wanted = {name for name, share in zip(("test", "validation"), shares, strict=True) if round(share * len(rows))}
-        if len(rows) < _RANKED_BELOW or not wanted | {"train"} <= set(found):
+        wanted = {
+            _TRAIN,
+            *(p for p, share in zip((_TEST, _VALIDATION), shares, strict=True) if round(share * len(rows))),
+        }
+        if len(rows) < _RANKED_BELOW or not wanted <= set(np.unique(found).tolist()):
             found = _by_rank(places[rows], shares)
         out[rows] = found
     return out
 
 
-def _by_rank(places: NDArray[np.float64], shares: tuple[float, float]) -> NDArray[np.object_]:
-    out, order = np.full(len(places), "train", object), np.sort(places)
+def _by_rank(places: NDArray[np.float64], shares: tuple[float, float]) -> Places:
+    out, order = np.full(len(places), _TRAIN, np.uint8), np.sort(places)
     tests, validations = (round(share * len(places)) for share in shares)
-    for name, first, last in (("test", 0, tests), ("validation", tests, tests + validations)):
+    for part, first, last in ((_TEST, 0, tests), (_VALIDATION, tests, tests + validations)):
         inside = order[first:last]
         if len(inside):
-            out[(places >= inside[0]) & (places <= inside[-1]) & (out == "train")] = name
+            out[(places >= inside[0]) & (places <= inside[-1]) & (out == _TRAIN)] = part
     return out
 
 
-def _by_time(table: Table, section: SplitOptions, shares: tuple[float, float]) -> NDArray[np.object_]:
+def _by_time(table: Table, section: SplitOptions, shares: tuple[float, float]) -> Places:
     column = _known(table, section.column)
-    moments, month_first = [], is_month_first(column)
-    for text in column:
+    month_first = is_month_first(column)
+
+    def moment(text: str | None) -> float:
         date = parse_date(text, month_first) if text else None
         number = parse_number(text) if text and date is None else None
-        moments.append((date - _EPOCH).total_seconds() if date is not None else np.nan if number is None else number)
-    times = np.array(moments, float)
+        return (date - _EPOCH).total_seconds() if date is not None else np.nan if number is None else number
+
+    times = mapped(column, moment, np.float64)
     if np.isnan(times).any():
-        bad = next(text for text, value in zip(column, times, strict=True) if np.isnan(value))
+        bad = column[int(np.flatnonzero(np.isnan(times))[0])]
         raise DataError(
             "no_time",
             "the time column has cells that are no date and no number",
@@ -346,4 +355,4 @@ def _by_time(table: Table, section: SplitOptions, shares: tuple[float, float]) -
         )
     test, validation = shares
     first, second = np.quantile(times, [1 - test - validation, 1 - test], method="lower")
-    return np.where(times > second, "test", np.where(times > first, "validation", "train")).astype(object)
+    return np.where(times > second, _TEST, np.where(times > first, _VALIDATION, _TRAIN)).astype(np.uint8)

@@ -21,7 +21,8 @@ from keepfit.runtime.table import Column, Table, text_column
 from keepfit.runtime.text_predictor import COLUMN, renamed
 from keepfit.runtime.texts import cjk_share, words
 from keepfit.stages import ingest
-from keepfit.stages.results import as_json, pack_table, unpack_table
+from keepfit.stages.packing import pack_column, pack_table, unpack_table
+from keepfit.stages.results import as_json
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry
 
@@ -31,7 +32,7 @@ _AT_ONCE = 256
 
 
 def ingest_texts(section: DataOptions, folder: Path, frame: Table | None = None) -> Files:
-    """`table` with the column `text`, `given.json`, `texts.json` (which column it was; null for files), `ledger.json`.
+    """`table` with the column `text`, `given`, `texts.json` (which column it was; null for files), `ledger.json`.
 
     Equal texts have equal hashes in their sample ids, whatever stands beside them. Raises DataError, RecipeError.
     """
@@ -113,7 +114,7 @@ def _of_files(section: DataOptions, folder: Path) -> Files:
     ids[:] = names
     return {
         "table": pack_table(Table({COLUMN: text_column(texts), section.target: text_column(labels)}, ids)),
-        "given.json": as_json(parts),
+        "given": pack_column(text_column(parts)),
         "ledger.json": as_json([e.as_json() for e in entries]),
         "texts.json": as_json({"column": None}),
     }

@@ -13,12 +13,15 @@ from keepfit.cleaning.near_pictures import near_pictures
 from keepfit.cleaning.near_texts import near_texts
 from keepfit.core.catalog import load
 from keepfit.recipe.data import DataOptions
+from keepfit.runtime.coded import objects
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.picture_predictor import COLUMN as PICTURE
-from keepfit.runtime.table import Column, Table
+from keepfit.runtime.samples import Ids, contents_of, first_of
+from keepfit.runtime.table import Table, coded_column, mapped
 from keepfit.runtime.text_predictor import COLUMN as TEXT
 from keepfit.tasks.task import Task
 
+Keys = NDArray[np.uint64] | NDArray[np.object_]
 MOST_PICTURES = 12_000  # a perceptual hash costs half a millisecond
 MOST_ROWS = 200_000
 
@@ -29,7 +32,7 @@ class Bound:
     one exactly or nearly, `copies` those that repeat an earlier one exactly, `groups` those of the column with two rows
     or more."""
 
-    keys: Column
+    keys: Keys
     column: str | None = None
     near: int = 0
     groups: int = 0
@@ -38,7 +41,12 @@ class Bound:
 
 def alone(rows: Table) -> Bound:
     """Each row by its own content, so that exact copies alone are together."""
-    return Bound(np.array([content_of(sample) for sample in rows.ids], object))
+    return Bound(_keys(rows))
+
+
+def _keys(rows: Table) -> Keys:
+    """What a row is placed by: its content as a number, or as text where its id came as such."""
+    return rows.ids.contents if isinstance(rows.ids, Ids) else objects(list(map(content_of, rows.ids.tolist())))
 
 
 def bound(rows: Table, room: str, section: DataOptions, task: Task, alone_too: bool) -> Bound:
@@ -56,19 +64,26 @@ def bound(rows: Table, room: str, section: DataOptions, task: Task, alone_too: b
     column = group_column(rows, target, rules) if room == "tabular" and not alone_too else None
     count = 0
     if column is not None:
-        seen: dict[str, int] = {}
-        pairs = [(seen.setdefault(key, row), row) for row, key in enumerate(rows.columns[column]) if key is not None]
-        count = len({one for one, other in pairs if one != other})
-        first = groups.joined(len(rows), [*enumerate(first.tolist()), *pairs])
-    contents = np.array([content_of(sample) for sample in rows.ids.tolist()], object)
-    heads, keys = first.tolist(), contents.copy()
-    shared = np.flatnonzero(np.bincount(first, minlength=len(first))[first] > 1).tolist()
-    smallest: dict[int, str] = {}
-    for row in shared:
-        smallest[heads[row]] = min(smallest.get(heads[row], contents[row]), contents[row])
-    for row in shared:
-        keys[row] = smallest[heads[row]]
-    copies = len(contents) - len(set(contents.tolist()))
+        who = coded_column(rows.columns[column])
+        order, times = who.used()
+        known = mapped(who, lambda key: key is not None, bool)
+        head = np.zeros(len(who.values), np.int64)
+        head[who.codes[::-1]] = np.arange(len(who) - 1, -1, -1)
+        pairs = np.flatnonzero(known)
+        count = int(
+            sum(n > 1 for code, n in zip(order.tolist(), times.tolist(), strict=True) if who.values[code] is not None)
+        )
+        first = groups.joined(
+            len(rows),
+            [*enumerate(first.tolist()), *zip(head[who.codes[pairs]].tolist(), pairs.tolist(), strict=True)],
+        )
+    keys = _keys(rows).copy()
+    copies = int((first_of(contents_of(rows.ids)) != np.arange(len(rows))).sum())
+    shared = np.flatnonzero(np.bincount(first, minlength=len(first))[first] > 1)
+    smallest: dict[int, object] = {}
+    for head_row, key in zip(first[shared].tolist(), keys[shared].tolist(), strict=True):
+        smallest[head_row] = min(smallest.get(head_row, key), key)
+    keys[shared] = [smallest[head_row] for head_row in first[shared].tolist()]
     return Bound(keys, column, near, count, copies)
 
 
@@ -77,7 +92,7 @@ def alike(table: Table, room: str, target: str, rules: list[ColumnRule]) -> NDAr
 
     Beyond MOST_PICTURES pictures or MOST_ROWS rows only exact copies are found, since the search would take minutes.
     """
-    same = _same(table, target if room == "tabular" else None)
+    same = first_of(contents_of(table.ids))  # of pictures and texts by their hash, of tables by every cell
     if len(table) > (MOST_PICTURES if room == "image" else MOST_ROWS):
         return same
     if room == "image":
@@ -91,10 +106,3 @@ def alike(table: Table, room: str, target: str, rules: list[ColumnRule]) -> NDAr
         again = np.flatnonzero(first != np.arange(len(table)))
         pairs += zip(again.tolist(), first[again].tolist(), strict=True)
     return groups.joined(len(table), pairs)
-
-
-def _same(table: Table, target: str | None) -> NDArray[np.int64]:
-    """The first row with the same content: of pictures and texts by their hash, of tables by every cell."""
-    first: dict[str, int] = {}
-    contents = [content_of(sample) for sample in table.ids.tolist()]
-    return np.fromiter(map(first.setdefault, contents, range(len(contents))), np.int64, len(contents))

@@ -16,7 +16,18 @@ from keepfit.core.options import Options
 from keepfit.runtime.arrays import pack
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table, concat
-from keepfit.stages.results import PARTS, as_json, changed, json_of, room_of, rows_of, table_of, task_of, truth_of
+from keepfit.stages.results import (
+    PARTS,
+    as_json,
+    changed,
+    json_of,
+    part_of,
+    room_of,
+    rows_of,
+    table_of,
+    task_of,
+    truth_of,
+)
 from keepfit.stages.warm import Start, warm_of
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import Task
@@ -42,7 +53,7 @@ def train(
     sample, ways = load("keepfit.modalities.room:Sample"), load("keepfit.modalities.room:Way")
     table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
     _refuse_early(way, task)
-    part = np.array(json_of(cleaned, "part.json"), object)
+    part = part_of(cleaned)
     rules = [ColumnRule.from_json(rule) for rule in json_of(cleaned, "rules.json")]
     room = load(
         learner.impl if hasattr(learner, "fits_itself") else f"keepfit.modalities.{room_of(ingested)}.learn:fit"
@@ -84,17 +95,17 @@ def rehearse(
     learner: Options, way: dict[str, Any], ingested: Files, parted: Files, cleaned: Files
 ) -> dict[str, Any] | None:
     """What a learner that can be tried would train, after one batch went through it; None for other learners."""
-    part_of = getattr(learner, "rehearsal", None)
-    if part_of is None:
+    rehearsal = getattr(learner, "rehearsal", None)
+    if rehearsal is None:
         return None
     need_the_extra()
     sample, ways = load("keepfit.modalities.room:Sample"), load("keepfit.modalities.room:Way")
     table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
     _refuse_early(way, task)
     rules = [ColumnRule.from_json(rule) for rule in json_of(cleaned, "rules.json")]
-    rows = changed(table.take(np.array(json_of(cleaned, "part.json"), object) == "train"), cleaned)
+    rows = changed(table.take(part_of(cleaned) == "train"), cleaned)
     train = sample(rows, truth_of(rows.columns[task.target], task))
-    found: dict[str, Any] = load(part_of)(learner, rules, train, len(task.classes), ways(**way, names=task.names))
+    found: dict[str, Any] = load(rehearsal)(learner, rules, train, len(task.classes), ways(**way, names=task.names))
     return found
 
 

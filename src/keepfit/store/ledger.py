@@ -7,8 +7,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from keepfit.core import digest
 from keepfit.core.errors import InternalFault
+from keepfit.runtime.samples import Samples, places_of, repeated
 
 COLUMNS = ("id", "source", "row", "column", "rule", "before", "after", "stage", "action", "entry")
 KINDS = ("VARCHAR", "VARCHAR", "BIGINT", *["VARCHAR"] * 7)
@@ -89,15 +93,25 @@ def conserve(rows_in: int, rows_kept: int, entries: Sequence[Entry]) -> None:
         raise _lost(f"{rows_in} in, {rows_kept} kept, {gone} dropped")
 
 
-def conserve_ids(came: Sequence[str], kept: Collection[str], entries: Sequence[Entry]) -> None:
-    """Raise InternalFault unless every sample that came is either kept or dropped, and every change is about one that came."""
-    there, stays = set(came), set(kept)
-    gone = {entry.id for entry in entries if entry.action == "dropped"}
-    strangers = {entry.id for entry in entries if entry.action != "noted"} - there  # a note may be about a line
-    if len(there) != len(came) or stays & gone or stays | gone != there or strangers:
+def conserve_samples(ids: Samples, kept: NDArray[np.bool_], unread: Sequence[str], entries: Sequence[Entry]) -> None:
+    """Raise InternalFault unless every sample that came is either kept or dropped, and every change is about one that came.
+
+    `kept` [n] says which of the `ids` stay; `unread` are the ids of what came and is no row.
+    """
+    beside = set(unread)
+    gone = [entry.id for entry in entries if entry.action == "dropped" and entry.id not in beside]
+    changed = [
+        entry.id for entry in entries if entry.action == "changed" and entry.id not in beside
+    ]  # a note may be about a line
+    dropped, touched = places_of(ids, gone), places_of(ids, changed)
+    out = np.zeros(len(ids), bool)
+    out[dropped[dropped >= 0]] = True
+    strangers = int((dropped < 0).sum() + (touched < 0).sum())
+    both, neither, twice = int((kept & out).sum()), int((~kept & ~out).sum()), repeated(ids) + len(unread) - len(beside)
+    if both or neither or strangers or twice:
         raise _lost(
-            f"{len(came)} in, {len(stays)} kept, {len(gone)} dropped, {len(stays & gone)} both, "
-            f"{len(there - stays - gone)} neither, {len(strangers)} unknown, {len(came) - len(there)} ids twice"
+            f"{len(ids) + len(unread)} in, {int(kept.sum())} kept, {int(out.sum()) + len(beside)} dropped, {both} both, "
+            f"{neither} neither, {strangers} unknown, {twice} ids twice"
         )
 
 

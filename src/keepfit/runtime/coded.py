@@ -1,0 +1,178 @@
+"""A column of text by codes: each distinct text is held once, and what is asked of a cell is asked once per distinct text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[Any] | slice | list[int]
+
+
+class Coded:
+    """A column of `str` or None that is used like an object array.
+
+    `codes` [n], unsigned or int32, are places in `values` [k], an object array of distinct texts of which some may be in no
+    row. Both are never written to; a `copy` may be.
+    """
+
+    __slots__ = ("_known", "_places", "codes", "values")
+    __array_priority__ = 1000.0  # an object array compared with it asks it
+    __hash__ = None  # type: ignore[assignment]
+    ndim = 1
+
+    def __init__(self, codes: NDArray[Any], values: NDArray[np.object_]) -> None:
+        self.codes, self.values = codes, values
+        self._known: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+        self._places: dict[str | None, int] | None = None  # of a column that is written to
+
+    @classmethod
+    def of(cls, cells: Sequence[str | None]) -> Coded:
+        """Cells with codes in the order in which texts first appear."""
+        seen = {cell: code for code, cell in enumerate(dict.fromkeys(cells))}
+        codes = np.fromiter(map(seen.__getitem__, cells), np.int32, len(cells))
+        return cls(small(codes, len(seen)), objects(list(seen)))
+
+    @property
+    def dtype(self) -> np.dtype[np.object_]:
+        """That of the array of texts."""
+        return np.dtype(object)
+
+    @property
+    def shape(self) -> tuple[int]:
+        """(n,)."""
+        return (len(self.codes),)
+
+    @property
+    def size(self) -> int:
+        """How many cells there are."""
+        return len(self.codes)
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @overload
+    def __getitem__(self, rows: int | np.integer[Any]) -> Any: ...
+    @overload
+    def __getitem__(self, rows: Rows) -> Coded: ...
+    def __getitem__(self, rows: int | np.integer[Any] | Rows) -> str | Coded | None:
+        if isinstance(rows, int | np.integer):
+            return cast("str | None", self.values[self.codes[rows]])
+        return Coded(self.codes[rows], self.values)
+
+    def __setitem__(self, rows: Any, cells: Any) -> None:
+        if cells is None or isinstance(cells, str):
+            found: Any = self._code(cells)
+        else:
+            found = np.array([self._code(cell) for cell in cells], np.int32)
+        if self.codes.dtype != np.int32 or not self.codes.flags.writeable:
+            self.codes = self.codes.astype(np.int32)
+        self.codes[rows] = found
+        self._known = None
+
+    def _code(self, cell: str | None) -> int:
+        if self._places is None:
+            self._places = {value: code for code, value in enumerate(self.values.tolist())}
+        if cell not in self._places:
+            self._places[cell] = len(self.values)
+            self.values = np.append(self.values, objects([cell]))
+        return self._places[cell]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.tolist())
+
+    def tolist(self) -> list[Any]:
+        """The cells."""
+        return cast("list[Any]", self.values[self.codes].tolist())
+
+    def copy(self) -> Coded:
+        """A column that may be written to."""
+        return Coded(self.codes.astype(np.int32), self.values)
+
+    def astype(self, dtype: Any, copy: bool = True) -> NDArray[Any]:
+        """The cells as an array of another type."""
+        return np.asarray(self.values.astype(dtype)[self.codes])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        cells: NDArray[Any] = self.values[self.codes]
+        return cells if dtype is None else cells.astype(dtype)
+
+    def __eq__(self, other: object) -> NDArray[np.bool_]:  # type: ignore[override]
+        if isinstance(other, Coded):
+            if other.values is self.values:
+                return np.asarray(self.codes == other.codes)
+            place = {value: code for code, value in enumerate(self.values.tolist())}
+            same = np.array([place.get(value, -1) for value in other.values.tolist()], np.int64)
+            return np.asarray(self.codes == same[other.codes]) if len(same) else np.zeros(len(self), bool)
+        if other is None or isinstance(other, str):
+            place_of = np.flatnonzero(_equal(self.values, other))
+            return np.asarray(self.codes == place_of[0]) if len(place_of) else np.zeros(len(self), bool)
+        return np.asarray(self.values[self.codes] == other, bool)
+
+    def __ne__(self, other: object) -> NDArray[np.bool_]:  # type: ignore[override]
+        return ~(self == other)
+
+    def used(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Codes that some row has, in the order in which they first do, and how many rows have each."""
+        if self._known is None:
+            times = np.bincount(self.codes, minlength=len(self.values))
+            first = np.empty(len(self.values), np.int64)
+            first[self.codes[::-1]] = np.arange(len(self.codes) - 1, -1, -1)  # of equal places the last write stays
+            there = np.flatnonzero(times)
+            order = there[np.argsort(first[there], kind="stable")]
+            self._known = order, times[order]
+        return self._known
+
+    def counts(self) -> dict[Any, int]:
+        """How often each distinct cell stands in the column, in the order in which they first do."""
+        codes, times = self.used()
+        return dict(zip(self.values[codes].tolist(), times.tolist(), strict=True))
+
+    def mapped(self, found: Callable[[Any], Any], dtype: Any) -> NDArray[Any]:
+        """What a pure function gives for each cell [n] as numbers; it is asked once for equal cells."""
+        codes, _ = self.used()
+        answers = np.zeros(len(self.values), dtype)
+        if len(codes):
+            answers[codes] = [found(value) for value in self.values[codes].tolist()]
+        return np.asarray(answers[self.codes])
+
+    def renamed(self, found: Callable[[Any], str | None]) -> Coded:
+        """The column of what a pure function makes of each distinct text."""
+        codes, _ = self.used()
+        made = [found(value) for value in self.values[codes].tolist()]
+        place = {cell: code for code, cell in enumerate(dict.fromkeys(made))}
+        new = np.zeros(len(self.values), np.int32)
+        new[codes] = [place[cell] for cell in made]
+        return Coded(small(new[self.codes], len(place)), objects(list(place)))
+
+
+def objects(cells: Sequence[Any]) -> NDArray[np.object_]:
+    """Cells as an object array [n], whatever they are."""
+    out = np.empty(len(cells), object)
+    out[:] = cells
+    return out
+
+
+def small(codes: NDArray[Any], count: int) -> NDArray[Any]:
+    """Codes below `count` in the smallest type that holds them."""
+    return codes.astype(np.uint8 if count <= 256 else np.uint16 if count <= 65536 else np.int32, copy=False)
+
+
+def _equal(values: NDArray[np.object_], cell: str | None) -> NDArray[np.bool_]:
+    return np.array([value is None for value in values], bool) if cell is None else np.asarray(values == cell, bool)
+
+
+def joined(columns: Sequence[Coded]) -> Coded:
+    """Columns one below the other."""
+    if len(columns) == 1:
+        return columns[0]
+    place: dict[str | None, int] = {}
+    codes = []
+    for column in columns:
+        there, _ = column.used()
+        new = np.zeros(len(column.values), np.int32)
+        new[there] = [place.setdefault(value, len(place)) for value in column.values[there].tolist()]
+        codes.append(new[column.codes] if len(new) else np.zeros(0, np.int32))
+    return Coded(small(np.concatenate(codes), len(place)), objects(list(place)))

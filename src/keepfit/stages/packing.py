@@ -1,0 +1,104 @@
+"""A table as bytes: a line of JSON that says what follows, the distinct texts of the columns, and arrays of codes."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from keepfit.core.errors import InternalFault
+from keepfit.runtime.coded import Coded, objects, small
+from keepfit.runtime.samples import Ids
+from keepfit.runtime.table import Column, Table, coded_column
+
+_TYPES = ("|u1", "<u2", "<i4", "<i8", "<u8")
+_held: list[tuple[bytes, Table]] = []
+
+
+def pack_table(table: Table) -> bytes:
+    """A table as bytes, the same for the same table however its cells are held."""
+    columns = {name: _ordered(coded_column(column)) for name, column in table.columns.items()}
+    texts: list[Any] = [column.values.tolist() for column in columns.values()]
+    arrays: list[NDArray[Any]] = [column.codes for column in columns.values()]
+    ids = table.ids
+    if isinstance(ids, Ids):
+        texts.append(list(ids.sources))
+        arrays += [ids.source, ids.rows, ids.contents]
+    else:
+        texts.append(ids.tolist())
+    words = zlib.compress(json.dumps(texts, ensure_ascii=False, separators=(",", ":")).encode(), 1)
+    head = {
+        "columns": list(columns),
+        "by_rows": isinstance(ids, Ids),
+        "words": len(words),
+        "arrays": [[array.dtype.newbyteorder("<").str, len(array)] for array in arrays],
+    }
+    line = json.dumps(head, ensure_ascii=False).encode() + b"\n"
+    parts = [line, words, *(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes() for array in arrays)]
+    return b"".join(parts)
+
+
+def unpack_table(data: bytes) -> Table:
+    """Inverse of `pack_table`; the arrays are parts of `data`, and the last table is held for the next one who asks."""
+    for known, table in _held:
+        if known is data:
+            return table
+    table = _unpacked(data)
+    _held[:] = [(data, table)]
+    return table
+
+
+def let_go() -> None:
+    """Hold no table any more."""
+    _held.clear()
+
+
+def pack_column(column: Column) -> bytes:
+    """One column as bytes."""
+    return pack_table(Table({"": column}))
+
+
+def unpack_column(data: bytes) -> Coded:
+    """Inverse of `pack_column`."""
+    return coded_column(_unpacked(data).columns[""])
+
+
+def _unpacked(data: bytes) -> Table:
+    line = data.index(b"\n") + 1
+    head = json.loads(data[:line])
+    at = line + head["words"]
+    texts = json.loads(zlib.decompress(data[line:at]))
+    arrays: list[NDArray[Any]] = []
+    for kind, count in head["arrays"]:
+        if kind not in _TYPES:
+            raise InternalFault("bad_table", "a table of the store is damaged", seen=str(kind)[:40])
+        dtype = np.dtype(kind)
+        arrays.append(np.frombuffer(data, dtype, count, at))
+        at += count * dtype.itemsize
+    width = len(head["columns"])
+    columns: dict[str, Column] = {
+        name: Coded(codes, objects(values))
+        for name, codes, values in zip(head["columns"], arrays[:width], texts[:width], strict=True)
+    }
+    if head["by_rows"]:
+        return Table(columns, Ids(texts[width], *arrays[width:]))
+    return Table(columns, objects(texts[width]))
+
+
+def _ordered(column: Coded) -> Coded:
+    """The column with codes in the order in which texts first appear, and no text that no row has."""
+    codes, _ = column.used()
+    if len(codes) == len(column.values) and bool((codes[1:] > codes[:-1]).all()):
+        return Coded(small(column.codes, len(codes)), column.values)
+    new = np.zeros(len(column.values), np.int32)
+    new[codes] = np.arange(len(codes), dtype=np.int32)
+    return Coded(small(new[column.codes], len(codes)), column.values[codes])
+
+
+def named(names: Sequence[str], codes: NDArray[Any]) -> Coded:
+    """A column of few names from their places [n]."""
+    return Coded(codes.astype(np.uint8, copy=False), objects(list(names)))
