@@ -26,7 +26,7 @@ from keepfit.stages.packing import unpack_table
 from keepfit.stages.results import all_entries, found_in, json_of, part_of, row_counts
 from keepfit.stages.train import rehearse
 from keepfit.store.artifacts import Store
-from keepfit.store.ledger import counted
+from keepfit.store.ledger import Block, Ledger, counted
 
 _LIKELY = ("target", "label", "class", "y", "outcome", "churn", "survived", "income", "price", "species", "quality")
 
@@ -158,7 +158,7 @@ def refuse(found: dict[str, Any]) -> None:
 
 
 def _warnings(
-    columns: list[dict[str, Any]], entries: list[Any], table: Table, task: dict[str, Any], rows: Any
+    columns: list[dict[str, Any]], entries: Ledger, table: Table, task: dict[str, Any], rows: Any
 ) -> list[str]:
     found = [
         f"column {c['name']!r} is not used: {c['why']}"
@@ -172,8 +172,8 @@ def _warnings(
         if c["used"] and c["missing"] > 0.3
     ]
     rules: Counter[tuple[str, str]] = Counter()
-    for entry in entries:
-        rule = entry.rule if entry.count > 1 else entry.rule.partition(":")[0]
-        rules[f"{rule} ({entry.action})", entry.unit] += entry.count
+    for part in entries.parts:
+        rule = part.rule if part.count > 1 else part.rule.partition(":")[0]
+        rules[f"{rule} ({part.action})", part.unit] += len(part) if isinstance(part, Block) else part.count
     found += [f"{counted(count, unit)}: {rule}" for (rule, unit), count in rules.items()]
     return found

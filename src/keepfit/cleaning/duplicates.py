@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.cleaning.findings import Cell, Finding
-from keepfit.cleaning.groups import members
+from keepfit.cleaning.findings import SHOWN, Cell, Cells, Finding
 from keepfit.cleaning.view import View
+from keepfit.runtime.coded import objects, same
 from keepfit.runtime.coerce import is_missing
+from keepfit.runtime.samples import contents_of, first_of
+from keepfit.runtime.table import Column, mapped
+
+Places = NDArray[np.int64]
 
 REPEATS, NEAR, EMPTY = "repeats an earlier row", "nearly repeats an earlier row", "too many missing cells"
 
@@ -20,52 +24,49 @@ def exact(view: View, do: str) -> list[Finding]:
 
     Pictures and texts are compared without the label: under another label they are noted and never dropped.
     """
-    seen: dict[str, int] = {}
-    contents = [sample.rpartition(":")[2] for sample in map(str, view.table.ids.tolist())]
-    firsts = map(seen.setdefault, contents, range(len(contents)))
-    again = [(row, first) for row, first in enumerate(firsts) if first != row]
-    return _found(view, again, REPEATS, "repeat an earlier one", do, "clean.duplicates")
+    first = first_of(contents_of(view.table.ids))
+    rows = np.flatnonzero(first != np.arange(len(first)))
+    return _found(view, rows, first[rows], REPEATS, "repeat an earlier one", do, "clean.duplicates")
 
 
-def near(view: View, first: NDArray[np.int64], do: str, already: frozenset[str]) -> list[Finding]:
-    """Rows that are near to an earlier one, from the first row of each row's group; `already` are known to repeat exactly."""
-    again = [
-        (row, int(first[row]))
-        for group in members(first)
-        for row in group[1:]
-        if str(view.table.ids[row]) not in already
-    ]
-    return _found(view, again, NEAR, "nearly repeat an earlier one", do, "clean.near_duplicates")
+def near(view: View, first: NDArray[np.int64], do: str, already: NDArray[np.bool_]) -> list[Finding]:
+    """Rows that are near to an earlier one, from the first row of each row's group; `already` [n] are known to repeat exactly."""
+    rows = np.flatnonzero((first != np.arange(len(first))) & ~already)
+    rows = rows[np.argsort(first[rows], kind="stable")]
+    return _found(view, rows, first[rows], NEAR, "nearly repeat an earlier one", do, "clean.near_duplicates")
 
 
-def _found(view: View, again: Sequence[tuple[int, int]], rule: str, said: str, do: str, key: str) -> list[Finding]:
+def _found(view: View, rows: Places, firsts: Places, rule: str, said: str, do: str, key: str) -> list[Finding]:
     """A finding for rows with the label of their first, and one for those with another, which are only noted."""
     labels = view.table.columns[view.target]
-    alike = [(row, first) for row, first in again if labels[row] == labels[first]]
-    other = [(row, first) for row, first in again if labels[row] != labels[first]]
+    alike = np.asarray(labels[rows] == labels[firsts], bool)
     out = []
-    for pairs, name, what, level in (
+    for some, name, what, level in (
         (alike, rule, said, "note"),
-        (other, f"{rule.removesuffix('row')}one, with another label", f"{said}, with another label", "warning"),
+        (~alike, f"{rule.removesuffix('row')}one, with another label", f"{said}, with another label", "warning"),
     ):
-        if not pairs:
+        if not some.any():
             continue
-        groups: dict[int, list[int]] = {}
-        for row, first in pairs:
-            groups.setdefault(first, [first]).append(row)
+        again, first = rows[some], firsts[some]
+        ids, before = view.table.ids, objects(view.table.ids[first].tolist())
         dropped = do == "drop" and level == "note"
         out.append(
             Finding(
                 name,
                 (),
-                view.ids(row for row, _ in pairs),
-                f"{len(pairs)} training rows {what}" if len(pairs) != 1 else f"1 training row {_of_one(what)}",
+                view.ids(again),
+                f"{len(again)} training rows {what}" if len(again) != 1 else f"1 training row {_of_one(what)}",
                 "dropped from training" if dropped else "kept" if level == "note" else "kept: which label is right?",
                 f"{key}: report" if dropped else f"{key}: drop" if level == "note" else f"{key}: off",
                 "note" if level == "note" else "warning",
-                tuple(Cell(str(view.table.ids[r]), "", str(view.table.ids[f]), _label(labels, r, f)) for r, f in pairs),
-                tuple(view.ids(group) for group in groups.values()),
-                len(pairs) / max(len(view.table), 1),
+                Cells(
+                    ids[again],
+                    "",
+                    before,
+                    _labels(labels, again, first) if level == "warning" else same(None, len(again)),
+                ),
+                tuple(tuple(view.ids(group)) for group in _groups(again, first)),
+                len(again) / max(len(view.table), 1),
             )
         )
     return out
@@ -75,8 +76,19 @@ def _of_one(said: str) -> str:
     return said.replace("repeat ", "repeats ", 1)
 
 
-def _label(labels: NDArray[np.object_], row: int, first: int) -> str | None:
-    return None if labels[row] == labels[first] else f"{labels[row]}, not {labels[first]}"
+def _labels(labels: Column, rows: Places, firsts: Places) -> Column:
+    return objects([f"{labels[row]}, not {labels[first]}" for row, first in zip(rows, firsts, strict=True)])
+
+
+def _groups(rows: Places, firsts: Places) -> list[list[int]]:
+    """The first SHOWN groups, by their first row's first copy: that row and the rows that repeat it."""
+    groups: dict[int, list[int]] = {}
+    heads = dict.fromkeys(firsts.tolist())
+    wanted = set(list(heads)[:SHOWN])
+    some = np.isin(firsts, list(wanted))
+    for row, first in zip(rows[some].tolist(), firsts[some].tolist(), strict=True):
+        groups.setdefault(first, [first]).append(row)
+    return list(groups.values())
 
 
 def sparse(view: View, most: float | None) -> list[Finding]:
@@ -85,7 +97,7 @@ def sparse(view: View, most: float | None) -> list[Finding]:
     if most is None or not used:
         return []
     gaps = np.mean(
-        [[is_missing(text, rule.missing) for text in view.table.columns[rule.name]] for rule in used], axis=0
+        [mapped(view.table.columns[rule.name], partial(is_missing, extra=rule.missing), bool) for rule in used], axis=0
     )
     rows = np.flatnonzero(gaps > most)
     if not len(rows):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, overload
+
+from numpy.typing import NDArray
+
+from keepfit.runtime.samples import Ids, Samples
+from keepfit.runtime.table import Column
 
 Level = Literal["note", "warning", "stop"]
 SHOWN = 50
@@ -25,6 +30,34 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Cells(Sequence[Cell]):
+    """Cells of one column, or whole rows where the column is empty, held as columns [n]."""
+
+    ids: Samples
+    column: str
+    before: Column
+    after: Column
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, at: int) -> Cell: ...
+    @overload
+    def __getitem__(self, at: slice) -> Cells: ...
+    def __getitem__(self, at: int | slice) -> Cell | Cells:
+        if isinstance(at, slice):
+            return Cells(self.ids[at], self.column, self.before[at], self.after[at])
+        if at >= len(self):
+            raise IndexError(at)
+        return Cell(str(self.ids[at]), self.column, self.before[at], self.after[at])
+
+    def take(self, rows: NDArray[Any]) -> Cells:
+        """Some of the cells, under a mask or at places."""
+        return Cells(self.ids[rows], self.column, self.before[rows], self.after[rows])
+
+
+@dataclass(frozen=True)
 class Finding:
     """One thing that was found.
 
@@ -38,12 +71,12 @@ class Finding:
 
     rule: str
     columns: tuple[str, ...]
-    ids: tuple[str, ...]
+    ids: Sequence[str] | Ids
     message: str
     proposal: str
     override: str = ""
     level: Level = "note"
-    cells: tuple[Cell, ...] = ()
+    cells: Sequence[Cell] = ()
     groups: tuple[tuple[str, ...], ...] = ()
     share: float = 0.0
     scores: tuple[dict[str, Any], ...] = ()

@@ -7,12 +7,13 @@ import re
 from collections import Counter
 from typing import ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 
 from keepfit.cleaning.findings import Cell, Finding
 from keepfit.cleaning.view import View, known_of, some
 from keepfit.core.options import Options
-from keepfit.runtime.table import Column
+from keepfit.runtime.table import Column, mapped
 from keepfit.store.ledger import counted
 
 _LEAST = 30
@@ -71,15 +72,13 @@ def odd_ones(column: Column, options: FormatOptions) -> tuple[list[int], list[st
     if known < _LEAST or covered < options.usual * known or covered == known or not _has_structure(usual):
         return [], []
     often = max(3, 0.003 * known)  # a mistake is not made the same way again and again
-    rows = [
-        row
-        for row, value in enumerate(column)
-        if value is not None
-        and forms[value] not in usual
-        and counts[forms[value]] <= options.rare * known
-        and times[value] <= often
-    ]
-    first = {name: next(v for v in column if v is not None and forms[v] == name) for name in usual}
+    odd = {
+        value
+        for value in times
+        if forms[value] not in usual and counts[forms[value]] <= options.rare * known and times[value] <= often
+    }
+    rows = np.flatnonzero(mapped(column, odd.__contains__, bool)).tolist() if odd else []
+    first = {name: next(value for value in times if forms[value] == name) for name in usual}
     return rows, [str(first[name]) for name in itertools.islice(usual, 2)]
 
 

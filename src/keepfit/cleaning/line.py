@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.cleaning import dependencies, duplicates, formats, missing, outliers, rare, spellings, unreadable, written
-from keepfit.cleaning.findings import Finding
+from keepfit.cleaning.findings import Cell, Cells, Finding
 from keepfit.cleaning.view import View
+from keepfit.runtime.coded import objects
 from keepfit.runtime.coerce import ColumnRule
+from keepfit.runtime.samples import Ids, Samples, places_of, rows_of
 from keepfit.runtime.table import Table
-from keepfit.store.ledger import BACK, Entry, place_of, without
+from keepfit.store.ledger import BACK, Block, Entry, Ledger, place_of, without
 
 _MOST_NOTED = 10_000
 
@@ -27,7 +29,7 @@ class Cleaned:
     """What cleaning says and does: entries of the ledger, findings, rules with their repairs, texts that take the place
     of cells (column -> sample id -> text, None is missing), and cells that repairs of the rules spare."""
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: Ledger = field(default_factory=Ledger)
     findings: list[Finding] = field(default_factory=list)
     rules: tuple[ColumnRule, ...] = ()
     patches: dict[str, dict[str, str | None]] = field(default_factory=dict)
@@ -36,7 +38,16 @@ class Cleaned:
     @property
     def dropped(self) -> set[str]:
         """The ids of rows that go."""
-        return {entry.id for entry in self.entries if entry.action == "dropped"}
+        return {str(sample) for samples in self.entries.samples("dropped") for sample in samples.tolist()}
+
+    def is_dropped(self, ids: Samples) -> NDArray[np.bool_]:
+        """Mask [n] of the rows that go."""
+        return _among(ids, self.entries.samples("dropped"))
+
+    def is_decided(self, ids: Samples) -> NDArray[np.bool_]:
+        """Mask [n] of rows that go, or would if that had not been taken back."""
+        back = [part.id for part in self.entries.parts if _is_back(part) and not part.column]
+        return self.is_dropped(ids) | _among(ids, [objects(back)])
 
 
 def clean(view: View, section: Any, undo: Collection[str], seed: int, first: NDArray[np.int64] | None) -> Cleaned:
@@ -45,9 +56,7 @@ def clean(view: View, section: Any, undo: Collection[str], seed: int, first: NDA
         view, section, undo, first, outliers.look(view, section.outliers, seed) if section.outliers.do == "drop" else []
     )
     out.rules = view.rules
-    decided = {e.id for e in out.entries if e.action == "dropped" or e.rule.endswith(BACK)}
-    kept = np.array([str(sample) not in decided for sample in view.table.ids], bool)
-    view = replace(view, table=view.table.take(kept))
+    view = replace(view, table=view.table.take(~out.is_decided(view.table.ids)))
     _take(out, unreadable.look(view), "apply", undo)
     _take(out, written.look(view), "apply", undo)
     came, view = view, _mended(out, view, section, undo)
@@ -58,7 +67,7 @@ def clean(view: View, section: Any, undo: Collection[str], seed: int, first: NDA
     return out
 
 
-def read_elsewhere(view: View) -> list[Entry]:
+def read_elsewhere(view: View) -> Ledger:
     """Cells of rows that are not learned from (`view` has none but these) that cannot be read as their column, or are
     written otherwise than plainly. The first are noted: where the model answers such a row is decided there."""
     out = Cleaned()
@@ -69,7 +78,7 @@ def read_elsewhere(view: View) -> list[Entry]:
 
 def unknown_undo(undo: Collection[str], entries: Sequence[Entry]) -> list[Finding]:
     """A finding where keys of `undo` name none of the entries."""
-    unknown = set(undo) - {entry.key for entry in entries}
+    unknown = set(undo) - {entry.key for entry in entries} if undo else ()
     if not unknown:
         return []
     message = f"{len(unknown)} keys of clean.undo name no entry here"
@@ -89,7 +98,7 @@ def clean_rows(
     _take(out, exact, section.duplicates, undo)
     _take(out, duplicates.sparse(view, section.drop_rows_missing_over), "drop", undo)
     if first is not None and section.near_duplicates != "off":
-        again = frozenset(sample for finding in exact for sample in finding.ids)
+        again = _among(view.table.ids, [finding.ids for finding in exact])
         _take(out, duplicates.near(view, first, section.near_duplicates, again), section.near_duplicates, undo)
     if section.outliers.do == "drop":
         _take(out, far, "drop", undo)
@@ -127,7 +136,7 @@ def _fitted(out: Cleaned, view: View, section: Any, undo: Collection[str], seed:
     if section.missing.numeric in ("knn", "iterative"):
         _patched(out, view, [entry for entry in entries if entry.rule.partition(": ")[2] in ("knn", "iterative")])
     _spare(out, entries)
-    out.rules = tuple(_served(rule, out.entries) for rule in view.rules)
+    out.rules = tuple(_served(rule, out.entries.parts) for rule in view.rules)
 
 
 def _repaired(rule: ColumnRule, key: str, view: View, found: list[Finding], said: Any) -> ColumnRule:
@@ -154,55 +163,63 @@ def _remembered(rule: ColumnRule, left: View, found: Sequence[Finding]) -> Colum
     return replace(rule, spellings=tuple(sorted([*rule.spellings, *more])))
 
 
-def _served(rule: ColumnRule, entries: Sequence[Entry]) -> ColumnRule:
+def _served(rule: ColumnRule, entries: Sequence[Entry | Block]) -> ColumnRule:
     """The rule as it is served: without spellings all of whose cells were taken back."""
-    mine = [entry for entry in entries if entry.column == rule.name and entry.rule.startswith("spelling")]
+    mine = [
+        one for one in entries if isinstance(one, Entry) and one.column == rule.name and one.rule.startswith("spelling")
+    ]
     done = {entry.before for entry in mine if entry.action == "changed"}
     back = {entry.before for entry in mine if entry.rule.endswith(BACK)} - done
     return replace(rule, spellings=tuple(pair for pair in rule.spellings if pair[0] not in back)) if back else rule
 
 
-def _take(out: Cleaned, findings: Sequence[Finding], do: str, undo: Collection[str]) -> list[Entry]:
+def _take(out: Cleaned, findings: Sequence[Finding], do: str, undo: Collection[str]) -> Ledger:
     """Findings as entries of the ledger: what is done about them, or that they were seen."""
-    made: list[Entry] = []
-    gone = {entry.id for entry in out.entries if entry.action == "dropped"} | {
-        entry.id for entry in out.entries if entry.rule.endswith(BACK) and not entry.column
-    }
+    made = Ledger()
     for finding in findings:
         decided = do == "drop" and finding.level == "note"
-        noted = 0
-        for cell in finding.cells:
-            if cell.id in gone:
-                continue
-            action = (
-                "dropped"
-                if decided
-                else "noted"
-                if do in ("report", "drop") or finding.rule.startswith(missing.LEFT)
-                else "changed"
+        told_only = do in ("report", "drop") or finding.rule.startswith(missing.LEFT)
+        action = "dropped" if decided else "noted" if told_only else "changed"
+        before = Cleaned(out.entries + made)
+        if isinstance(finding.cells, Cells):
+            cells = finding.cells.take(~before.is_decided(finding.cells.ids))
+            cells = cells[:_MOST_NOTED] if action == "noted" else cells
+            column = "" if decided else cells.column
+            if len(cells):
+                made += Ledger([Block(cells.ids, column, finding.rule, cells.before, cells.after, "clean", action)])
+            continue
+        gone = before.is_decided(objects([cell.id for cell in finding.cells])).tolist()
+        some = [cell for cell, is_gone in zip(finding.cells, gone, strict=True) if not is_gone]
+        made += [
+            Entry(
+                *(cell.id, *place_of(cell.id), "" if decided else cell.column, finding.rule),
+                *(cell.before or "", cell.after or "", "clean", action),
             )
-            noted += action == "noted"
-            if action == "noted" and noted > _MOST_NOTED:
-                continue
-            if decided:
-                gone.add(cell.id)
-            column = "" if decided else cell.column
-            made.append(
-                Entry(
-                    cell.id,
-                    *place_of(cell.id),
-                    column,
-                    finding.rule,
-                    cell.before or "",
-                    cell.after or "",
-                    "clean",
-                    action,
-                )
-            )
+            for cell in (some[:_MOST_NOTED] if action == "noted" else _once(some) if decided else some)
+        ]
     out.findings += [_only_told(finding) for finding in findings] if do == "report" else findings
     done = without(made, undo)
     out.entries += done
     return done
+
+
+def _once(cells: Sequence[Cell]) -> list[Cell]:
+    """The first cell of each sample: a row goes once."""
+    return list({cell.id: cell for cell in reversed(cells)}.values())[::-1]
+
+
+def _among(ids: Samples, parts: Sequence[Samples | Sequence[str]]) -> NDArray[np.bool_]:
+    """Mask [n] of the rows whose id is in one of the parts."""
+    out = np.zeros(len(ids), bool)
+    for part in parts:
+        if len(part):
+            out |= rows_of(ids, part if isinstance(part, Ids) else [*map(str, part)])
+    return out
+
+
+def _is_back(part: Entry | Block) -> TypeGuard[Entry]:
+    """Whether it is an entry that was taken back; a block never is."""
+    return isinstance(part, Entry) and part.rule.endswith(BACK)
 
 
 def _only_told(finding: Finding) -> Finding:
@@ -213,21 +230,18 @@ def _only_told(finding: Finding) -> Finding:
 def _patched(out: Cleaned, view: View, entries: Sequence[Entry]) -> View:
     """The view with the changed cells; those taken back are changed here too, so that what follows is the same."""
     columns = dict(view.table.columns)
-    rows = {str(sample): row for row, sample in enumerate(view.table.ids)}
-    for entry in entries:
-        back = entry.rule.endswith(BACK)
-        if entry.action != "changed" and not back:
-            continue
+    done = [entry for entry in entries if entry.action == "changed" or entry.rule.endswith(BACK)]
+    places = places_of(view.table.ids, [entry.id for entry in done]).tolist() if done else []
+    for entry, row in zip(done, places, strict=True):
         if columns[entry.column] is view.table.columns[entry.column]:
             columns[entry.column] = columns[entry.column].copy()
         after = entry.after or None
-        columns[entry.column][rows[entry.id]] = after
-        if not back:
+        columns[entry.column][row] = after
+        if not entry.rule.endswith(BACK):
             out.patches.setdefault(entry.column, {})[entry.id] = after
-    return replace(view, table=Table(columns, view.table.ids))
+    return replace(view, table=Table(columns, view.table.ids)) if done else view
 
 
-def _spare(out: Cleaned, entries: Sequence[Entry]) -> None:
-    for entry in entries:
-        if entry.rule.endswith(BACK):
-            out.spared.setdefault(entry.column, []).append(entry.id)
+def _spare(out: Cleaned, entries: Ledger) -> None:
+    for entry in filter(_is_back, entries.parts):
+        out.spared.setdefault(entry.column, []).append(entry.id)

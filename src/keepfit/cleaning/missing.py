@@ -6,14 +6,14 @@ would have to hold training rows; the served model then fills with the median.
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.cleaning.findings import Cell, Finding
-from keepfit.cleaning.view import View
+from keepfit.cleaning.findings import Cells, Finding
+from keepfit.cleaning.view import View, known_of
 from keepfit.recipe.clean import MissingOptions
+from keepfit.runtime.coded import Coded, objects, same
+from keepfit.runtime.table import mapped
 
 Values = NDArray[np.float64]
 LEFT = "missing cell"
@@ -30,20 +30,18 @@ def look(view: View, options: MissingOptions) -> list[Finding]:
         rows = np.flatnonzero(_gaps(view, rule.name, rule.kind))
         if not len(rows) or len(rows) == len(view.table):
             continue
-        how, after = _after(view, rule.name, rule.kind, rows, options, fills)
+        how, texts = _after(view, rule.name, rule.kind, rows, options, fills)
+        filled, after = texts is not None, same(None, len(rows)) if texts is None else texts
         text = view.table.columns[rule.name]
         found.append(
             Finding(
-                f"{FILLED}: {how}" if after is not None else f"{LEFT}: {how}",
+                f"{FILLED}: {how}" if filled else f"{LEFT}: {how}",
                 (rule.name,),
                 view.ids(rows),
                 f"{rule.name} is missing in {len(rows)} row{'s' * (len(rows) != 1)} ({len(rows) / len(view.table):.1%})",
                 _SAID.get(how, f"filled: {how}"),
-                _OVERRIDES.get(rule.kind, "") if after is None else "",
-                cells=tuple(
-                    Cell(str(view.table.ids[row]), rule.name, text[row], None if after is None else after[n])
-                    for n, row in enumerate(rows)
-                ),
+                _OVERRIDES.get(rule.kind, "") if not filled else "",
+                cells=Cells(view.table.ids[rows], rule.name, text[rows], after),
                 share=len(rows) / len(view.table),
             )
         )
@@ -69,18 +67,19 @@ def _gaps(view: View, name: str, kind: str) -> NDArray[np.bool_]:
     if kind == "datetime":
         return np.isnan(view.data.dates[name][:, 0])
     column = view.data.categories[name] if kind == "categorical" else view.data.texts[name]
-    return np.array([value is None for value in column], bool)
+    return mapped(column, lambda value: value is None, bool)
 
 
 def _after(
     view: View, name: str, kind: str, rows: NDArray[np.int64], options: MissingOptions, fills: dict[str, Values]
-) -> tuple[str, list[str] | None]:
+) -> tuple[str, Coded | None]:
     if name in fills:
-        return options.numeric, [_text(value) for value in fills[name][rows]]
+        levels, place = np.unique(fills[name][rows], return_inverse=True)
+        return options.numeric, Coded(place.ravel(), objects([_text(value) for value in levels]))
     if kind == "categorical" and options.categorical == "most_frequent":
-        counts = Counter(value for value in view.data.categories[name] if value is not None)
+        counts = known_of(view.data.categories[name])
         common = min(counts, key=lambda value: (-counts[value], value))
-        return "most_frequent", [common] * len(rows)
+        return "most_frequent", same(common, len(rows))
     return {"categorical": "a category of its own", "text": "an empty text"}.get(kind, "left to the learner"), None
 
 

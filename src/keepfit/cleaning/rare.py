@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import numpy as np
 from pydantic import Field
 
 from keepfit.cleaning.findings import Cell, Finding
 from keepfit.cleaning.view import View, known_of, some
 from keepfit.core.options import Options
 from keepfit.runtime.coerce import OTHER
+from keepfit.runtime.table import mapped
 
 
 class RareOptions(Options):
@@ -30,7 +32,7 @@ def look(view: View, options: RareOptions) -> list[Finding]:
         if len(rare) < 2 or len(rare) == len(counts):
             continue
         gone = set(rare)
-        rows = [row for row, value in enumerate(column) if value in gone]
+        rows = np.flatnonzero(mapped(column, gone.__contains__, bool))
         found.append(
             Finding(
                 "rare category",

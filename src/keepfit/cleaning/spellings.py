@@ -15,6 +15,7 @@ from keepfit.cleaning.dependencies import codes_of, unexplained
 from keepfit.cleaning.findings import Cell, Finding
 from keepfit.cleaning.view import View, known_of, some
 from keepfit.core.options import Options
+from keepfit.runtime.table import Column, mapped
 
 _MOST = 3000
 _PAIRS = 300_000
@@ -44,7 +45,7 @@ def look(view: View, options: SpellingOptions) -> list[Finding]:
         if rule.boolean or rule.number_like:
             continue
         for way, usual in variants(counts, options.ways).items():
-            rows = _rows(view, rule.name, usual) if way == "typing" else [r for r, v in enumerate(column) if v in usual]
+            rows = _rows(view, rule.name, usual) if way == "typing" else _within(column, usual)
             usual = {str(column[row]): usual[column[row]] for row in rows}
             if not rows:
                 continue
@@ -70,11 +71,13 @@ def _classes(view: View) -> list[Finding]:
     column = view.table.columns.get(view.target)
     if column is None:
         return []
-    counts = Counter(text.strip() for text in column.tolist() if text is not None)
+    counts = Counter[str]()
+    for text, times in known_of(column).items():
+        counts[text.strip()] += times
     usual = variants(counts, ("letters",)).get("letters", {})
-    rows = [row for row, text in enumerate(column) if text is not None and text.strip() in usual]
-    if not rows:
+    if not usual:
         return []
+    rows = np.flatnonzero(mapped(column, lambda text: text is not None and text.strip() in usual, bool))
     return [
         Finding(
             "spelling of a class",
@@ -93,10 +96,14 @@ def _rows(view: View, name: str, usual: Mapping[str, str]) -> list[int]:
     """Rows of mistyped values, less the values that are the rule where another column has some value."""
     columns = {rule.name: codes_of(view.data.categories[rule.name]) for rule in view.named("categorical")}
     column = view.data.categories[name]
-    rows = np.array([row for row, value in enumerate(column) if value in usual], np.int64)
+    rows = np.array(_within(column, usual), np.int64)
     free = unexplained(columns, name, rows)
     kept = {column[row] for row in rows[~free]}
     return [int(row) for row in rows if column[row] not in kept]
+
+
+def _within(column: Column, usual: Mapping[str, str]) -> list[int]:
+    return [int(row) for row in np.flatnonzero(mapped(column, usual.__contains__, bool))]
 
 
 def variants(

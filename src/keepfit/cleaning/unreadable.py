@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from keepfit.cleaning.findings import Cell, Finding
 from keepfit.cleaning.view import View, known_of, some
 from keepfit.runtime import coerce
-from keepfit.runtime.coerce import ALWAYS_MISSING, parse_number
+from keepfit.runtime.coded import Coded
+from keepfit.runtime.coerce import ALWAYS_MISSING, ColumnRule, parse_number
 from keepfit.runtime.figures import units_of
+from keepfit.runtime.table import Column, mapped
 from keepfit.store.ledger import counted
 
 RULE = "unreadable cell"
@@ -31,12 +34,10 @@ def cells(view: View) -> list[Finding]:
     for rule in view.named("numeric", "datetime"):
         column = view.table.columns[rule.name]
         noun = "a number" if rule.kind == "numeric" else "a date"
-        read = coerce.numbers if rule.kind == "numeric" else coerce.dates
-        _, bad = read(column, rule)
+        bad = _bad(column, rule)
         odd = rule.missing - ALWAYS_MISSING - view.missing
         if odd:
-            spelled = {text for text in set(column.tolist()) if text is not None and text.strip().lower() in odd}
-            bad = bad | np.array([text in spelled for text in column.tolist()], bool)
+            bad = bad | mapped(column, lambda text, odd=odd: text is not None and text.strip().lower() in odd, bool)
         rows = np.flatnonzero(bad)
         if not len(rows):
             continue
@@ -57,6 +58,14 @@ def cells(view: View) -> list[Finding]:
     return found
 
 
+def _bad(column: Column, rule: ColumnRule) -> NDArray[np.bool_]:
+    """Mask [n] of cells that are text and neither a number nor a date."""
+    if rule.kind == "numeric" and isinstance(column, Coded):
+        _, odd = coerce.by_code(column, rule)
+        return odd[column.codes]
+    return (coerce.numbers if rule.kind == "numeric" else coerce.dates)(column, rule)[1]
+
+
 def _nearly_numbers(view: View) -> list[Finding]:
     found = []
     for rule in view.named("categorical", "text", "ignore"):
@@ -68,7 +77,7 @@ def _nearly_numbers(view: View) -> list[Finding]:
         if sum(readable.values()) < 10:
             continue
         odd = [value for value, _ in counts.most_common() if not readable[value]]
-        rows = np.flatnonzero([value is not None and not readable[value] for value in view.cells(rule)])
+        rows = np.flatnonzero(mapped(view.cells(rule), set(odd).__contains__, bool))
         found.append(
             Finding(
                 "numbers read as words",

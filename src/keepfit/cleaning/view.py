@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from keepfit.runtime.coerce import ColumnRule, is_missing
 from keepfit.runtime.preparation import Coerced, coerced
-from keepfit.runtime.table import Column, Table, each
+from keepfit.runtime.samples import Ids
+from keepfit.runtime.table import Column, Table, counts_of, renamed_cells
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,20 @@ class View:
     def cells(self, rule: ColumnRule) -> Column:
         """Stripped text [n] of a column, None where missing."""
         column = self.table.columns[rule.name]
-        out = np.empty(len(column), object)
-        out[:] = each(column, lambda text: None if is_missing(text, rule.missing) else str(text).strip())
-        return out
+        return renamed_cells(column, lambda text: None if is_missing(text, rule.missing) else str(text).strip())
 
-    def ids(self, rows: Iterable[int] | NDArray[np.int64]) -> tuple[str, ...]:
+    def ids(self, rows: Iterable[int] | NDArray[np.int64]) -> tuple[str, ...] | Ids:
         """The sample ids of rows."""
-        chosen = rows if isinstance(rows, np.ndarray) else list(rows)
-        return tuple(map(str, self.table.ids[chosen].tolist())) if len(chosen) else ()
+        chosen = rows if isinstance(rows, np.ndarray) else np.array(list(rows), np.int64)
+        if not len(chosen):
+            return ()
+        found = self.table.ids[chosen]
+        return found if isinstance(found, Ids) else tuple(map(str, found.tolist()))
 
 
 def known_of(column: Column) -> Counter[str]:
     """How often each value stands in a column, None apart."""
-    counts = Counter(column.tolist())
+    counts = Counter(counts_of(column))
     del counts[None]
     return counts
 

@@ -15,7 +15,7 @@ from keepfit.cleaning.formats import form
 from keepfit.cleaning.view import View
 from keepfit.runtime import coerce
 from keepfit.runtime.coerce import ColumnRule
-from keepfit.runtime.table import text_column
+from keepfit.runtime.table import counts_of, mapped, text_column
 from keepfit.store.ledger import counted
 
 RULE = "written otherwise"
@@ -29,7 +29,7 @@ def look(view: View) -> list[Finding]:
         column = view.table.columns[rule.name]
         if not read:
             continue
-        rows = [row for row, text in enumerate(column) if text in read]
+        rows = np.flatnonzero(mapped(column, read.__contains__, bool))
         pairs = ", ".join(f"{text!r} as {after}" for text, after in list(read.items())[:3])
         noun = "number" if rule.kind == "numeric" else "date"
         found.append(
@@ -61,7 +61,7 @@ def _how(rule: ColumnRule) -> str:
 
 def _numbers(view: View, rule: ColumnRule) -> dict[str | None, str]:
     """What every text that Python does not take for a number is read as, where it is one."""
-    cells = dict.fromkeys(view.table.columns[rule.name].tolist())
+    cells = counts_of(view.table.columns[rule.name])
     if coerce.plain_numbers(text_column(list(cells))) is not None:
         return {}
     texts = [text for text in cells if text is not None and not _is_plain(text)]
@@ -82,12 +82,16 @@ def _is_plain(text: str) -> bool:
 def _dates(view: View, rule: ColumnRule) -> dict[str | None, str]:
     """What the dates are read as that are in another form than most of their column, and not plain themselves."""
     column = view.table.columns[rule.name]
-    moments = {text: coerce.parse_date(text, rule.month_first) for text in set(column) if text is not None}
+    cells = counts_of(column)
+    moments = {text: coerce.parse_date(text, rule.month_first) for text in cells if text is not None}
     forms = {text: form(text.strip()) for text, moment in moments.items() if moment is not None}
     if len(set(forms.values())) < 2:
         return {}
-    usual = Counter(forms[text] for text in column if text in forms).most_common(1)[0][0]
-    odd = [text for text in dict.fromkeys(column) if text in forms and forms[text] != usual]
+    times = Counter[str]()
+    for text in forms:
+        times[forms[text]] += cells[text]
+    usual = times.most_common(1)[0][0]
+    odd = [text for text in cells if text in forms and forms[text] != usual]
     return {text: iso for text in odd if (iso := _iso(moments[text])) != text.strip()}
 
 

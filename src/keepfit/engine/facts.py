@@ -16,7 +16,7 @@ from keepfit.stages.packing import unpack_table
 from keepfit.stages.report import ReportFacts, report_html, write_plots
 from keepfit.stages.results import PARTS, all_entries, found_in, json_of, part_of, row_counts, task_of, truth_of
 from keepfit.store.artifacts import Files
-from keepfit.store.ledger import Entry, counted
+from keepfit.store.ledger import Block, Ledger, counted
 from keepfit.tasks.task import Task
 from keepfit.tasks.wording import metric_text, title
 
@@ -86,11 +86,11 @@ def _target(files: dict[str, Files], task: Task) -> dict[str, float]:
     return {str(level): float(np.quantile(truth, level)) for level in (0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1)}
 
 
-def _ledger(entries: list[Entry]) -> list[dict[str, Any]]:
+def _ledger(entries: Ledger) -> list[dict[str, Any]]:
     counts: Counter[tuple[str, str, str, str]] = Counter()
-    for entry in entries:
-        rule = entry.rule if entry.count > 1 else entry.rule.partition(":")[0]
-        counts[rule, entry.stage, entry.action, entry.unit] += entry.count
+    for part in entries.parts:
+        rule = part.rule if part.count > 1 else part.rule.partition(":")[0]
+        counts[rule, part.stage, part.action, part.unit] += len(part) if isinstance(part, Block) else part.count
     said = {"dropped": "dropped from the data", "noted": "kept, and noted here", "changed": "changed"}
     return [
         {"rule": rule, "stage": stage, "count": count, "sentence": f"{counted(count, unit)}: {rule}; {said[action]}."}

@@ -155,6 +155,11 @@ def objects(cells: Sequence[Any]) -> NDArray[np.object_]:
     return out
 
 
+def same(cell: str | None, rows: int) -> Coded:
+    """One cell again and again."""
+    return Coded(np.zeros(rows, np.uint8), objects([cell]))
+
+
 def small(codes: NDArray[Any], count: int) -> NDArray[Any]:
     """Codes below `count` in the smallest type that holds them."""
     return codes.astype(np.uint8 if count <= 256 else np.uint16 if count <= 65536 else np.int32, copy=False)

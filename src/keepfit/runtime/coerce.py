@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfit.runtime.coded import Coded
 from keepfit.runtime.figures import Form, number_as
-from keepfit.runtime.table import Column, each
+from keepfit.runtime.table import Column, renamed_cells
 
 ALWAYS_MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "?", "#n/a", "<na>", "nat"}) | frozenset(
     {"#ref!", "#value!", "#div/0!", "#name?", "#num!", "#null!"}  # a spreadsheet's errors
@@ -172,6 +173,9 @@ def parse_date(text: str, month_first: bool = False) -> dt.datetime | None:
 
 def numbers(column: Column, rule: ColumnRule) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """float64 [n] with NaN where missing, and a mask [n] of cells that are text but no number."""
+    if isinstance(column, Coded):
+        found, odd = by_code(column, rule)
+        return found[column.codes], odd[column.codes]
     if (found_at_once := _at_once(column, rule)) is not None:
         return found_at_once
     out = np.full(len(column), np.nan)
@@ -185,6 +189,14 @@ def numbers(column: Column, rule: ColumnRule) -> tuple[NDArray[np.float64], NDAr
                 seen[text] = found
         out[row], bad[row] = found
     return (out if rule.clip is None else np.clip(out, *rule.clip)), bad
+
+
+def by_code(column: Coded, rule: ColumnRule) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """What `numbers` gives for each code [k]; NaN for one that no row has."""
+    codes, _ = column.used()
+    found, odd = np.full(len(column.values), np.nan), np.zeros(len(column.values), bool)
+    found[codes], odd[codes] = numbers(column.values[codes], rule)
+    return found, odd
 
 
 def plain_numbers(column: Column) -> NDArray[np.float64] | None:
@@ -235,9 +247,7 @@ def categories(column: Column, rule: ColumnRule) -> Column:
         found = usual.get(found, found)
         return found if not common or found in common else OTHER
 
-    out = np.empty(len(column), object)
-    out[:] = each(column, repaired)
-    return out
+    return renamed_cells(column, repaired)
 
 
 def _one_category(text: str | None, rule: ColumnRule) -> str | None:
@@ -258,6 +268,11 @@ DATE_PARTS = ("epoch_days", "year", "month", "day", "weekday", "hour", "day_of_y
 
 def dates(column: Column, rule: ColumnRule) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """float64 [n, 7] of DATE_PARTS with NaN where missing, and a mask of cells that are text but no date."""
+    if isinstance(column, Coded):
+        codes, _ = column.used()
+        parts, odd = np.full((len(column.values), len(DATE_PARTS)), np.nan), np.zeros(len(column.values), bool)
+        parts[codes], odd[codes] = dates(column.values[codes], rule)
+        return parts[column.codes], odd[column.codes]
     out = np.full((len(column), len(DATE_PARTS)), np.nan)
     bad = np.zeros(len(column), bool)
     epoch = dt.datetime(1970, 1, 1)

@@ -15,8 +15,10 @@ from keepfit.core.errors import EnvironmentFault
 from keepfit.runtime import coerce
 from keepfit.runtime.arrays import unpack
 from keepfit.runtime.blocks import BlockNumbers, BlockTable, NumberFeatures
+from keepfit.runtime.coded import Coded
 from keepfit.runtime.coerce import ColumnRule
-from keepfit.runtime.table import Column, Table
+from keepfit.runtime.spread import Spread
+from keepfit.runtime.table import Column, Table, mapped
 from keepfit.runtime.words import figures, part_of, tokens, weigh
 
 VERSION = 1
@@ -32,6 +34,17 @@ class Coerced:
     dates: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     texts: dict[str, Column] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
+    by_code: dict[str, tuple[NDArray[np.float64], NDArray[Any]]] = field(default_factory=dict)
+    _spreads: dict[str, Spread] = field(default_factory=dict, repr=False)
+
+    def spread(self, name: str) -> Spread:
+        """The numbers of a column, or the days of its dates, by level; from its distinct cells where it is held by codes."""
+        if name not in self._spreads:
+            if name in self.by_code:
+                self._spreads[name] = Spread.of_codes(*self.by_code[name])
+            else:
+                self._spreads[name] = Spread.of(self.numbers[name] if name in self.numbers else self.dates[name][:, 0])
+        return self._spreads[name]
 
 
 def coerced(
@@ -52,7 +65,11 @@ def coerced(
         if rule.kind == "ignore":
             continue
         column = columns[rule.name]
-        if rule.kind == "numeric":
+        if rule.kind == "numeric" and isinstance(column, Coded):
+            found, odd = coerce.by_code(column, rule)
+            out.by_code[rule.name] = found, column.codes
+            out.numbers[rule.name], bad = found[column.codes], odd[column.codes] if odd.any() else odd[:0]
+        elif rule.kind == "numeric":
             out.numbers[rule.name], bad = coerce.numbers(column, rule)
         elif rule.kind == "datetime":
             out.dates[rule.name], bad = coerce.dates(column, rule)
@@ -196,7 +213,7 @@ def _lookup(feature: Any, data: Coerced, unseen: dict[str, int]) -> NDArray[Any]
         if "part" in feature
         else data.categories[feature["column"]]
     )
-    codes = np.fromiter((count if c is None else index.get(c, count + 1) for c in column), np.int64, len(column))
+    codes = mapped(column, lambda cell: count if cell is None else index.get(cell, count + 1), np.int64)
     new = int((codes == count + 1).sum())
     if new and feature.get("counts", True):
         unseen[feature["column"]] = new

@@ -148,6 +148,16 @@ def repeated(ids: Samples) -> int:
     return 0 if bool((keys[1:] > keys[:-1]).all()) else len(keys) - len(np.unique(keys))
 
 
+def repeated_in(parts: Sequence[Samples]) -> int:
+    """How many ids stand there more than once in all parts together."""
+    by_rows = [part for part in parts if isinstance(part, Ids)]
+    texts = [str(one) for part in parts if not isinstance(part, Ids) for one in part.tolist()]
+    if not by_rows:
+        return len(texts) - len(set(texts))
+    whole = joined(by_rows)
+    return repeated(whole) + len(texts) - len(set(texts)) + int((whole.places(list(set(texts))) >= 0).sum())
+
+
 def contents_of(ids: Samples) -> NDArray[np.uint64]:
     """The content of each sample as a number [n]: the hexadecimal digits after the last colon of its id."""
     return ids.contents if isinstance(ids, Ids) else np.array([_content(str(one)) for one in ids.tolist()], np.uint64)

@@ -24,12 +24,21 @@ from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.figures import Form, as_written
 from keepfit.runtime.picture_predictor import COLUMN as PICTURE
 from keepfit.runtime.preparation import coerced
-from keepfit.runtime.samples import rows_of
 from keepfit.runtime.table import Table
 from keepfit.runtime.text_predictor import COLUMN
 from keepfit.stages import data_page, guard, labelling, pictures, texts
 from keepfit.stages.packing import pack_column
-from keepfit.stages.results import as_json, changed, json_of, ledger_of, part_of, room_of, table_of, task_of
+from keepfit.stages.results import (
+    as_json,
+    changed,
+    json_of,
+    ledger_files,
+    ledger_of,
+    part_of,
+    room_of,
+    table_of,
+    task_of,
+)
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry, conserve_samples, place_of, without
 
@@ -50,7 +59,7 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
     rules, columns = _columns(room, train, data)
     done = _cleaned(section, data, seed, room, View(train, tuple(rules), data.target, _spellings(data)))
     left = part.copy()
-    left[rows_of(table.ids, done.dropped)] = ""
+    left[done.is_dropped(table.ids)] = ""
     task = task_of(json_of(parted, "task.json"))
     labelled = labelling.labelling(section.labels, table, left, rules, room, task, seed).less(section.undo)
     done.entries += labelled.entries
@@ -59,7 +68,7 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
         done.entries += line.read_elsewhere(View(others, tuple(rules), data.target, _spellings(data)))
     done.findings += labelled.findings + line.unknown_undo(section.undo, done.entries)
     part = part.copy()
-    part[rows_of(table.ids, done.dropped)] = ""
+    part[done.is_dropped(table.ids)] = ""
     if (part == "train").sum() < 5:
         raise DataError(
             "too_few_rows",
@@ -84,7 +93,7 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
         "findings.json": as_json([finding.as_json() for finding in done.findings]),
         "profile.json": as_json(profile),
         "golden.json": as_json(golden),
-        "ledger.json": as_json([e.as_json() for e in done.entries]),
+        **ledger_files(done.entries),
     }
 
 

@@ -42,13 +42,14 @@ def pack_table(table: Table) -> bytes:
     return b"".join(parts)
 
 
-def unpack_table(data: bytes) -> Table:
+def unpack_table(data: bytes, hold: bool = True) -> Table:
     """Inverse of `pack_table`; the arrays are parts of `data`, and the last table is held for the next one who asks."""
     for known, table in _held:
         if known is data:
             return table
     table = _unpacked(data)
-    _held[:] = [(data, table)]
+    if hold:
+        _held[:] = [(data, table)]
     return table
 
 

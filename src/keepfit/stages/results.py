@@ -18,9 +18,9 @@ from keepfit.runtime.coerce import ColumnRule, is_missing, parse_number
 from keepfit.runtime.picture_predictor import COLUMN
 from keepfit.runtime.samples import places_of
 from keepfit.runtime.table import Column, Table, counts_of, from_rows, mapped
-from keepfit.stages.packing import unpack_column, unpack_table
+from keepfit.stages.packing import pack_table, unpack_column, unpack_table
 from keepfit.store.artifacts import Files
-from keepfit.store.ledger import Entry
+from keepfit.store.ledger import Block, Entry, Ledger
 from keepfit.tasks.task import Task, class_name
 
 PARTS = ("train", "validation", "test")
@@ -87,14 +87,38 @@ def as_json(value: Any) -> bytes:
     return digest.canonical(value)
 
 
-def ledger_of(files: Files) -> list[Entry]:
+def ledger_files(entries: Iterable[Entry]) -> Files:
+    """`ledger.json`, and `ledger/N` for each block that it names."""
+    made: Files = {}
+    said: list[dict[str, Any]] = []
+    for part in Ledger.parts_of(entries):
+        if isinstance(part, Block):
+            name = f"ledger/{len(made)}"
+            made[name] = pack_table(Table({"before": part.before, "after": part.after}, part.ids))
+            about = {key: getattr(part, key) for key in ("column", "rule", "stage", "action")}
+            said.append({"block": name, **about})
+        else:
+            said.append(part.as_json())
+    return {"ledger.json": as_json(said), **made}
+
+
+def ledger_of(files: Files) -> Ledger:
     """The ledger entries that a stage made."""
-    return [Entry(**entry) for entry in json.loads(files.get("ledger.json", b"[]"))]
+    return Ledger(_part_of(files, part) for part in json.loads(files.get("ledger.json", b"[]")))
 
 
-def all_entries(files: dict[str, Files]) -> list[Entry]:
+def _part_of(files: Files, said: dict[str, Any]) -> Entry | Block:
+    if "block" not in said:
+        return Entry(**said)
+    table = unpack_table(files[said["block"]], hold=False)
+    before, after = table.columns["before"], table.columns["after"]
+    return Block(table.ids, said["column"], said["rule"], before, after, said["stage"], said["action"])
+
+
+def all_entries(files: dict[str, Files]) -> Ledger:
     """The whole ledger, in the order of the stages."""
-    return [entry for stage in ("ingest", "split", "clean") if stage in files for entry in ledger_of(files[stage])]
+    stages = [stage for stage in ("ingest", "split", "clean") if stage in files]
+    return Ledger(part for stage in stages for part in ledger_of(files[stage]).parts)
 
 
 def row_counts(files: dict[str, Files]) -> tuple[int, int]:
