@@ -172,8 +172,8 @@ def _warnings(
         if c["used"] and c["missing"] > 0.3
     ]
     rules: Counter[tuple[str, str]] = Counter()
-    for part in entries.parts:
-        rule = part.rule if part.count > 1 else part.rule.partition(":")[0]
-        rules[f"{rule} ({part.action})", part.unit] += len(part) if isinstance(part, Block) else part.count
+    for one in entries.parts:
+        rule = one.rule if one.count > 1 else one.rule.partition(":")[0]
+        rules[f"{rule} ({one.action})", one.unit] += len(one) if isinstance(one, Block) else one.count
     found += [f"{counted(count, unit)}: {rule}" for (rule, unit), count in rules.items()]
     return found

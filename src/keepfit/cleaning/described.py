@@ -14,7 +14,10 @@ from keepfit.cleaning.findings import Finding
 from keepfit.cleaning.guarded import Guarded
 from keepfit.cleaning.single import skill, told
 from keepfit.cleaning.view import known_of
+from keepfit.runtime.coded import Coded, objects
 from keepfit.runtime.pictures import decode
+from keepfit.runtime.spread import Spread, quantiles
+from keepfit.runtime.table import Column
 
 _BINS = 12
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -44,8 +47,8 @@ def described(case: Guarded) -> tuple[dict[str, dict[str, Any]], list[Finding]]:
     """Facts per column for people, and findings; distributions and ranges are of the training rows."""
     train = case.part == "train"
     facts: dict[str, dict[str, Any]] = {}
-    for name, values in case.numeric().items():
-        facts[name] = _of_numbers(values[train], name in case.data.dates)
+    for name in (*case.data.numbers, *case.data.dates):
+        facts[name] = _of_numbers(case.data.spread(name), train, name in case.data.dates)
     for name, cells in case.data.categories.items():
         facts[name] = _of_categories(cells[train])
     for name, texts in case.data.texts.items():
@@ -58,10 +61,8 @@ def of_target(case: Guarded) -> dict[str, Any]:
     """Facts of the training rows' answers: shares of classes, or the range of a number."""
     truth = case.truth[case.part == "train"]
     if not case.classes:
-        return _of_numbers(truth.astype(float), dates=False)
-    names = np.empty(len(truth), object)
-    names[:] = [str(case.names[int(code)]) for code in truth]
-    return _of_categories(names)
+        return _of_numbers(Spread.of(truth.astype(float)), np.ones(len(truth), bool), dates=False)
+    return _of_categories(Coded(truth.astype(np.int32), objects([str(name) for name in case.names])))
 
 
 def bars(counts: Sequence[int] | NDArray[Any]) -> str:
@@ -70,26 +71,27 @@ def bars(counts: Sequence[int] | NDArray[Any]) -> str:
     return "".join(_BARS[int(np.ceil(8 * count / top))] for count in counts)
 
 
-def _of_numbers(values: NDArray[np.float64], dates: bool) -> dict[str, Any]:
-    known = values[~np.isnan(values)]
-    if not len(known):
+def _of_numbers(found: Spread, rows: NDArray[np.bool_], dates: bool) -> dict[str, Any]:
+    """Facts of these rows' numbers."""
+    counts = found.counts(rows)
+    levels, counts = found.levels[counts > 0], counts[counts > 0]
+    if not len(levels):
         return {"range": "", "picture": "", "outliers": 0, "commonest": 0.0}
-    low, high = float(known.min()), float(known.max())
-    q1, q3 = np.quantile(known, [0.25, 0.75])
+    low, high = float(levels[0]), float(levels[-1])
+    q1, q3 = quantiles(levels, counts, [0.25, 0.75])
     far = 3 * float(q3 - q1)
-    outliers = int(((known < q1 - far) | (known > q3 + far)).sum()) if far > 0 else 0
+    outliers = int(counts[(levels < q1 - far) | (levels > q3 + far)].sum()) if far > 0 else 0
     shown = [str(np.datetime64("1970-01-01") + int(v)) if dates else f"{v:.10g}" for v in (low, high)]
-    common = int(np.unique(known, return_counts=True)[1].max())
-    picture = bars(np.histogram(known, _BINS, (low, high if high > low else low + 1))[0])
+    picture = bars(np.histogram(levels, _BINS, (low, high if high > low else low + 1), weights=counts)[0])
     return {
         "range": f"{shown[0]} to {shown[1]}",
         "picture": picture,
         "outliers": 0 if dates else outliers,
-        "commonest": common / len(values),
+        "commonest": int(counts.max()) / int(rows.sum()),
     }
 
 
-def _of_categories(cells: NDArray[np.object_]) -> dict[str, Any]:
+def _of_categories(cells: Column) -> dict[str, Any]:
     counts = known_of(cells)
     first = counts.most_common(_BINS)
     said = ", ".join(f"{name[:16]} {times / len(cells):.1%}" for name, times in first[:3])
@@ -191,7 +193,7 @@ def _linked(case: Guarded, facts: dict[str, dict[str, Any]]) -> list[Finding]:
     """Columns that alone tell half or more of what there is to tell of the target."""
     rows = case.learned[:1500]
     truth, found = case.truth[rows], []
-    columns: dict[str, NDArray[Any]] = {**case.numeric(), **case.data.categories}
+    columns: dict[str, NDArray[Any] | Coded] = {**case.numeric(), **case.data.categories}
     for name, column in columns.items():
         good = skill(told(column[rows], truth, case.classes, case.seed), truth, case.classes)
         facts[name]["alone"] = round(good, 4)
@@ -205,10 +207,15 @@ def _linked(case: Guarded, facts: dict[str, dict[str, Any]]) -> list[Finding]:
 def _drifted(case: Guarded) -> list[Finding]:
     """Columns whose training and test rows are unlike: beyond chance over all columns, and by more than a tenth."""
     found, train, test = [], case.part == "train", case.part == "test"
-    columns: dict[str, NDArray[Any]] = {**case.numeric(), **case.data.categories}
-    for name, column in columns.items():
-        apart, chance = _apart(column[train], column[test])
-        if apart >= _DRIFT and chance < _SURE / max(len(columns), 1):
+    names = (*case.data.numbers, *case.data.dates, *case.data.categories)
+    for name in names:
+        if name in case.data.categories:
+            cells = case.data.categories[name]
+            apart, chance = _apart(known_of(cells[train]), known_of(cells[test]))
+        else:
+            numbers = case.data.spread(name)
+            apart, chance = _apart_numbers(numbers.counts(train), numbers.counts(test))
+        if apart >= _DRIFT and chance < _SURE / max(len(names), 1):
             message = (
                 f"column {name!r} is distributed otherwise in test rows than in training rows (distance {apart:.2f})"
             )
@@ -216,18 +223,21 @@ def _drifted(case: Guarded) -> list[Finding]:
     return found
 
 
-def _apart(one: NDArray[Any], two: NDArray[Any]) -> tuple[float, float]:
-    """Kolmogorov-Smirnov distance of numbers, or half the sum of differences of shares, and how likely by chance."""
-    if one.dtype != object:
-        from scipy.stats import ks_2samp
+def _apart_numbers(one: NDArray[np.int64], two: NDArray[np.int64]) -> tuple[float, float]:
+    """Kolmogorov-Smirnov distance of numbers from their counts by level [k], and how likely by chance (asymptotic)."""
+    from scipy.stats import kstwo
 
-        one, two = one[~np.isnan(one)], two[~np.isnan(two)]
-        if min(len(one), len(two)) < 20:
-            return 0.0, 1.0
-        known = ks_2samp(one, two, method="asymp")
-        return float(known.statistic), float(known.pvalue)
-    names = [name for name, times in Counter([*one, *two]).items() if times >= 10]
-    counts = np.array([[(part == name).sum() for name in names] for part in (one, two)], float)
+    left, right = int(one.sum()), int(two.sum())
+    if min(left, right) < 20:
+        return 0.0, 1.0
+    apart = float(np.abs(np.cumsum(one) / left - np.cumsum(two) / right).max())
+    return apart, float(np.clip(kstwo.sf(apart, round(left * right / (left + right))), 0, 1))
+
+
+def _apart(one: Counter[str], two: Counter[str]) -> tuple[float, float]:
+    """Half the sum of differences of shares of common values, and how likely by chance."""
+    names = [name for name, times in (one + two).items() if times >= 10]
+    counts = np.array([[part[name] for name in names] for part in (one, two)], float)
     if len(names) < 2 or counts.sum(1).min() < 20:
         return 0.0, 1.0
     from scipy.stats import chi2_contingency

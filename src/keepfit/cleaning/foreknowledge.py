@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from keepfit.cleaning.findings import Finding
 from keepfit.cleaning.giveaways import ignored
 from keepfit.cleaning.guarded import Guarded, codes_of
+from keepfit.runtime.spread import Spread, moments
 
 _WHEN = re.compile(r"(^|[_\W])(date|time|year|timestamp|epoch|day|when)s?([_\W]|$)", re.IGNORECASE)
 _BACKWARDS = 0.5
@@ -20,6 +20,7 @@ _EXACT = 0.01
 _GROUPS = 5
 _MATCHED = 0.95
 _MOST_CODES = 400
+_DRAWN = 5000
 
 
 def foreknowledge(case: Guarded) -> list[Finding]:
@@ -50,26 +51,30 @@ def _time(case: Guarded) -> list[Finding]:
     return found
 
 
-def _answers(case: Guarded) -> NDArray[np.float64]:
-    """[n, k] whose means a target encoding holds: the target, each class as 0 and 1, classes as numbers."""
+def _answers(case: Guarded) -> list[NDArray[np.float64]]:
+    """The answers [n] whose means a target encoding holds: the target, each class as 0 and 1, classes as numbers."""
     if not case.classes:
-        return np.asarray(case.truth, float)[:, None]
+        return [np.asarray(case.truth, float)]
     if case.classes > 20:
-        return np.zeros((len(case.truth), 0))
-    return np.concatenate([np.eye(case.classes)[case.truth.astype(int)], case.truth.astype(float)[:, None]], 1)
+        return []
+    return [*((case.truth == code).astype(float) for code in range(case.classes)), case.truth.astype(float)]
 
 
 def _target_statistics(case: Guarded) -> list[Finding]:
-    answers, found = _answers(case), []
-    held = case.part != "train"
+    answers, found = [answer for answer in _answers(case) if np.ptp(answer)], []
+    train = case.part == "train"
     groups = {
         name: coded
         for name, cells in case.data.categories.items()
         if (coded := codes_of(cells))[1] <= min(_MOST_CODES, len(cells) // 2)
     }
+    sums = {
+        name: [np.bincount(codes, answer, minlength=count) for answer in answers]
+        for name, (codes, count) in groups.items()
+    }
     for name, values in case.data.numbers.items():
-        means = _holds_means(values, answers, held)
-        source = "" if means else _leaves_one_out(values, answers, groups)
+        means = _holds_means(case.data.spread(name), answers, train)
+        source = "" if means else _leaves_one_out(values, answers, groups, sums, case.seed)
         if means or source:
             by = f" by {source!r}, the row's own left out" if source else ""
             message = f"column {name!r} holds means of {case.target}{by} that were computed with the test rows"
@@ -78,51 +83,74 @@ def _target_statistics(case: Guarded) -> list[Finding]:
     return found
 
 
-def _holds_means(values: NDArray[np.float64], answers: NDArray[np.float64], held: NDArray[np.bool_]) -> bool:
+def _holds_means(values: Spread, answers: list[NDArray[np.float64]], train: NDArray[np.bool_]) -> bool:
     """Whether rows of equal cells have the cell as their mean answer: over all rows, and not over the training rows."""
-    known = ~np.isnan(values)
-    codes, count = codes_of(values[known])
-    times = np.bincount(codes, minlength=count)
-    if int((times > 1).sum()) < _GROUPS or times[times > 1].sum() < 0.5 * len(codes):
+    times, seen = values.counts(), values.counts(train)
+    if int((times > 1).sum()) < _GROUPS or times[times > 1].sum() < 0.5 * times.sum():
         return False
-    level = np.zeros(count)
-    level[codes] = values[known]
-    for answer in answers.T:
-        if not np.ptp(answer):
-            continue
-        whole = np.bincount(codes, answer[known], minlength=count) / times
+    count = len(values.levels) + 1
+    learned = np.flatnonzero(train)
+    for answer in answers:
+        whole = np.bincount(values.place, answer, minlength=count)[:-1] / np.maximum(times, 1)
         scale = float(np.ptp(answer))
-        seen = np.bincount(codes[~held[known]], minlength=count)
-        own = np.bincount(codes[~held[known]], answer[known][~held[known]], minlength=count) / np.maximum(seen, 1)
+        close = np.abs(whole - values.levels) <= 1e-3 * scale
+        if close[times > 1].sum() < _GROUPS:
+            continue
+        own = np.bincount(values.place[learned], answer[learned], minlength=count)[:-1] / np.maximum(seen, 1)
         telling = (times > 1) & (np.abs(own - whole) > 2e-3 * scale)
-        if telling.sum() >= _GROUPS and (np.abs(whole - level)[telling] <= 1e-3 * scale).mean() >= _MATCHED:
+        if telling.sum() >= _GROUPS and close[telling].mean() >= _MATCHED:
             return True
     return False
 
 
 def _leaves_one_out(
-    values: NDArray[np.float64], answers: NDArray[np.float64], groups: dict[str, tuple[NDArray[np.int64], int]]
+    values: NDArray[np.float64],
+    answers: list[NDArray[np.float64]],
+    groups: dict[str, tuple[NDArray[np.int64], int]],
+    sums: dict[str, list[NDArray[np.float64]]],
+    seed: int,
 ) -> str:
-    """The category whose other rows' mean answer the column holds, in every row; empty where there is none."""
-    known = ~np.isnan(values)
-    if known.mean() < 0.5:
+    """The category whose other rows' mean answer the column holds, in every row; empty where there is none.
+
+    `sums` are of each group's answers. Where a drawn few rows hold nothing of the kind, all are not looked at.
+    """
+    known = np.flatnonzero(~np.isnan(values))
+    if len(known) < 0.5 * len(values):
         return ""
+    few = known
+    if len(known) > _DRAWN:
+        few = known[np.random.default_rng(seed).integers(0, len(known), _DRAWN)]
     for name, (codes, count) in groups.items():
         times = np.bincount(codes, minlength=count)
-        many = known & (times[codes] > 1)
-        for answer in answers.T:
-            if many.sum() < 20 or not np.ptp(answer):
+        for answer, whole in zip(answers, sums[name], strict=True):
+            if len(few) < len(known) and not _are_others(values, codes, answer, times, whole, few, _MATCHED - 0.1):
                 continue
-            others = (np.bincount(codes, answer, minlength=count)[codes] - answer)[many] / (times[codes][many] - 1)
-            if np.ptp(others) and (np.abs(others - values[many]) <= 1e-3 * np.ptp(answer)).mean() >= _MATCHED:
+            if _are_others(values, codes, answer, times, whole, known, _MATCHED):
                 return name
     return ""
+
+
+def _are_others(
+    values: NDArray[np.float64],
+    codes: NDArray[np.int64],
+    answer: NDArray[np.float64],
+    times: NDArray[np.int64],
+    whole: NDArray[np.float64],
+    rows: NDArray[np.int64],
+    share: float,
+) -> bool:
+    """Whether in this share of the rows the value is the mean answer of the other rows of their group."""
+    some = rows[times[codes[rows]] > 1]
+    if len(some) < 20:
+        return False
+    others = (whole[codes[some]] - answer[some]) / (times[codes[some]] - 1)
+    return bool(np.ptp(others)) and bool((np.abs(others - values[some]) <= 1e-3 * np.ptp(answer)).mean() >= share)
 
 
 def _scaled(case: Guarded) -> list[Finding]:
     """Columns whose mean is 0 and deviation 1 over all rows together, and not over the training rows."""
     train = case.part == "train"
-    columns = tuple(name for name, values in case.data.numbers.items() if _is_scaled(values, train))
+    columns = tuple(name for name in case.data.numbers if _is_scaled(case.data.spread(name), train))
     if not columns:
         return []
     shown = ", ".join(repr(name) for name in columns[:5]) + (" ..." if len(columns) > 5 else "")
@@ -134,12 +162,13 @@ def _scaled(case: Guarded) -> list[Finding]:
     return [Finding("scaled_together", columns, (), message, proposal)]
 
 
-def _is_scaled(values: NDArray[Any], train: NDArray[np.bool_]) -> bool:
-    known = ~np.isnan(values)
-    some = values[known & train]
-    if known.sum() < 50 or len(np.unique(values[known])) < 10 or len(some) < 20:
+def _is_scaled(values: Spread, train: NDArray[np.bool_]) -> bool:
+    counts, own_counts = values.counts(), values.counts(train)
+    known, some = int(counts.sum()), int(own_counts.sum())
+    if known < 50 or (counts > 0).sum() < 10 or some < 20:
         return False
-    size = np.sqrt(known.sum())
-    apart = max(abs(float(values[known].mean())), abs(float(values[known].std()) - 1))
-    own = max(abs(float(some.mean())), abs(float(some.std()) - 1))
-    return bool(apart < max(_EXACT / size, 1.5 / known.sum()) and own > 3 * apart + 0.05 / np.sqrt(len(some)))
+    mean, deviation = moments(values.levels, counts)
+    apart = max(abs(mean), abs(deviation - 1))
+    mean, deviation = moments(values.levels, own_counts)
+    own = max(abs(mean), abs(deviation - 1))
+    return bool(apart < max(_EXACT / np.sqrt(known), 1.5 / known) and own > 3 * apart + 0.05 / np.sqrt(some))

@@ -19,6 +19,8 @@ from keepfit.cleaning.crossed import crossed, features_of
 from keepfit.cleaning.findings import Finding, Level
 from keepfit.cleaning.guarded import Guarded, codes_of
 from keepfit.cleaning.single import skill, told
+from keepfit.runtime.coded import Coded
+from keepfit.runtime.table import Column, counts_of, mapped
 
 _PERFECT = 0.98  # petal width of iris alone: 0.94; the ticket class of titanic: 0.3
 _PERFECT_NUMBER = 0.999
@@ -50,7 +52,7 @@ def giveaways(case: Guarded) -> list[Finding]:
     rows, truth = case.learned, case.truth[case.learned]
     if len(rows) < _LEAST or (case.classes and len(np.unique(truth)) < 2):
         return []
-    columns: dict[str, NDArray[Any]] = {**case.numeric(), **case.data.categories}
+    columns: dict[str, NDArray[Any] | Coded] = {**case.numeric(), **case.data.categories}
     columns |= {name: _numbered(cells) for name, cells in _identifiers(case).items()}
     suspects = [s for name, column in columns.items() if (s := _suspect(case, name, column[rows], truth)) is not None]
     suspects += [s for name in _named(case) if (s := _by_word(case, name, rows, truth)) is not None]
@@ -62,11 +64,11 @@ def giveaways(case: Guarded) -> list[Finding]:
     return [one for one in found if one is not None]
 
 
-def _suspect(case: Guarded, name: str, column: NDArray[Any], truth: NDArray[Any]) -> _Suspect | None:
+def _suspect(case: Guarded, name: str, column: NDArray[Any] | Coded, truth: NDArray[Any]) -> _Suspect | None:
     answers = told(column, truth, case.classes, case.seed)
     good = skill(answers, truth, case.classes)
     errors = (answers != truth).astype(float) if case.classes else (truth - answers) ** 2
-    gone = np.array([cell is None for cell in column]) if column.dtype == object else np.isnan(column)
+    gone = np.array([cell is None for cell in column]) if column.dtype == object else np.isnan(np.asarray(column))
     if case.classes and 0.02 < gone.mean() < 0.98:
         filled = told(gone.astype(float), truth, case.classes, case.seed)
         if (by_gap := skill(filled, truth, case.classes)) >= _PRESENT:
@@ -89,21 +91,22 @@ def _said(case: Guarded, good: float) -> str:
 
 def _named(case: Guarded) -> list[str]:
     """Columns whose cells are looked at word by word: texts, and categories of many values."""
-    many = [name for name, cells in case.data.categories.items() if len(set(cells[case.learned])) > _DISTINCT]
+    many = [name for name, cells in case.data.categories.items() if len(counts_of(cells[case.learned])) > _DISTINCT]
     return [*case.data.texts, *many, *_identifiers(case)]
 
 
-def _identifiers(case: Guarded) -> dict[str, NDArray[np.object_]]:
+def _identifiers(case: Guarded) -> dict[str, Column]:
     """Columns that were left out as identifiers without the recipe saying so: one that tells the answer shows how rows
     were gathered, and other columns may tell it too."""
     left_out = [rule.name for rule in case.rules if rule.kind == "ignore" and rule.why.startswith("an identifier")]
     return {name: case.table.columns[name] for name in left_out}
 
 
-def _numbered(cells: NDArray[np.object_]) -> NDArray[np.float64]:
+def _numbered(cells: Column) -> NDArray[np.float64]:
     """The last number in each cell [n], NaN where there is none."""
-    found = [_NUMBER.findall(cell or "") for cell in cells]
-    return np.array([float(numbers[-1]) if numbers else np.nan for numbers in found])
+    return mapped(
+        cells, lambda cell: float(found[-1]) if (found := _NUMBER.findall(cell or "")) else np.nan, np.float64
+    )
 
 
 def _by_word(case: Guarded, name: str, rows: NDArray[np.int64], truth: NDArray[Any]) -> _Suspect | None:
@@ -130,7 +133,7 @@ def _by_word(case: Guarded, name: str, rows: NDArray[np.int64], truth: NDArray[A
     return _Suspect(name, "name_tells", 1.0, np.zeros(len(rows)), True, f"a word of it tells {case.target}: {words}")
 
 
-def _is_name(cells: NDArray[np.object_]) -> bool:
+def _is_name(cells: Column) -> bool:
     """Whether cells are names of files or codes, and not sentences."""
     known = [cell.strip() for cell in cells[:500] if cell]
     return bool(known) and sum(" " not in cell for cell in known) >= 0.9 * len(known)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfit.runtime.coded import Coded
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.preparation import Coerced, coerced
-from keepfit.runtime.table import Table
+from keepfit.runtime.table import Column, Table
 
 LOOKED_AT = 4000
 _FEW = 50
@@ -24,7 +25,7 @@ class Guarded:
     `classes` is 0; `given`: the user made the splits. `rules` are of every column but the target."""
 
     table: Table
-    part: NDArray[np.object_]
+    part: Column
     truth: NDArray[Any]
     classes: int
     names: Sequence[str]
@@ -52,8 +53,13 @@ class Guarded:
         return {**self.data.numbers, **{name: dates[:, 0] for name, dates in self.data.dates.items()}}
 
 
-def codes_of(column: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
+def codes_of(column: NDArray[Any] | Coded) -> tuple[NDArray[np.int64], int]:
     """A code per distinct cell [n] and how many there are; a missing cell has a code of its own."""
+    if isinstance(column, Coded):
+        order, _ = column.used()
+        new = np.zeros(len(column.values), np.int64)
+        new[order] = np.arange(len(order))
+        return new[column.codes], len(order)
     if column.dtype == object:
         cells = column.tolist()
         seen = {cell: code for code, cell in enumerate(dict.fromkeys(cells))}
@@ -62,6 +68,6 @@ def codes_of(column: NDArray[Any]) -> tuple[NDArray[np.int64], int]:
     return found.astype(np.int64).ravel(), len(distinct)
 
 
-def are_categories(column: NDArray[Any]) -> bool:
+def are_categories(column: NDArray[Any] | Coded) -> bool:
     """Whether a column is looked at value by value: categories, and numbers of few values."""
-    return column.dtype == object or len(np.unique(column[~np.isnan(column)])) <= _FEW
+    return isinstance(column, Coded) or column.dtype == object or len(np.unique(column[~np.isnan(column)])) <= _FEW

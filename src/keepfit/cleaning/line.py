@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from keepfit.cleaning import dependencies, duplicates, formats, missing, outliers, rare, spellings, unreadable, written
 from keepfit.cleaning.findings import Cell, Cells, Finding
-from keepfit.cleaning.view import View
+from keepfit.cleaning.view import View, known_of
 from keepfit.runtime.coded import objects
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.samples import Ids, Samples, places_of, rows_of
-from keepfit.runtime.table import Table
+from keepfit.runtime.table import Table, counts_of
 from keepfit.store.ledger import BACK, Block, Entry, Ledger, place_of, without
 
 _MOST_NOTED = 10_000
@@ -144,10 +144,10 @@ def _repaired(rule: ColumnRule, key: str, view: View, found: list[Finding], said
     if not mine:
         return rule
     if key == "clip":
-        return replace(rule, clip=outliers.fences(view.data.numbers[rule.name], said.fold))
+        return replace(rule, clip=outliers.fences(view.data.spread(rule.name), said.fold))
     if key == "common":
         gone = {cell.before for finding in mine for cell in finding.cells}
-        return replace(rule, common=tuple(sorted({v for v in view.data.categories[rule.name] if v is not None} - gone)))
+        return replace(rule, common=tuple(sorted(known_of(view.data.categories[rule.name]).keys() - gone)))
     usual = {str(cell.before): str(cell.after) for finding in mine for cell in finding.cells}
     return replace(rule, spellings=tuple(sorted(usual.items())))
 
@@ -158,7 +158,7 @@ def _remembered(rule: ColumnRule, left: View, found: Sequence[Finding]) -> Colum
     pairs = {(cell.before, cell.after) for one in found if one.columns == (rule.name,) for cell in one.cells}
     if not pairs or rule.name not in left.data.categories:
         return rule
-    there, known = set(left.data.categories[rule.name].tolist()), dict(rule.spellings)
+    there, known = counts_of(left.data.categories[rule.name]).keys(), dict(rule.spellings)
     more = [(str(a), str(b)) for a, b in pairs if a not in there and b in there and a not in known]
     return replace(rule, spellings=tuple(sorted([*rule.spellings, *more])))
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from keepfit.cleaning.groups import joined
 from keepfit.cleaning.near_texts import folded
 from keepfit.runtime.coerce import ColumnRule
-from keepfit.runtime.preparation import coerced
-from keepfit.runtime.table import Table, each
+from keepfit.runtime.preparation import Coerced, coerced
+from keepfit.runtime.spread import Spread, quantiles
+from keepfit.runtime.table import Column, Table, coded_column, renamed_cells
 
 _CHANCE = 0.05
 MOST_PAIRS = 2_000_000  # of which the groups are joined in seconds, and in half a GB
@@ -21,19 +22,24 @@ _GAP = -1e3  # where a missing number stands on the scale of spreads: far from a
 
 
 def near_rows(
-    table: Table, rules: Sequence[ColumnRule], tolerance: float = 0.001, told: list[str] | None = None
+    table: Table,
+    rules: Sequence[ColumnRule],
+    tolerance: float = 0.001,
+    told: list[str] | None = None,
+    data: Coerced | None = None,
 ) -> NDArray[np.int64]:
     """The first row of each row's group [n]. Columns that the model does not read, such as identifiers, are not compared.
 
     `tolerance` is the largest difference of two numbers, as a share of the column's spread (5 % to 95 % quantile, the
     range where that is none). Missing is near to missing only. Where columns are so few or so coarse that unrelated rows
     would agree by chance, no row is near to another. Where more than MOST_PAIRS pairs are within the tolerance, each row is
-    compared with its nearest ones only, and `told` hears of it; as many pairs as rows are always compared.
+    compared with its nearest ones only, and `told` hears of it; as many pairs as rows are always compared. `data` is the
+    table coerced by the rules, where the caller has it.
     """
-    data = coerced(table, rules)
+    data = coerced(table, rules) if data is None else data
     keys = _keys(data.categories, data.texts)
-    numbers = [*data.numbers.values(), *(dates[:, 0] for dates in data.dates.values())]
-    matrix = np.stack([_scaled(values) for values in numbers], axis=1) if numbers else np.zeros((len(table), 0))
+    numbers = [_scaled(data.spread(name)) for name in (*data.numbers, *data.dates)]
+    matrix = np.stack(numbers, axis=1) if numbers else np.zeros((len(table), 0))
     if _by_chance(keys, matrix, tolerance) > _CHANCE:
         return np.arange(len(table))
     pairs: list[tuple[int, int]] = []
@@ -50,13 +56,12 @@ def near_rows(
     return joined(len(table), pairs)
 
 
-def _keys(categories: dict[str, NDArray[np.object_]], texts: dict[str, NDArray[np.object_]]) -> list[NDArray[np.int64]]:
+def _keys(categories: dict[str, Column], texts: dict[str, Column]) -> list[NDArray[np.int64]]:
     """Codes [n] of the folded values of each column."""
     columns = []
     for column in (*categories.values(), *texts.values()):
-        codes: dict[str | None, int] = {}
-        folds = each(column, lambda text: None if text is None else folded(text))
-        columns.append(np.fromiter((codes.setdefault(fold, len(codes)) for fold in folds), np.int64, len(folds)))
+        folds = renamed_cells(column, lambda text: None if text is None else folded(text))
+        columns.append(coded_column(folds).codes.astype(np.int64))
     return columns
 
 
@@ -85,12 +90,15 @@ def _by_chance(keys: list[NDArray[np.int64]], matrix: NDArray[np.float64], toler
     return pairs
 
 
-def _scaled(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    known = values[~np.isnan(values)]
-    if not len(known):
-        return np.full(len(values), _GAP)
-    spread = float(np.quantile(known, 0.95) - np.quantile(known, 0.05)) or float(np.ptp(known)) or 1.0
-    return np.where(np.isnan(values), _GAP, (values - known.min()) / spread)
+def _scaled(found: Spread) -> NDArray[np.float64]:
+    """Numbers [n] in spreads of their column above its least, _GAP where missing."""
+    counts = found.counts()
+    levels = found.levels[counts > 0]
+    if not len(levels):
+        return np.full(len(found.place), _GAP)
+    low, high = quantiles(levels, counts[counts > 0], [0.05, 0.95])
+    spread = float(high - low) or float(np.ptp(levels)) or 1.0
+    return np.asarray(np.append((found.levels - levels[0]) / spread, _GAP)[found.place])
 
 
 def _close(

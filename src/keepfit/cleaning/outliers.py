@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from keepfit.cleaning.findings import Cell, Finding
+from keepfit.cleaning.findings import Cell, Cells, Finding
 from keepfit.cleaning.view import View
 from keepfit.core.options import Options
+from keepfit.runtime.coded import objects
+from keepfit.runtime.spread import Spread, quantiles
 from keepfit.store.ledger import counted
 
 _TREES, _SUBSAMPLE = 100, 256
@@ -45,12 +47,12 @@ def look(view: View, options: OutlierOptions, seed: int = 0) -> list[Finding]:
     return _rows(view, options, seed) if options.use == "isolation_forest" else _columns(view, options)
 
 
-def fences(values: Values, fold: float) -> tuple[float, float] | None:
+def fences(found: Spread, fold: float) -> tuple[float, float] | None:
     """Lowest and highest usual number; None where the quartiles are equal or there are too few numbers to tell."""
-    known = values[~np.isnan(values)]
-    if len(known) < _LEAST or len(np.unique(known)) < 10:
+    counts = found.counts()
+    if counts.sum() < _LEAST or (counts > 0).sum() < 10:
         return None
-    low, high = np.quantile(known, [0.25, 0.75])
+    low, high = quantiles(found.levels[counts > 0], counts[counts > 0], [0.25, 0.75])
     if high <= low:
         return None
     return float(low - fold * (high - low)), float(high + fold * (high - low))
@@ -60,18 +62,19 @@ def _columns(view: View, options: OutlierOptions) -> list[Finding]:
     found = []
     for rule in view.named("numeric"):
         values = view.data.numbers[rule.name]
-        bounds = fences(values, options.fold)
+        found_at = view.data.spread(rule.name)
+        bounds = fences(found_at, options.fold)
         if bounds is None:
             continue
         with np.errstate(invalid="ignore"):
             rows = np.flatnonzero((values < bounds[0]) | (values > bounds[1]))
         if not len(rows):
             continue
-        text = view.table.columns[rule.name]
-        cells = tuple(
-            Cell(str(view.table.ids[r]), rule.name, text[r], repr(float(np.clip(values[r], *bounds)))) for r in rows
-        )
-        far = values[rows][np.argmax(np.abs(values[rows] - np.nanmedian(values)))]
+        clipped = objects([repr(float(np.clip(value, *bounds))) for value in values[rows].tolist()])
+        cells = Cells(view.table.ids[rows], rule.name, view.table.columns[rule.name][rows], clipped)
+        times = found_at.counts()
+        (median,) = quantiles(found_at.levels[times > 0], times[times > 0], [0.5])
+        far = values[rows][np.argmax(np.abs(values[rows] - median))]
         low, high, farthest = _said(bounds[0], bounds[1], far)
         found.append(
             Finding(

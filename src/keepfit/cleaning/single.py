@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.cleaning.guarded import are_categories, codes_of
+from keepfit.runtime.coded import Coded
 
 _FOLDS = 5
 _NEAR = 2
 _LEAST = 5
 
 
-def told(column: NDArray[Any], truth: NDArray[Any], classes: int, seed: int) -> NDArray[np.float64]:
+def told(column: NDArray[Any] | Coded, truth: NDArray[Any], classes: int, seed: int) -> NDArray[np.float64]:
     """Answers [n] by the column alone, each from rows of other folds: class codes, or means where `classes` is 0.
 
     Categories and numbers of few values answer with the commonest class (the mean) of equal cells; other numbers with
@@ -24,13 +25,15 @@ def told(column: NDArray[Any], truth: NDArray[Any], classes: int, seed: int) -> 
     folds = np.random.default_rng(seed).permutation(len(truth)) % _FOLDS
     out = np.zeros(shares.shape)
     plain = are_categories(column)
-    codes, count = codes_of(column) if plain else codes_of(np.isnan(column).astype(float))
+    numbers = np.zeros(0) if plain else np.asarray(column)
+    codes, count = codes_of(column) if plain else codes_of(np.isnan(numbers).astype(float))
     for fold in range(_FOLDS):
         inside = folds == fold
         out[inside] = _by_code(codes[~inside], shares[~inside], count)[codes[inside]]
         if not plain:
-            known = ~np.isnan(column)
-            out[inside & known] = _by_nearest(column[~inside & known], shares[~inside & known], column[inside & known])
+            known = ~np.isnan(numbers)
+            near = _by_nearest(numbers[~inside & known], shares[~inside & known], numbers[inside & known])
+            out[inside & known] = near
     return np.asarray(out.argmax(1) if classes else out[:, 0], np.float64)
 
 

@@ -24,6 +24,7 @@ from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.figures import Form, as_written
 from keepfit.runtime.picture_predictor import COLUMN as PICTURE
 from keepfit.runtime.preparation import coerced
+from keepfit.runtime.spread import quantiles
 from keepfit.runtime.table import Table
 from keepfit.runtime.text_predictor import COLUMN
 from keepfit.stages import data_page, guard, labelling, pictures, texts
@@ -149,7 +150,7 @@ def _near(room: str, view: View, bounded: list[str]) -> NDArray[np.int64]:
         return near_pictures(list(view.table.columns[PICTURE]))
     if room == "text":
         return near_texts(list(view.table.columns[COLUMN]))
-    return near_rows(view.table, view.rules, told=bounded)
+    return near_rows(view.table, view.rules, told=bounded, data=view.data)
 
 
 def _described(
@@ -171,13 +172,13 @@ def _profile(train: Table, rules: list[ColumnRule]) -> dict[str, Any]:
     data = coerced(train, rules)
     columns: dict[str, Any] = {}
     for name, values in data.numbers.items():
-        known = values[~np.isnan(values)]
-        points = np.quantile(known, np.linspace(0, 1, 41)).tolist() if len(known) else []
+        counts = data.spread(name).counts()
+        levels, counts = data.spread(name).levels[counts > 0], counts[counts > 0]
         columns[name] = {
             "kind": "numeric",
             "missing": float(np.isnan(values).mean()),
-            "quantiles": points,
-            "whole": bool(len(known)) and bool(np.all(known == np.floor(known))),
+            "quantiles": quantiles(levels, counts, np.linspace(0, 1, 41)).tolist() if len(levels) else [],
+            "whole": bool(len(levels)) and bool(np.all(levels == np.floor(levels))),
         }
     for name, column in data.categories.items():
         counts = known_of(column)

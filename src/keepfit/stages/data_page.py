@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from keepfit.cleaning.findings import Finding
 from keepfit.core.catalog import load
 from keepfit.runtime.picture_predictor import COLUMN
 from keepfit.runtime.pictures import decode
+from keepfit.runtime.samples import places_of
 from keepfit.runtime.table import Table
 from keepfit.runtime.text_predictor import COLUMN as TEXT
 from keepfit.stages import picture_report
@@ -52,13 +55,13 @@ def contents(table: Table, told: list[Finding], target: str) -> dict[str, str]:
     wanted = {cell.id for one in told if one.rule == "wrong_labels" for cell in one.cells[:_CELLS]}
     wanted |= {sample for one in told for group in one.groups[:_CELLS] for sample in group[:2]}
     found = {}
-    for row, sample in enumerate(table.ids):
-        if str(sample) in wanted:
+    for row in np.sort(places_of(table.ids, wanted)):
+        if row >= 0:
             said = {name: column[row] for name, column in table.columns.items() if name != target}
             plain = [f"{name} {value}" for name, value in list(said.items())[:_NAMED]]
             plain += ["\u2026"] if len(said) > _NAMED else []
             text = str(next(iter(said.values()))) if set(said) == {TEXT} else ", ".join(plain)
-            found[str(sample)] = text if len(text) <= _LONGEST else text[:_LONGEST] + "\u2026"
+            found[str(table.ids[row])] = text if len(text) <= _LONGEST else text[:_LONGEST] + "\u2026"
     return found
 
 

@@ -16,7 +16,7 @@ from keepfit.core.catalog import load
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.picture_predictor import COLUMN as PICTURE
 from keepfit.runtime.preparation import coerced
-from keepfit.runtime.table import Table
+from keepfit.runtime.table import Column, Table
 from keepfit.runtime.text_predictor import COLUMN as TEXT
 from keepfit.stages.results import truth_of
 from keepfit.store.ledger import Entry, place_of, without
@@ -44,7 +44,7 @@ class Labelled:
 
 
 def labelling(
-    way: str, table: Table, part: NDArray[np.object_], rules: list[ColumnRule], room: str, task: Task, seed: int
+    way: str, table: Table, part: Column, rules: list[ColumnRule], room: str, task: Task, seed: int
 ) -> Labelled:
     """Look for wrong labels among the rows whose `part` [n] is train; `way` is drop, relabel, report or off.
 

@@ -96,7 +96,7 @@ def _bound(
 ) -> together.Bound:
     """The key by which each kept row is placed. Where the user gave all splits, or named a group or a time, its own."""
     rows = table_of(ingested).take(kept)
-    cut = given[0] == "" or len({"validation", "test"} & given.counts().keys()) < 2
+    cut = given[0] == "" or len({"validation", "test"} & counts_of(given).keys()) < 2
     if leaks == "off" or section.split.by in ("group", "time") or not cut:
         return together.alone(rows)
     return together.bound(rows, room_of(ingested), section, task, alone_too=section.split.by == "random")

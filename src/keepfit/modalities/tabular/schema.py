@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from keepfit.core.errors import DataError, nearest
 from keepfit.modalities.tabular.identifiers import identifier, override
 from keepfit.runtime.coerce import ColumnRule, is_missing, is_month_first, parse_date, parse_number, plain_numbers
 from keepfit.runtime.figures import Form, damaged_by_spreadsheet, form_of, number_as, spelled_missing
-from keepfit.runtime.table import Column, Table, text_column
+from keepfit.runtime.table import Column, Table, counts_of, text_column
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) 
 
 def _counts(column: Column, extra: frozenset[str]) -> dict[str, int]:
     """How often each stripped text that is not missing stands in a column, in the order in which they first do."""
-    found = Counter(column.tolist())
+    found = counts_of(column)
     if not extra and "" not in found and _FIGURES.issuperset("".join(text for text in found if text is not None)):
         return {text: n for text, n in found.items() if text is not None}  # none of these is missing, or has a blank
     counts: dict[str, int] = {}
