@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from keepfit.cleaning.findings import Cell, Finding
-from keepfit.cleaning.view import View, some
+from keepfit.cleaning.view import View, known_of, some
 from keepfit.core.options import Options
-from keepfit.runtime.table import Column
+from keepfit.runtime.table import Column, mapped
 from keepfit.store.ledger import counted
 
 _SAMPLE = 20_000
@@ -100,7 +100,7 @@ def violated(
         if exact:
             free &= (codes[right][rows] < 0) | unexplained(codes, right, rows)
         if free.any():
-            names = np.array(sorted({value for value in columns[right] if value is not None}), object)
+            names = np.array(sorted(known_of(columns[right])), object)
             leading = sorted(dependencies, key=lambda one: (-one.strength, one.left))
             out[right] = (rows[free].tolist(), names[values[free]].tolist(), tuple(one.left for one in leading[:5]))
     return out
@@ -156,8 +156,8 @@ def _of_its_own(
 
 def codes_of(column: Column) -> NDArray[np.int64]:
     """The rank of each value [n] among the column's distinct ones, -1 where missing."""
-    place = {value: n for n, value in enumerate(sorted({value for value in column if value is not None}))}
-    return np.array([-1 if value is None else place[value] for value in column], np.int64)
+    place = {value: n for n, value in enumerate(sorted(known_of(column)))}
+    return mapped(column, lambda value: -1 if value is None else place[value], np.int64)
 
 
 def discover(codes: dict[str, NDArray[np.int64]], least: float) -> list[Dependency]:

@@ -45,7 +45,7 @@ _SCRIPTS = (("Chinese", 0x4E00, 0x9FFF), ("Japanese", 0x3040, 0x30FF), ("Korean"
 
 def described(case: Guarded) -> tuple[dict[str, dict[str, Any]], list[Finding]]:
     """Facts per column for people, and findings; distributions and ranges are of the training rows."""
-    train = case.part == "train"
+    train = case.train
     facts: dict[str, dict[str, Any]] = {}
     for name in (*case.data.numbers, *case.data.dates):
         facts[name] = _of_numbers(case.data.spread(name), train, name in case.data.dates)
@@ -59,7 +59,7 @@ def described(case: Guarded) -> tuple[dict[str, dict[str, Any]], list[Finding]]:
 
 def of_target(case: Guarded) -> dict[str, Any]:
     """Facts of the training rows' answers: shares of classes, or the range of a number."""
-    truth = case.truth[case.part == "train"]
+    truth = case.truth[case.train]
     if not case.classes:
         return _of_numbers(Spread.of(truth.astype(float)), np.ones(len(truth), bool), dates=False)
     return _of_categories(Coded(truth.astype(np.int32), objects([str(name) for name in case.names])))
@@ -206,7 +206,7 @@ def _linked(case: Guarded, facts: dict[str, dict[str, Any]]) -> list[Finding]:
 
 def _drifted(case: Guarded) -> list[Finding]:
     """Columns whose training and test rows are unlike: beyond chance over all columns, and by more than a tenth."""
-    found, train, test = [], case.part == "train", case.part == "test"
+    found, train, test = [], case.train, case.test
     names = (*case.data.numbers, *case.data.dates, *case.data.categories)
     for name in names:
         if name in case.data.categories:

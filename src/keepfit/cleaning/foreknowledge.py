@@ -31,7 +31,7 @@ def foreknowledge(case: Guarded) -> list[Finding]:
 
 def _time(case: Guarded) -> list[Finding]:
     found = []
-    test = case.part == "test"
+    test = case.test
     for name, values in case.numeric().items():
         if name not in case.data.dates and not _WHEN.search(name):
             continue
@@ -62,7 +62,7 @@ def _answers(case: Guarded) -> list[NDArray[np.float64]]:
 
 def _target_statistics(case: Guarded) -> list[Finding]:
     answers, found = [answer for answer in _answers(case) if np.ptp(answer)], []
-    train = case.part == "train"
+    train = case.train
     groups = {
         name: coded
         for name, cells in case.data.categories.items()
@@ -149,7 +149,7 @@ def _are_others(
 
 def _scaled(case: Guarded) -> list[Finding]:
     """Columns whose mean is 0 and deviation 1 over all rows together, and not over the training rows."""
-    train = case.part == "train"
+    train = case.train
     columns = tuple(name for name in case.data.numbers if _is_scaled(case.data.spread(name), train))
     if not columns:
         return []

@@ -41,6 +41,16 @@ class Guarded:
         return coerced(self.table, self.rules)
 
     @cached_property
+    def train(self) -> NDArray[np.bool_]:
+        """Mask [n] of the training rows."""
+        return np.asarray(self.part == "train", bool)
+
+    @cached_property
+    def test(self) -> NDArray[np.bool_]:
+        """Mask [n] of the test rows."""
+        return np.asarray(self.part == "test", bool)
+
+    @cached_property
     def learned(self) -> NDArray[np.int64]:
         """Rows to look for giveaways in: train and validation, at most LOOKED_AT, drawn with the seed, ascending."""
         rows = np.flatnonzero(self.part != "test")

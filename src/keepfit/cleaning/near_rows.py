@@ -60,7 +60,7 @@ def _keys(categories: dict[str, Column], texts: dict[str, Column]) -> list[NDArr
     """Codes [n] of the folded values of each column."""
     columns = []
     for column in (*categories.values(), *texts.values()):
-        folds = renamed_cells(column, lambda text: None if text is None else folded(text))
+        folds = renamed_cells(column, lambda text: None if text is None else folded(text), "folded")
         columns.append(coded_column(folds).codes.astype(np.int64))
     return columns
 

@@ -40,7 +40,8 @@ class View:
     def cells(self, rule: ColumnRule) -> Column:
         """Stripped text [n] of a column, None where missing."""
         column = self.table.columns[rule.name]
-        return renamed_cells(column, lambda text: None if is_missing(text, rule.missing) else str(text).strip())
+        key = ("cells", rule.missing)
+        return renamed_cells(column, lambda text: None if is_missing(text, rule.missing) else str(text).strip(), key)
 
     def ids(self, rows: Iterable[int] | NDArray[np.int64]) -> tuple[str, ...] | Ids:
         """The sample ids of rows."""

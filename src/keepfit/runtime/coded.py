@@ -8,6 +8,7 @@ from typing import Any, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
+_HEAD = 1 << 16
 Rows = NDArray[Any] | slice | list[int]
 
 
@@ -18,13 +19,14 @@ class Coded:
     row. Both are never written to; a `copy` may be.
     """
 
-    __slots__ = ("_known", "_places", "codes", "values")
+    __slots__ = ("_known", "_places", "codes", "memo", "values")
     __array_priority__ = 1000.0  # an object array compared with it asks it
     __hash__ = None  # type: ignore[assignment]
     ndim = 1
 
-    def __init__(self, codes: NDArray[Any], values: NDArray[np.object_]) -> None:
+    def __init__(self, codes: NDArray[Any], values: NDArray[np.object_], memo: dict[Any, Any] | None = None) -> None:
         self.codes, self.values = codes, values
+        self.memo: dict[Any, Any] = {} if memo is None else memo  # what is known of the values, for all who share them
         self._known: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
         self._places: dict[str | None, int] | None = None  # of a column that is written to
 
@@ -60,7 +62,7 @@ class Coded:
     def __getitem__(self, rows: int | np.integer[Any] | Rows) -> str | Coded | None:
         if isinstance(rows, int | np.integer):
             return cast("str | None", self.values[self.codes[rows]])
-        return Coded(self.codes[rows], self.values)
+        return Coded(self.codes[rows], self.values, self.memo)
 
     def __setitem__(self, rows: Any, cells: Any) -> None:
         if cells is None or isinstance(cells, str):
@@ -76,7 +78,7 @@ class Coded:
         if self._places is None:
             self._places = {value: code for code, value in enumerate(self.values.tolist())}
         if cell not in self._places:
-            self._places[cell] = len(self.values)
+            self._places[cell], self.memo = len(self.values), {}
             self.values = np.append(self.values, objects([cell]))
         return self._places[cell]
 
@@ -114,13 +116,26 @@ class Coded:
     def __ne__(self, other: object) -> NDArray[np.bool_]:  # type: ignore[override]
         return ~(self == other)
 
+    def present(self) -> NDArray[np.bool_]:
+        """Mask [k] of the values that some row has."""
+        if self._known is not None:
+            out = np.zeros(len(self.values), bool)
+            out[self._known[0]] = True
+            return out
+        out = np.zeros(len(self.values), bool)
+        out[self.codes] = True
+        return out
+
     def used(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Codes that some row has, in the order in which they first do, and how many rows have each."""
         if self._known is None:
             times = np.bincount(self.codes, minlength=len(self.values))
-            first = np.empty(len(self.values), np.int64)
-            first[self.codes[::-1]] = np.arange(len(self.codes) - 1, -1, -1)  # of equal places the last write stays
             there = np.flatnonzero(times)
+            first = np.full(len(self.values), -1)
+            for some in (self.codes[:_HEAD], self.codes):  # few values are all in the first rows
+                first[some[::-1]] = np.arange(len(some) - 1, -1, -1)  # of equal places the last write stays
+                if (first[there] >= 0).all():
+                    break
             order = there[np.argsort(first[there], kind="stable")]
             self._known = order, times[order]
         return self._known
@@ -132,20 +147,23 @@ class Coded:
 
     def mapped(self, found: Callable[[Any], Any], dtype: Any) -> NDArray[Any]:
         """What a pure function gives for each cell [n] as numbers; it is asked once for equal cells."""
-        codes, _ = self.used()
+        there = self.present()
         answers = np.zeros(len(self.values), dtype)
-        if len(codes):
-            answers[codes] = [found(value) for value in self.values[codes].tolist()]
+        if there.any():
+            answers[there] = [found(value) for value in self.values[there].tolist()]
         return np.asarray(answers[self.codes])
 
-    def renamed(self, found: Callable[[Any], str | None]) -> Coded:
-        """The column of what a pure function makes of each distinct text."""
-        codes, _ = self.used()
-        made = [found(value) for value in self.values[codes].tolist()]
-        place = {cell: code for code, cell in enumerate(dict.fromkeys(made))}
-        new = np.zeros(len(self.values), np.int32)
-        new[codes] = [place[cell] for cell in made]
-        return Coded(small(new[self.codes], len(place)), objects(list(place)))
+    def renamed(self, found: Callable[[Any], str | None], key: Any = None) -> Coded:
+        """The column of what a pure function makes of each distinct text, which is remembered under a `key`."""
+        known = self.memo.get(key) if key is not None else None
+        if known is None:
+            made = [found(value) for value in self.values.tolist()]
+            place = {cell: code for code, cell in enumerate(dict.fromkeys(made))}
+            known = small(np.array([place[cell] for cell in made], np.int32), len(place)), objects(list(place)), {}
+            if key is not None:
+                self.memo[key] = known
+        new, values, memo = known
+        return Coded(new[self.codes] if len(new) else self.codes, values, memo)
 
 
 def objects(cells: Sequence[Any]) -> NDArray[np.object_]:

@@ -174,8 +174,8 @@ def parse_date(text: str, month_first: bool = False) -> dt.datetime | None:
 def numbers(column: Column, rule: ColumnRule) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """float64 [n] with NaN where missing, and a mask [n] of cells that are text but no number."""
     if isinstance(column, Coded):
-        found, odd = by_code(column, rule)
-        return found[column.codes], odd[column.codes]
+        each_one, odd = by_code(column, rule)
+        return each_one[column.codes], odd[column.codes]
     if (found_at_once := _at_once(column, rule)) is not None:
         return found_at_once
     out = np.full(len(column), np.nan)
@@ -192,11 +192,12 @@ def numbers(column: Column, rule: ColumnRule) -> tuple[NDArray[np.float64], NDAr
 
 
 def by_code(column: Coded, rule: ColumnRule) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """What `numbers` gives for each code [k]; NaN for one that no row has."""
-    codes, _ = column.used()
-    found, odd = np.full(len(column.values), np.nan), np.zeros(len(column.values), bool)
-    found[codes], odd[codes] = numbers(column.values[codes], rule)
-    return found, odd
+    """What `numbers` gives for each code [k], whether some row has it or not."""
+    key = ("numbers", rule)
+    if key not in column.memo:
+        column.memo[key] = numbers(column.values, rule)
+    found: tuple[NDArray[np.float64], NDArray[np.bool_]] = column.memo[key]
+    return found
 
 
 def plain_numbers(column: Column) -> NDArray[np.float64] | None:
@@ -247,7 +248,7 @@ def categories(column: Column, rule: ColumnRule) -> Column:
         found = usual.get(found, found)
         return found if not common or found in common else OTHER
 
-    return renamed_cells(column, repaired)
+    return renamed_cells(column, repaired, ("categories", rule))
 
 
 def _one_category(text: str | None, rule: ColumnRule) -> str | None:
@@ -269,9 +270,7 @@ DATE_PARTS = ("epoch_days", "year", "month", "day", "weekday", "hour", "day_of_y
 def dates(column: Column, rule: ColumnRule) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """float64 [n, 7] of DATE_PARTS with NaN where missing, and a mask of cells that are text but no date."""
     if isinstance(column, Coded):
-        codes, _ = column.used()
-        parts, odd = np.full((len(column.values), len(DATE_PARTS)), np.nan), np.zeros(len(column.values), bool)
-        parts[codes], odd[codes] = dates(column.values[codes], rule)
+        parts, odd = dates(column.values, rule)
         return parts[column.codes], odd[column.codes]
     out = np.full((len(column), len(DATE_PARTS)), np.nan)
     bad = np.zeros(len(column), bool)

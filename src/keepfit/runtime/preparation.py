@@ -34,14 +34,16 @@ class Coerced:
     dates: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     texts: dict[str, Column] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
-    by_code: dict[str, tuple[NDArray[np.float64], NDArray[Any]]] = field(default_factory=dict)
+    by_code: dict[str, tuple[Coded, ColumnRule]] = field(default_factory=dict)
     _spreads: dict[str, Spread] = field(default_factory=dict, repr=False)
 
     def spread(self, name: str) -> Spread:
         """The numbers of a column, or the days of its dates, by level; from its distinct cells where it is held by codes."""
         if name not in self._spreads:
             if name in self.by_code:
-                self._spreads[name] = Spread.of_codes(*self.by_code[name])
+                column, rule = self.by_code[name]
+                values, _ = coerce.by_code(column, rule)
+                self._spreads[name] = Spread.of_codes(values, column.codes, column.memo, ("levels", rule))
             else:
                 self._spreads[name] = Spread.of(self.numbers[name] if name in self.numbers else self.dates[name][:, 0])
         return self._spreads[name]
@@ -67,7 +69,7 @@ def coerced(
         column = columns[rule.name]
         if rule.kind == "numeric" and isinstance(column, Coded):
             found, odd = coerce.by_code(column, rule)
-            out.by_code[rule.name] = found, column.codes
+            out.by_code[rule.name] = column, rule
             out.numbers[rule.name], bad = found[column.codes], odd[column.codes] if odd.any() else odd[:0]
         elif rule.kind == "numeric":
             out.numbers[rule.name], bad = coerce.numbers(column, rule)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from keepfit.runtime.coded import Coded, Rows, objects
 
 _ODD = 0x9E3779B97F4A7C15
+_AT_ONCE = 1 << 15
 _STRIDE = 1 << 44  # of rows in a source
 
 
@@ -187,17 +188,15 @@ def mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return out
 
 
-def contents(columns: Iterable[Coded], rows: int) -> NDArray[np.uint64]:
+def contents(columns: Sequence[Coded], rows: int) -> NDArray[np.uint64]:
     """A hash of all cells of each row [n], which hangs on the order of columns and on nothing else."""
+    hashes = [np.array([hash_of(value) for value in column.values.tolist()], np.uint64) for column in columns]
     out = np.zeros(rows, np.uint64)
-    for column in columns:
-        codes, _ = column.used()
-        hashes = np.zeros(len(column.values), np.uint64)
-        hashes[codes] = [hash_of(value) for value in column.values[codes].tolist()]
-        out += np.uint64(_ODD)
-        if rows:
-            out ^= hashes[column.codes]
-        out = mixed(out)
+    for first in range(0, rows, _AT_ONCE):
+        some = out[first : first + _AT_ONCE]
+        for column, known in zip(columns, hashes, strict=True):
+            some = mixed((some + np.uint64(_ODD)) ^ known[column.codes[first : first + _AT_ONCE]])
+        out[first : first + _AT_ONCE] = some
     return out
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ class Spread:
 
     levels: Values
     place: NDArray[np.int32]
+    _counted: list[tuple[object, NDArray[np.int64]]] = field(default_factory=list, repr=False)
 
     @classmethod
     def of(cls, values: Values) -> Spread:
@@ -26,16 +28,26 @@ class Spread:
         return cls(*_known(levels, place.ravel().astype(np.int32)))
 
     @classmethod
-    def of_codes(cls, values: Values, codes: NDArray[np.integer]) -> Spread:
-        """The same from the numbers of codes [c] and the code of each row [n]; numbers of no row stand among the levels."""
-        levels, place = np.unique(values, return_inverse=True)
-        levels, place = _known(levels, place.ravel().astype(np.int32))
+    def of_codes(cls, values: Values, codes: NDArray[Any], memo: dict[Any, Any], key: Any) -> Spread:
+        """The same from the numbers of codes [c] and the code of each row [n]; numbers of no row stand among the levels.
+
+        What is known of the codes is remembered in `memo`.
+        """
+        if key not in memo:
+            levels, place = np.unique(values, return_inverse=True)
+            memo[key] = _known(levels, place.ravel().astype(np.int32))
+        levels, place = memo[key]
         return cls(levels, place[codes])
 
     def counts(self, rows: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-        """How many of these rows have each level [k]."""
+        """How many of these rows have each level [k]; remembered for a mask that is asked for again."""
+        for known, counts in self._counted:
+            if known is rows:
+                return counts
         some = self.place if rows is None else self.place[rows]
-        return np.bincount(some, minlength=len(self.levels) + 1)[:-1]
+        counts = np.bincount(some, minlength=len(self.levels) + 1)[:-1]
+        self._counted.append((rows, counts))
+        return counts
 
 
 def _known(levels: Values, place: NDArray[np.int32]) -> tuple[Values, NDArray[np.int32]]:

@@ -108,9 +108,10 @@ def mapped(column: Column, found: Callable[[Any], Any], dtype: Any) -> NDArray[A
     return column.mapped(found, dtype) if isinstance(column, Coded) else np.array(each(column, found), dtype)
 
 
-def renamed_cells(column: Column, found: Callable[[Any], str | None]) -> Column:
-    """The column of what a pure function makes of each cell, by codes where it was."""
-    return column.renamed(found) if isinstance(column, Coded) else objects(each(column, found))
+def renamed_cells(column: Column, found: Callable[[Any], str | None], key: Any = None) -> Column:
+    """The column of what a pure function makes of each cell, by codes where it was; what is made of codes is remembered
+    under a `key`."""
+    return column.renamed(found, key) if isinstance(column, Coded) else objects(each(column, found))
 
 
 def counts_of(column: Column) -> dict[Any, int]:

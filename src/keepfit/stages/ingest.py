@@ -221,7 +221,7 @@ def _named(table: Table, source: str, rows: Rows) -> Table:
     """The table by codes, with sample ids `source#row:hash of its content`; equal rows have equal hashes."""
     columns = {name: coded_column(column) for name, column in table.columns.items()}
     numbers = np.arange(rows.start, rows.stop) if isinstance(rows, range) else rows
-    found = contents(columns.values(), len(table))
+    found = contents(list(columns.values()), len(table))
     return Table({**columns}, Ids([source], np.zeros(len(table), np.int32), numbers, found))
 
 

@@ -27,7 +27,7 @@ def pack_table(table: Table) -> bytes:
     ids = table.ids
     if isinstance(ids, Ids):
         texts.append(list(ids.sources))
-        arrays += [ids.source, ids.rows, ids.contents]
+        arrays += [*map(_in_few, (ids.source, ids.rows)), ids.contents]
     else:
         texts.append(ids.tolist())
     words = zlib.compress(json.dumps(texts, ensure_ascii=False, separators=(",", ":")).encode(), 1)
@@ -86,7 +86,9 @@ def _unpacked(data: bytes) -> Table:
         for name, codes, values in zip(head["columns"], arrays[:width], texts[:width], strict=True)
     }
     if head["by_rows"]:
-        return Table(columns, Ids(texts[width], *arrays[width:]))
+        count = len(arrays[width + 2])
+        source, rows = (_whole(array, count) for array in arrays[width : width + 2])
+        return Table(columns, Ids(texts[width], source.astype(np.int32, copy=False), rows, arrays[width + 2]))
     return Table(columns, objects(texts[width]))
 
 
@@ -98,6 +100,21 @@ def _ordered(column: Coded) -> Coded:
     new = np.zeros(len(column.values), np.int32)
     new[codes] = np.arange(len(codes), dtype=np.int32)
     return Coded(small(new[column.codes], len(codes)), column.values[codes])
+
+
+def _in_few(numbers: NDArray[Any]) -> NDArray[Any]:
+    """Numbers [n]; of those that go up by the same step, the first two and how many they are."""
+    if len(numbers) < 4 or (numbers[2:] - numbers[1:-1] != numbers[1] - numbers[0]).any():
+        return numbers
+    return np.array([numbers[0], numbers[1], len(numbers)], np.int64)
+
+
+def _whole(numbers: NDArray[Any], count: int) -> NDArray[Any]:
+    """Inverse of `_in_few`."""
+    if len(numbers) == count:
+        return numbers
+    first, second, _ = numbers.tolist()
+    return first + (second - first) * np.arange(count)
 
 
 def named(names: Sequence[str], codes: NDArray[Any]) -> Coded:

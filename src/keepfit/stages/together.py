@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.cleaning import groups
-from keepfit.cleaning.crossings import content_of, group_column, near_groups
+from keepfit.cleaning.crossings import content_of, group_column, names_somebody, near_groups
 from keepfit.cleaning.near_pictures import near_pictures
 from keepfit.cleaning.near_texts import near_texts
 from keepfit.core.catalog import load
@@ -56,7 +56,7 @@ def bound(rows: Table, room: str, section: DataOptions, task: Task, alone_too: b
     """
     target = task.target
     rules: list[ColumnRule] = []
-    if room == "tabular":
+    if room == "tabular" and (len(rows) <= MOST_ROWS or any(map(names_somebody, rows.names))):
         looked = load("keepfit.modalities.tabular.schema:looked")
         rules = [one.rule for one in looked(rows, target, section.columns, section.read.missing)]
     first = alike(rows, room, target, rules)
