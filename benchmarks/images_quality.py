@@ -18,6 +18,7 @@ import numpy as np
 
 import keepfit as kf
 from benchmarks.measuring import is_quick, skipped, told
+from keepfit.stages.results import part_of
 
 GOAL = (
     "pictures: sign_digits >= 0.985, cifar10 subset >= 0.82, "
@@ -100,7 +101,7 @@ def plain_loop(recipe: Path, overrides: list[str], run: Any) -> float:
 
     said = recipes.load(recipe, overrides)
     table, task = table_of(run.files["ingest"]), task_of(json_of(run.files["split"], "task.json"))
-    part = np.array(json_of(run.files["clean"], "part.json"), object)
+    part = np.array(part_of(run.files["clean"]).tolist(), object)
     rows = {name: table.take(part == name) for name in ("train", "test")}
     way = Way("mean", "missing", "none", 0, None, "balanced", train=said.train, folder=recipe.parent)
     torch.manual_seed(0)

@@ -34,7 +34,7 @@ from keepfit.cleaning import labels
 from keepfit.cleaning.crossed import crossed
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.stages.labelling import features_seen
-from keepfit.stages.results import json_of, room_of, table_of, task_of, truth_of
+from keepfit.stages.results import json_of, part_of, room_of, table_of, task_of, truth_of
 
 GOAL = "D2: 10 % flipped labels in 5 sets: recall >= 0.80 at precision >= 0.60, the mended model no worse; clean sets <= 1 %"
 ANCHOR = {"recall": 0.8, "precision": 0.6, "clean": 0.01, "digits": {"recall": 0.85, "precision": 0.7}}
@@ -116,7 +116,7 @@ def looked(made: Any) -> tuple[Any, NDArray[np.int64], int, list[str]]:
     """Features, label codes, number of classes and ids of the training rows that are judged."""
     ingested, cleaned = made.files["ingest"], made.files["clean"]
     task, table = task_of(json_of(made.files["split"], "task.json")), table_of(ingested)
-    table = table.take(np.array(json_of(cleaned, "part.json"), object) == "train")
+    table = table.take(np.array(part_of(cleaned).tolist(), object) == "train")
     rules = [ColumnRule.from_json(raw) for raw in json_of(cleaned, "rules.json")]
     features = features_seen(table, room_of(ingested), rules)
     return features, truth_of(table.columns[task.target], task), len(task.classes), [str(i) for i in table.ids]

@@ -15,7 +15,8 @@ from typing import Any
 import keepfit as kf
 from benchmarks.measuring import is_quick, mutant, shared_table, skipped, told
 from keepfit.core.errors import InternalFault
-from keepfit.stages.results import all_entries, json_of, unpack_table
+from keepfit.stages.packing import unpack_table
+from keepfit.stages.results import all_entries, part_of
 from keepfit.store.ledger import BACK, Entry
 
 GOAL = "D1: in = kept + dropped exact on every dirty set; each entry undone alone"
@@ -58,7 +59,7 @@ def account(run: Any) -> tuple[dict[str, int], list[Entry]]:
     entries = all_entries(run.files)
     ids = [str(sample) for sample in unpack_table(run.files["ingest"]["table"]).ids]
     unread = [e.id for e in entries if e.stage == "ingest" and e.action == "dropped"]
-    parts = json_of(run.files["clean"], "part.json")
+    parts = part_of(run.files["clean"]).tolist()
     kept = {sample for sample, part in zip(ids, parts, strict=True) if part}
     gone = {e.id for e in entries if e.action == "dropped"}
     came = {*ids, *unread}

@@ -11,11 +11,9 @@ import numpy as np
 
 from keepfit.core.errors import DataError
 from keepfit.runtime import sources
-from keepfit.runtime.table import Table
+from keepfit.runtime.table import Column, Table, renamed_cells
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from keepfit.runtime.bundle import Bundle
 
 
@@ -126,8 +124,9 @@ def _with_columns(tables: Iterator[Table], bundle: Bundle, data: str | Path) -> 
 def _blanked(table: Table, missing: frozenset[str]) -> Table:
     """The table without cells that hold one of these spellings (folded): the bundle's rules do not know them."""
 
-    def blank(column: NDArray[np.object_]) -> NDArray[np.object_]:
-        bad = [text is not None and text.strip().lower() in missing for text in column]
-        return np.array([None if gone else text for text, gone in zip(column, bad, strict=True)], object)
+    def blank(column: Column) -> Column:
+        return renamed_cells(
+            column, lambda text: None if text is not None and text.strip().lower() in missing else text
+        )
 
     return Table({name: blank(column) for name, column in table.columns.items()}, table.ids)

@@ -16,7 +16,7 @@ from made_tables import CITIES, csv_text, mixed
 import keepfit as kf
 from keepfit.cleaning.dependencies import DependencyOptions, violated
 from keepfit.runtime.table import Column
-from keepfit.stages.results import json_of, table_of
+from keepfit.stages.results import json_of, part_of, table_of
 
 FITTED = {
     "clean": ("rules.json", "changes.json", "columns.json", "profile.json", "golden.json"),
@@ -96,14 +96,14 @@ def test_the_copies_of_real_messages_are_found_and_none_crosses_the_split(tmp_pa
     ]
     assert any(message.startswith("403 rows repeat an earlier one exactly") for message in told), told
     assert any(message.startswith("292 training rows repeat an earlier one") for message in told), told
-    table, part = table_of(run.files["ingest"]), json_of(run.files["split"], "part.json")
+    table, part = table_of(run.files["ingest"]), part_of(run.files["split"]).tolist()
     places: dict[str, list[str]] = defaultdict(list)
     for text, side in zip(table.columns["text"], part, strict=True):
         places[str(text)].append(side)
     assert sum(len(sides) - 1 for sides in places.values()) == 403
     assert [sides for sides in places.values() if len(set(sides)) > 1] == []
     assert Counter(side for sides in places.values() for side in sides[1:])["train"] == 292
-    left = Counter(json_of(run.files["clean"], "part.json"))
+    left = Counter(part_of(run.files["clean"]).tolist())
     assert left[""] == 292 and left["train"] == part.count("train") - 292
 
 

@@ -17,7 +17,7 @@ from keepfit.recipe.clean import clean_class
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.preparation import coerced
 from keepfit.runtime.table import Table, from_rows
-from keepfit.store.ledger import BACK, Entry, conserve_ids
+from keepfit.store.ledger import BACK, Entry, conserve_samples
 
 EVERYTHING = {
     "duplicates": "drop", "near_duplicates": "drop", "drop_rows_missing_over": 0.6, "outliers": "clip", "rare": "group",
@@ -80,12 +80,12 @@ def test_no_row_is_lost_and_no_other_decision_changes_when_one_is_taken_back(see
     rows = dirty(seed)
     view, cleaned = done(rows)
     ids = [str(sample) for sample in view.table.ids]
-    conserve_ids(ids, set(ids) - cleaned.dropped, cleaned.entries)
+    conserve_samples(np.array(ids, object), ~cleaned.is_dropped(np.array(ids, object)), [], cleaned.entries)
     every = decided(cleaned)
     assert len({entry.key for entry in cleaned.entries}) == len(cleaned.entries) and len(every) >= 8
     for one in every[:: max(1, len(every) // 4)]:
         _, again = done(rows, (one.key,))
-        conserve_ids(ids, set(ids) - again.dropped, again.entries)
+        conserve_samples(np.array(ids, object), ~again.is_dropped(np.array(ids, object)), [], again.entries)
         left = {(e.key, e.rule, e.before, e.after, e.action) for e in again.entries if e.key != one.key}
         assert left == {(e.key, e.rule, e.before, e.after, e.action) for e in cleaned.entries if e.key != one.key}
         back = next(entry for entry in again.entries if entry.key == one.key)

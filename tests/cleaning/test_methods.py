@@ -15,6 +15,7 @@ from keepfit.cleaning.unreadable import look
 from keepfit.cleaning.view import View
 from keepfit.modalities.tabular.schema import looked
 from keepfit.runtime.coerce import OTHER, ColumnRule, categories, numbers
+from keepfit.runtime.spread import Spread
 from keepfit.runtime.table import Column, Table, from_rows, text_column
 
 
@@ -93,9 +94,9 @@ def test_another_format_is_seen_where_there_is_one() -> None:
 def test_fences_and_isolation_forest() -> None:
     rng = np.random.default_rng(0)
     values = np.append(rng.normal(0, 1, 300), [50.0, np.nan])
-    bounds = fences(values, 3.0)
+    bounds = fences(Spread.of(values), 3.0)
     assert bounds is not None and -8 < bounds[0] < -3 and 3 < bounds[1] < 8
-    assert fences(np.array([0.0, 1.0] * 50), 3.0) is None and fences(np.zeros(100), 3.0) is None
+    assert fences(Spread.of(np.array([0.0, 1.0] * 50)), 3.0) is None and fences(Spread.of(np.zeros(100)), 3.0) is None
     matrix = np.vstack([rng.normal(0, 1, (300, 3)), [[9.0, -9.0, 9.0]]])
     scores = anomaly(matrix, 0)
     assert int(scores.argmax()) == 300 and scores[300] > 0.7 and np.median(scores) < 0.5

@@ -13,7 +13,7 @@ from keepfit import accounts
 from keepfit.cli.main import run as main
 from keepfit.core.errors import UsageError
 from keepfit.runtime.coerce import ColumnRule
-from keepfit.stages.results import json_of
+from keepfit.stages.results import json_of, part_of
 
 
 def made(folder: Any) -> Any:
@@ -57,8 +57,8 @@ def test_decisions_are_taken_back_alone_and_the_next_run_keeps_them(tmp_path: An
         assert after[row["entry"]]["action"] == "noted" and after[row["entry"]]["rule"].endswith(": taken back")
     others = {row["entry"] for row in rows} - {clipped["entry"], filled["entry"], again["entry"]}
     assert all(after[row["entry"]] == row for row in rows if row["entry"] in others) and len(others) > 5
-    assert sum(map(bool, json_of(second.files["clean"], "part.json"))) == 1 + sum(
-        map(bool, json_of(run.files["clean"], "part.json"))
+    assert sum(map(bool, part_of(second.files["clean"]).tolist())) == 1 + sum(
+        map(bool, part_of(run.files["clean"]).tolist())
     )
     assert clipped["entry"] in (second.path / "recipe.yaml").read_text("utf-8")
     capsys.readouterr()

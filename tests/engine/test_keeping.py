@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from made_tables import made_run, mixed, statuses, write_recipe
 import keepfit as kf
 from keepfit.core.errors import KeepfitError
 from keepfit.engine.plan import STAGES
+from keepfit.stages.results import part_of
 from keepfit.store.artifacts import Store
 
 SAME = ("model.onnx", "preparation.json", "profile.json", "golden.jsonl")
@@ -221,8 +221,8 @@ def test_files_of_one_name_in_two_folders_keep_their_samples_apart(tmp_path):
     recipe = write_recipe(tmp_path, more="clean: {duplicates: drop}\n")
     recipe.write_text(recipe.read_text().replace("source: small.csv", 'source: "*/small.csv"'))
     run = kf.run(recipe, until="clean", workspace=tmp_path)
-    part = json.loads(run.files["clean"]["part.json"])
-    assert len(part) == 240 and part.count("") == json.loads(run.files["split"]["part.json"]).count("train") / 2
+    part = part_of(run.files["clean"]).tolist()
+    assert len(part) == 240 and part.count("") == part_of(run.files["split"]).tolist().count("train") / 2
 
 
 def test_a_run_that_fails_leaves_no_half_written_bundle(tmp_path):

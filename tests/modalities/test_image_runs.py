@@ -19,6 +19,7 @@ from keepfit import api
 from keepfit.cli.main import run as keepfit
 from keepfit.core.errors import KeepfitError, RecipeError
 from keepfit.engine.plan import STAGES
+from keepfit.stages.results import part_of
 
 pytest.importorskip("torch", reason="torch is not installed (extra image)")
 
@@ -39,7 +40,7 @@ def walked(folder, data, more="", overrides=(), **said):
 
 
 def parts_of(run):
-    found = json.loads(run.files["clean"]["part.json"])
+    found = part_of(run.files["clean"]).tolist()
     return {name: found.count(name) for name in ("train", "validation", "test")}
 
 

@@ -11,7 +11,7 @@ import keepfit as kf
 from keepfit.core.errors import DataError, RecipeError
 from keepfit.modalities.tabular.schema import infer
 from keepfit.runtime.table import Table, text_column
-from keepfit.stages.results import json_of
+from keepfit.stages.results import json_of, part_of
 
 N = 120
 COLUMNS = {
@@ -148,7 +148,7 @@ def test_missing_values_are_filled_as_said(tmp_path, numeric, categorical):
     run = kf.run(recipe, until="package", workspace=tmp_path)
     features = json.loads(run.files["train"]["preparation.json"])["features"]
     fill = next(f for f in features if f["op"] == "number" and f["column"] == "age" and f["block"] == "trees")["fill"]
-    part = json.loads(run.files["clean"]["part.json"])
+    part = part_of(run.files["clean"]).tolist()
     known = sorted(r["age"] for r, p in zip(rows, part, strict=True) if p == "train" and r["age"] is not None)
     middle = (known[(len(known) - 1) // 2] + known[len(known) // 2]) / 2
     wanted = {"mean": sum(known) / len(known), "median": middle, "constant": 0.0}.get(numeric)

@@ -16,6 +16,7 @@ from keepfit.recipe import parse
 from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.decoding import text_of
 from keepfit.runtime.texts import Block, TextPreparation, cjk_share, grams, words
+from keepfit.stages.results import part_of
 
 
 def test_a_column_of_texts_is_learned_and_answered(finished_texts):
@@ -96,7 +97,7 @@ def test_given_folders_and_jsonl(tmp_path):
         write_folder(tmp_path / "all" / part, each, first)
     run = kf.fit(tmp_path / "all", output=tmp_path / "a", workspace=tmp_path, overrides=["clean.leaks=report"])
     assert run.modality == "text"
-    splits = json.loads(run.files["clean"]["part.json"])
+    splits = part_of(run.files["clean"]).tolist()
     assert [splits.count(name) for name in ("train", "validation", "test")] == [60, 16, 20]
     lines = [json.dumps({"text": row["review"], "label": row["label"]}) for row in rows(50)]
     (tmp_path / "some.jsonl").write_text("\n".join(lines))
@@ -109,12 +110,12 @@ def test_equal_texts_stay_on_one_side_and_blank_ones_teach_nothing(tmp_path):
     found = rows(40)
     found += [{**row, "id": f"again{row['id']}"} for row in found] + [{"id": "e", "review": " ", "label": "bad"}] * 8
     run = made_run(tmp_path, found=found)
-    part = json.loads(run.files["split"]["part.json"])
+    part = part_of(run.files["split"]).tolist()
     sides = {}
     for side, row in zip(part, found, strict=True):
         sides.setdefault(row["review"], set()).add(side)
     assert len(sides) == 81 and all(len(side) == 1 for side in sides.values())
-    kept = json.loads(run.files["clean"]["part.json"])
+    kept = part_of(run.files["clean"]).tolist()
     assert not [1 for side, row in zip(kept, found, strict=True) if side == "train" and not row["review"].strip()]
 
 

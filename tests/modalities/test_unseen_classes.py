@@ -20,7 +20,7 @@ from keepfit.modalities.tabular.options import ForestParams, GbdtParams, LinearP
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.network import Network
 from keepfit.runtime.table import Table, text_column
-from keepfit.stages.results import json_of
+from keepfit.stages.results import json_of, part_of
 
 FITS = {
     "linear": (linear.fit, LinearParams.model_validate({})),
@@ -56,7 +56,7 @@ def test_auto_lives_with_a_class_of_one_row(tmp_path):
     recipe = write_recipe(tmp_path, rows, learner="{use: auto}", more="preset: fast\nbudget: {time: 4s}\n")
     run = kf.run(recipe, workspace=tmp_path)
     assert json_of(run.files["split"], "task.json")["classes"] == ["a", "b", "r"]
-    assert json_of(run.files["clean"], "part.json")[7] == "train" and run.metrics["test"]["accuracy"] > 0.6
+    assert part_of(run.files["clean"]).tolist()[7] == "train" and run.metrics["test"]["accuracy"] > 0.6
 
 
 def fitted(columns, truth, kinds):

@@ -6,12 +6,13 @@ import numpy as np
 
 from keepfit.recipe.outcome import EvaluateOptions, ExplainOptions
 from keepfit.stages.explain import explain
-from keepfit.stages.results import as_json, json_of, pack_table, unpack_table
+from keepfit.stages.packing import pack_table, unpack_table
+from keepfit.stages.results import as_json, json_of, part_of
 
 
 def test_importance_looks_at_the_test_rows_only(finished):
     files = [finished.files[name] for name in ("ingest", "split", "clean", "train")]
-    table, part = unpack_table(files[0]["table"]), np.array(json_of(files[2], "part.json"), object)
+    table, part = unpack_table(files[0]["table"]), np.array(part_of(files[2]).tolist(), object)
     found = []
     for touched in ((), ("train", "validation"), ("test",)):
         column = table.columns["city"].copy()

@@ -12,6 +12,7 @@ from keepfit.core.errors import GateError
 from keepfit.recipe.outcome import PackageOptions
 from keepfit.runtime.arrays import pack, unpack
 from keepfit.stages.package import check_parity, package
+from keepfit.stages.packing import unpack_table
 from keepfit.stages.results import as_json, json_of
 
 
@@ -74,18 +75,10 @@ def test_labels_count_apart_from_probabilities():
 
 
 def test_golden_rows_are_nobodys_unless_asked(finished):
+    table = unpack_table(finished.files["ingest"]["table"])
     real = {
-        tuple(sorted((k, str(v)) for k, v in row.items()))
-        for row in (
-            dict(zip(("age", "city"), pair, strict=True))
-            for pair in zip(
-                *(
-                    json.loads(__import__("zlib").decompress(finished.files["ingest"]["table"]))["columns"][c]
-                    for c in ("age", "city")
-                ),
-                strict=True,
-            )
-        )
+        tuple(sorted((k, str(v)) for k, v in zip(("age", "city"), pair, strict=True)))
+        for pair in zip(table.columns["age"], table.columns["city"], strict=True)
     }
     for kind, lines in (("synthetic", 12), ("rows", 20), ("off", 0)):
         files = packaged(finished, golden=kind)

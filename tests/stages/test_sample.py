@@ -17,7 +17,7 @@ from keepfit.runtime.decoding import as_utf8
 from keepfit.runtime.table import Table, text_column
 from keepfit.stages import sample
 from keepfit.stages.ingest import ingest
-from keepfit.stages.results import all_entries, json_of, ledger_of, row_counts, table_of
+from keepfit.stages.results import all_entries, given_of, ledger_of, row_counts, table_of
 from keepfit.stages.sample import Memory, Sampler
 from keepfit.start import check
 
@@ -148,7 +148,7 @@ def test_a_run_within_a_budget_says_so(tmp_path, monkeypatch):
     assert came == 4004 and kept < 1500
     sentences = [row["sentence"] for row in facts._ledger(all_entries(run.files))]
     assert any("a random sample of" in said and "seed 0" in said for said in sentences)
-    assert len(json_of(run.files["ingest"], "given.json")) < came
+    assert len(given_of(run.files["ingest"]).tolist()) < came
     assert any("a random sample of" in said for said in check(tmp_path / "r.yaml", [], tmp_path / "w")["warnings"])
 
 

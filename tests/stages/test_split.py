@@ -15,7 +15,8 @@ from keepfit.core.errors import DataError
 from keepfit.recipe.data import DataOptions
 from keepfit.runtime.table import Table, text_column
 from keepfit.stages.ingest import _named
-from keepfit.stages.results import as_json, json_of, pack_table, task_of, truth_of
+from keepfit.stages.packing import pack_column, pack_table
+from keepfit.stages.results import json_of, part_of, task_of, truth_of
 from keepfit.stages.split import split
 
 
@@ -26,8 +27,8 @@ def parts(columns, *, task="auto", seed=0, given=None, **said):
         "x",
         range(len(next(iter(columns.values())))),
     )
-    files = {"table": pack_table(table), "given.json": as_json(given or [""] * len(table))}
-    return np.array(json_of(split(section, task, seed, files), "part.json"), object)
+    files = {"table": pack_table(table), "given": pack_column(text_column(given or [""] * len(table)))}
+    return np.array(part_of(split(section, task, seed, files)).tolist(), object)
 
 
 def regression(rows, seed=0):
@@ -99,7 +100,7 @@ def matched(train, validation, test, repeat=40):
     table = _named(
         Table({"x": text_column(list(range(len(labels)))), "y": text_column(labels)}), "x", range(len(labels))
     )
-    return split(section, "auto", 0, {"table": pack_table(table), "given.json": as_json(given)})
+    return split(section, "auto", 0, {"table": pack_table(table), "given": pack_column(text_column(given))})
 
 
 def test_labels_of_given_files_are_matched_but_for_spaces_and_a_dot():
@@ -271,7 +272,7 @@ def test_a_copy_of_the_target_in_test_rows_only_helps_nobody(tmp_path):
     recipe.write_text("version: 1\ndata: {train: train.csv, test: test.csv, target: answer}\nmodel: {use: linear}\n")
     run = kf.run(recipe, workspace=tmp_path)
     chance = run.metrics["test"]["roc_auc"]
-    assert json.loads(run.files["clean"]["part.json"]).count("test") == 150
+    assert part_of(run.files["clean"]).tolist().count("test") == 150
     # the weight of the column was learned where it says nothing: it may point either way, but not be certain
     table = [json.loads(line)["scores"] for line in (run.bundle / "golden.jsonl").read_text().splitlines()]
     assert len(table) == 12 and max(max(s) for s in table) < 0.9 and chance is not None

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from keepfit.core.errors import missing_extra
 from keepfit.runtime.preparation import Coerced
+from keepfit.runtime.table import Column
 
 _COMMON = 20
 _FOLDS = 5
@@ -46,7 +47,7 @@ def _filled(values: NDArray[np.float64]) -> list[NDArray[Any]]:
     return [np.where(gone, np.median(values[~gone]) if not gone.all() else 0.0, values), gone.astype(np.float32)]
 
 
-def _counted(texts: NDArray[np.object_]) -> NDArray[np.float32]:
+def _counted(texts: Column) -> NDArray[np.float32]:
     _need_the_extra()
     from sklearn.feature_extraction.text import HashingVectorizer
 

@@ -12,6 +12,7 @@ from keepfit.cleaning.findings import Finding, Level
 from keepfit.cleaning.guarded import Guarded, codes_of
 from keepfit.cleaning.near_rows import near_rows
 from keepfit.runtime.coerce import ColumnRule
+from keepfit.runtime.samples import Samples
 from keepfit.runtime.table import Column, Table
 
 MOST_CROSSING = 0.05
@@ -177,7 +178,7 @@ def _finding(
 
 
 def _shown(
-    ids: Column, keys: NDArray[np.int64] | Column, crossing: NDArray[np.bool_], most: int = 50
+    ids: Samples, keys: NDArray[np.int64] | Column, crossing: NDArray[np.bool_], most: int = 50
 ) -> tuple[tuple[str, ...], ...]:
     """Ids that share a key with one of the first crossing rows."""
     wanted: Mapping[object, list[str]] = {key: [] for key in keys[np.flatnonzero(crossing)[:most]].tolist()}

@@ -99,7 +99,7 @@ def _of_categories(cells: Column) -> dict[str, Any]:
     return {"range": said, "picture": bars([times for _, times in first]), "outliers": 0, "commonest": top}
 
 
-def of_texts(texts: Sequence[str | None] | NDArray[np.object_]) -> dict[str, Any]:
+def of_texts(texts: Sequence[str | None] | Column) -> dict[str, Any]:
     """Facts of a column of texts: lengths in characters, the script of its letters, and the language where that is plain."""
     known = [text for text in texts if text]
     lengths = np.array([len(text) for text in known] or [0])

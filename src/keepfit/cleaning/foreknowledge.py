@@ -21,6 +21,7 @@ _GROUPS = 5
 _MATCHED = 0.95
 _MOST_CODES = 400
 _DRAWN = 5000
+_WITHIN = 0.5
 
 
 def foreknowledge(case: Guarded) -> list[Finding]:
@@ -57,7 +58,8 @@ def _answers(case: Guarded) -> list[NDArray[np.float64]]:
         return [np.asarray(case.truth, float)]
     if case.classes > 20:
         return []
-    return [*((case.truth == code).astype(float) for code in range(case.classes)), case.truth.astype(float)]
+    numbers = [case.truth.astype(float)] if case.classes > 2 else []  # of two classes they are the second one's
+    return [*((case.truth == code).astype(float) for code in range(case.classes)), *numbers]
 
 
 def _target_statistics(case: Guarded) -> list[Finding]:
@@ -69,7 +71,7 @@ def _target_statistics(case: Guarded) -> list[Finding]:
         if (coded := codes_of(cells))[1] <= min(_MOST_CODES, len(cells) // 2)
     }
     sums = {
-        name: [np.bincount(codes, answer, minlength=count) for answer in answers]
+        name: [np.bincount(codes, answer, minlength=count).astype(float) for answer in answers]
         for name, (codes, count) in groups.items()
     }
     for name, values in case.data.numbers.items():
@@ -91,6 +93,9 @@ def _holds_means(values: Spread, answers: list[NDArray[np.float64]], train: NDAr
     count = len(values.levels) + 1
     learned = np.flatnonzero(train)
     for answer in answers:
+        inside = (values.levels >= answer.min() - 1e-3) & (values.levels <= answer.max() + 1e-3)
+        if inside[times > 1].mean() < _WITHIN:  # a mean is among what it is the mean of
+            continue
         whole = np.bincount(values.place, answer, minlength=count)[:-1] / np.maximum(times, 1)
         scale = float(np.ptp(answer))
         close = np.abs(whole - values.levels) <= 1e-3 * scale

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,7 +39,7 @@ def cells(view: View) -> list[Finding]:
         bad = _bad(column, rule)
         odd = rule.missing - ALWAYS_MISSING - view.missing
         if odd:
-            bad = bad | mapped(column, lambda text, odd=odd: text is not None and text.strip().lower() in odd, bool)
+            bad = bad | mapped(column, partial(_is_spelled, odd), bool)
         rows = np.flatnonzero(bad)
         if not len(rows):
             continue
@@ -58,11 +60,15 @@ def cells(view: View) -> list[Finding]:
     return found
 
 
+def _is_spelled(odd: frozenset[str], text: str | None) -> bool:
+    return text is not None and text.strip().lower() in odd
+
+
 def _bad(column: Column, rule: ColumnRule) -> NDArray[np.bool_]:
     """Mask [n] of cells that are text and neither a number nor a date."""
     if rule.kind == "numeric" and isinstance(column, Coded):
         _, odd = coerce.by_code(column, rule)
-        return odd[column.codes]
+        return np.asarray(odd[column.codes])
     return (coerce.numbers if rule.kind == "numeric" else coerce.dates)(column, rule)[1]
 
 

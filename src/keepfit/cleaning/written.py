@@ -61,6 +61,8 @@ def _how(rule: ColumnRule) -> str:
 
 def _numbers(view: View, rule: ColumnRule) -> dict[str | None, str]:
     """What every text that Python does not take for a number is read as, where it is one."""
+    if coerce.is_plain(view.table.columns[rule.name]):
+        return {}
     cells = counts_of(view.table.columns[rule.name])
     if coerce.plain_numbers(text_column(list(cells))) is not None:
         return {}

@@ -12,7 +12,7 @@ import numpy as np
 from keepfit.loop.rows import cell_of
 from keepfit.monitor import MonitorOptions, Profile, Records, Report, check
 from keepfit.runtime.bundle import Bundle
-from keepfit.runtime.table import Table
+from keepfit.runtime.table import Column, Table
 from keepfit.store.records import Records as Store
 from keepfit.store.records import Row
 
@@ -82,7 +82,7 @@ class Feed:
         return Seen(part[0].at, part[-1].at + 1e-3, report)
 
     def _window(self, rows: Sequence[Row]) -> Records:
-        columns = {}
+        columns: dict[str, Column] = {}
         for one in self.bundle.inputs:
             column = np.empty(len(rows), object)
             column[:] = [cell_of(one.name, (row.inputs or {}).get(one.name), self.bundle.modality) for row in rows]

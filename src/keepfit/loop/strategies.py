@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from keepfit.core.errors import RecipeError
 from keepfit.recipe.model import Recipe, learns_by_network
 from keepfit.recipe.train import processes_of
-from keepfit.runtime.table import Table, concat
+from keepfit.runtime.table import Column, Table, concat
 
 LEARN_ON = ("replay", "ewc", "lwf")
 """Kinds that start from the champion's weights, where it is a network; replay of other learners is a choice of rows."""
@@ -67,7 +67,7 @@ def before(old: Table, past: Table, new: Table) -> Table:
     return concat(parts) if parts else Table({})
 
 
-def reservoir(labels: NDArray[np.object_], size: int, seed: int) -> NDArray[np.int64]:
+def reservoir(labels: Column, size: int, seed: int) -> NDArray[np.int64]:
     """Places of at most `size` rows, as many of each class as there are or as its share allows, in order.
 
     A number as label is one class of its own, so that a regression's rows are drawn evenly.

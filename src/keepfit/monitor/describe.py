@@ -42,7 +42,7 @@ def describe(table: Table, rules: Sequence[ColumnRule], lens: Lens) -> dict[str,
         elif rule.kind == "text":
             found |= _texts(column, rule.name, lens)
         elif rule.kind == "image":
-            found |= _pictures(column, rule.name, lens)
+            found |= _pictures(np.asarray(column), rule.name, lens)
     return found
 
 

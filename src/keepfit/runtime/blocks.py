@@ -99,7 +99,7 @@ def stacked(tables: Sequence[Table]) -> Table:
     found = [table for table in tables if isinstance(table, BlockTable)]
     if len(found) < len(tables) or any(table.layout is not found[0].layout for table in found):
         return concat(tables)
-    rest = {name: np.concatenate([table.rest[name] for table in found]) for name in found[0].rest}
+    rest: dict[str, Column] = {name: np.concatenate([table.rest[name] for table in found]) for name in found[0].rest}
     return BlockTable(found[0].layout, np.concatenate([table.block for table in found]), rest)
 
 

@@ -200,6 +200,15 @@ def by_code(column: Coded, rule: ColumnRule) -> tuple[NDArray[np.float64], NDArr
     return found
 
 
+def is_plain(column: Column) -> bool:
+    """Whether every cell is what Python reads as a float; may be no where only texts of no row are not."""
+    if not isinstance(column, Coded):
+        return plain_numbers(column) is not None
+    if "plain" not in column.memo:
+        column.memo["plain"] = plain_numbers(column.values) is not None
+    return bool(column.memo["plain"])
+
+
 def plain_numbers(column: Column) -> NDArray[np.float64] | None:
     """float64 [n] of a column in which every cell is what Python reads as a float, NaN where None; None for any other.
 

@@ -172,12 +172,12 @@ def _profile(train: Table, rules: list[ColumnRule]) -> dict[str, Any]:
     data = coerced(train, rules)
     columns: dict[str, Any] = {}
     for name, values in data.numbers.items():
-        counts = data.spread(name).counts()
-        levels, counts = data.spread(name).levels[counts > 0], counts[counts > 0]
+        times = data.spread(name).counts()
+        levels, times = data.spread(name).levels[times > 0], times[times > 0]
         columns[name] = {
             "kind": "numeric",
             "missing": float(np.isnan(values).mean()),
-            "quantiles": quantiles(levels, counts, np.linspace(0, 1, 41)).tolist() if len(levels) else [],
+            "quantiles": quantiles(levels, times, np.linspace(0, 1, 41)).tolist() if len(levels) else [],
             "whole": bool(len(levels)) and bool(np.all(levels == np.floor(levels))),
         }
     for name, column in data.categories.items():

@@ -11,6 +11,7 @@ from keepfit.core.errors import RecipeError, nearest
 from keepfit.recipe.outcome import EvaluateOptions
 from keepfit.runtime.arrays import unpack
 from keepfit.runtime.opening import Predictor, predictor_from
+from keepfit.runtime.samples import Samples
 from keepfit.runtime.table import Table
 from keepfit.runtime.writers import parquet_bytes
 from keepfit.stages.evaluation import evaluation
@@ -63,7 +64,7 @@ def evaluate(
         baseline=before,
         metrics=metrics,
         seed=seed,
-        slices={name: test.columns[name][good] for name in section.slices},
+        slices={name: np.asarray(test.columns[name])[good] for name in section.slices},
     )
     board, validation = _validation(trained, table, task, primary, metrics)
     facts = {
@@ -89,7 +90,7 @@ def evaluate(
 
 def _without(
     crossing: list[str],
-    ids: NDArray[np.object_],
+    ids: Samples,
     task: Task,
     truth: NDArray[Any],
     scores: NDArray[Any],

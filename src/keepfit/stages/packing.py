@@ -27,7 +27,7 @@ def pack_table(table: Table) -> bytes:
     ids = table.ids
     if isinstance(ids, Ids):
         texts.append(list(ids.sources))
-        arrays += [*map(_in_few, (ids.source, ids.rows)), ids.contents]
+        arrays += [_in_few(ids.source), _in_few(ids.rows), ids.contents]
     else:
         texts.append(ids.tolist())
     words = zlib.compress(json.dumps(texts, ensure_ascii=False, separators=(",", ":")).encode(), 1)
@@ -114,7 +114,7 @@ def _whole(numbers: NDArray[Any], count: int) -> NDArray[Any]:
     if len(numbers) == count:
         return numbers
     first, second, _ = numbers.tolist()
-    return first + (second - first) * np.arange(count)
+    return np.asarray(first + (second - first) * np.arange(count))
 
 
 def named(names: Sequence[str], codes: NDArray[Any]) -> Coded:

@@ -16,7 +16,7 @@ from keepfit.recipe.data import DataOptions, SplitOptions
 from keepfit.runtime.coded import Coded
 from keepfit.runtime.coerce import is_missing, is_month_first, parse_date, parse_number
 from keepfit.runtime.samples import contents_of, first_of, shares_of
-from keepfit.runtime.table import Column, Table, coded_column, counts_of, each, mapped, renamed_cells
+from keepfit.runtime.table import Column, Table, coded_column, counts_of, mapped, renamed_cells
 from keepfit.stages import together
 from keepfit.stages.packing import named, pack_column, unpack_table
 from keepfit.stages.results import (
@@ -76,7 +76,7 @@ def split(
         )
     bound = _bound(ingested, kept, section, task, leaks, given)
     places = np.zeros(len(table), np.uint8)
-    places[kept] = _parts(table.take(kept), given[kept], section.split, task, seed, bound.keys)
+    places[kept] = _parts(table.take(kept), given[kept], section.split, task, seed, bound)
     if {"pictures.json", "texts.json"} & set(ingested) and given[0] == "":
         places[kept] = places[kept][first_of(contents_of(table.ids[kept]))]
     part = named(NAMES, places)
@@ -238,7 +238,7 @@ def _classes(distinct: Counter[str], numeric: bool) -> tuple[bool | int | float 
     return tuple(sorted(distinct))
 
 
-def _parts(table: Table, given: Coded, section: SplitOptions, task: Task, seed: int, keys: together.Keys) -> Places:
+def _parts(table: Table, given: Coded, section: SplitOptions, task: Task, seed: int, bound: together.Bound) -> Places:
     """The place in NAMES [n] of each row's split."""
     shares = {"test": section.test, "validation": section.validation}
     if given[0] == "":
@@ -246,30 +246,38 @@ def _parts(table: Table, given: Coded, section: SplitOptions, task: Task, seed: 
             raise DataError(
                 "nothing_given", "data.split.by is given, but the source is one", hint="use train:, validation:, test:"
             )
-        return _cut(table, section, task, (shares["test"], shares["validation"]), seed, keys)
+        return _cut(table, section, task, (shares["test"], shares["validation"]), seed, bound.keys, bound.first)
     out = given.mapped(NAMES.index, np.uint8)
     rows = np.flatnonzero(out == _TRAIN)
     test, validation = (0.0 if (given == name).any() else shares[name] for name in ("test", "validation"))
     if test or validation:
-        out[rows] = _cut(table.take(rows), section, task, (test, validation), seed, keys[rows])
+        _, start, group = np.unique(bound.first[rows], return_index=True, return_inverse=True)
+        first = start[group.ravel()]
+        out[rows] = _cut(table.take(rows), section, task, (test, validation), seed, bound.keys[rows], first)
     return out
 
 
 def _cut(
-    table: Table, section: SplitOptions, task: Task, shares: tuple[float, float], seed: int, keys: together.Keys
+    table: Table,
+    section: SplitOptions,
+    task: Task,
+    shares: tuple[float, float],
+    seed: int,
+    keys: together.Keys,
+    first: NDArray[np.int64],
 ) -> Places:
-    """Test and validation cut from these rows in the asked way; rows of one key stay together."""
+    """Test and validation cut from these rows in the asked way; rows of one key, `first` [n] being its first row, stay
+    together."""
     if section.by == "time":
         return _by_time(table, section, shares)
     if section.by == "group":
-        return _by_threshold(
-            mapped(_known(table, section.column), lambda key: _place(f"group:{key}", seed), np.float64), shares
-        )
-    if keys.dtype == np.uint64:
-        places, first = shares_of(keys.astype(np.uint64), seed), first_of(keys.astype(np.uint64))
-    else:
-        places = np.array(each(keys, lambda key: _place(str(key), seed)), float)
-        first = first_of(contents_of(keys))
+        groups = _known(table, section.column)
+        return _by_threshold(mapped(groups, lambda key: _place(f"group:{key}", seed), np.float64), shares)
+    places = (
+        np.array([_place(str(key), seed) for key in keys.tolist()], np.float64)
+        if keys.dtype == object
+        else shares_of(keys.astype(np.uint64), seed)
+    )
     alike = np.zeros(len(table), np.int64)
     if task.kind == "regression":
         return _by_class(places, alike, shares)

@@ -28,11 +28,14 @@ MOST_ROWS = 200_000
 
 @dataclass(frozen=True)
 class Bound:
-    """A key per row [n]; rows of one key stay together. `column` names the group, `near` counts rows that repeat another
-    one exactly or nearly, `copies` those that repeat an earlier one exactly, `groups` those of the column with two rows
-    or more."""
+    """A key per row [n]; rows of one key stay together, and `first` [n] is the first row of each row's.
+
+    `column` names the group, `near` counts rows that repeat another one exactly or nearly, `copies` those that repeat an
+    earlier one exactly, `groups` those of the column with two rows or more.
+    """
 
     keys: Keys
+    first: NDArray[np.int64]
     column: str | None = None
     near: int = 0
     groups: int = 0
@@ -41,7 +44,7 @@ class Bound:
 
 def alone(rows: Table) -> Bound:
     """Each row by its own content, so that exact copies alone are together."""
-    return Bound(_keys(rows))
+    return Bound(_keys(rows), first_of(contents_of(rows.ids)))
 
 
 def _keys(rows: Table) -> Keys:
@@ -59,7 +62,8 @@ def bound(rows: Table, room: str, section: DataOptions, task: Task, alone_too: b
     if room == "tabular" and (len(rows) <= MOST_ROWS or any(map(names_somebody, rows.names))):
         looked = load("keepfit.modalities.tabular.schema:looked")
         rules = [one.rule for one in looked(rows, target, section.columns, section.read.missing)]
-    first = alike(rows, room, target, rules)
+    same = first_of(contents_of(rows.ids))  # of pictures and texts by their hash, of tables by every cell
+    first = alike(rows, room, target, rules, same)
     near = int((np.bincount(first, minlength=len(first))[first] > 1).sum())
     column = group_column(rows, target, rules) if room == "tabular" and not alone_too else None
     count = 0
@@ -78,21 +82,24 @@ def bound(rows: Table, room: str, section: DataOptions, task: Task, alone_too: b
             [*enumerate(first.tolist()), *zip(head[who.codes[pairs]].tolist(), pairs.tolist(), strict=True)],
         )
     keys = _keys(rows).copy()
-    copies = int((first_of(contents_of(rows.ids)) != np.arange(len(rows))).sum())
+    copies = int((same != np.arange(len(rows))).sum())
     shared = np.flatnonzero(np.bincount(first, minlength=len(first))[first] > 1)
     smallest: dict[int, object] = {}
     for head_row, key in zip(first[shared].tolist(), keys[shared].tolist(), strict=True):
         smallest[head_row] = min(smallest.get(head_row, key), key)
-    keys[shared] = [smallest[head_row] for head_row in first[shared].tolist()]
-    return Bound(keys, column, near, count, copies)
+    keys[shared] = np.array([smallest[head_row] for head_row in first[shared].tolist()], keys.dtype)
+    return Bound(keys, first, column, near, count, copies)
 
 
-def alike(table: Table, room: str, target: str, rules: list[ColumnRule]) -> NDArray[np.int64]:
-    """The first row of each row's group [n] of exact and near-duplicates, whatever their answers are.
+def alike(
+    table: Table, room: str, target: str, rules: list[ColumnRule], same: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """The first row of each row's group [n] of exact and near-duplicates, whatever their answers are; `same` are the exact
+    ones, where they are known.
 
     Beyond MOST_PICTURES pictures or MOST_ROWS rows only exact copies are found, since the search would take minutes.
     """
-    same = first_of(contents_of(table.ids))  # of pictures and texts by their hash, of tables by every cell
+    same = first_of(contents_of(table.ids)) if same is None else same
     if len(table) > (MOST_PICTURES if room == "image" else MOST_ROWS):
         return same
     if room == "image":
