@@ -302,3 +302,21 @@ def test_what_is_written_comes_back(tmp_path_factory, rows):
     (folder / "a.jsonl").write_text("\n".join(json.dumps(dict(zip("abc", row, strict=True))) for row in rows))
     assert rows_of(folder / "a.csv", Read(delimiter=",", encoding="utf-8"))[0] == rows
     assert rows_of(folder / "a.jsonl")[0] == rows
+
+
+def test_a_file_by_codes_has_the_cells_and_the_order_of_its_pages(tmp_path):
+    """More rows than DuckDB takes at once: a join, by which codes are looked up, does not keep their order."""
+    path, wide = tmp_path / "long.csv", tmp_path / "wide.csv"
+    lines = (f'{row % 977},"{"" if row % 7 else row}",{"é" if row % 3 else "x, y"!r}\n' for row in range(260_000))
+    path.write_text("a,b,c\n" + "".join(lines), encoding="utf-8")
+    names = [f"c{n}" for n in range(40)]
+    wide.write_text(
+        ",".join(names) + "\n" + "".join(",".join(str(r * n % 5 or "") for n in range(40)) + "\n" for r in range(50))
+    )
+    for file in (path, wide):
+        read = Read()
+        (whole,), pages = list(sources.chunks(file, read, None, None)), concat(list(sources.chunks(file, read)))
+        assert whole.names == pages.names and len(whole) == len(pages)
+        for name in whole.names:
+            assert whole.columns[name].tolist() == pages.columns[name].tolist()
+            assert list(whole.columns[name].counts()) == whole.columns[name].values.tolist()

@@ -140,6 +140,11 @@ class Coded:
             self._known = order, times[order]
         return self._known
 
+    def known(self, order: NDArray[np.int64], times: NDArray[np.int64]) -> Coded:
+        """The column itself, which is told what `used` would find."""
+        self._known = order, times
+        return self
+
     def counts(self) -> dict[Any, int]:
         """How often each distinct cell stands in the column, in the order in which they first do."""
         codes, times = self.used()

@@ -132,10 +132,10 @@ def coded(connection: Any, reader: str, width: int) -> list[Coded]:
 
 def _in_order(codes: NDArray[np.int32], values: NDArray[np.object_]) -> Coded:
     """The column with codes in the order in which texts first appear: DuckDB's own hangs on its threads."""
-    order, _ = Coded(codes, values).used()
+    order, times = Coded(codes, values).used()
     new = np.empty(len(values), np.int32)
     new[order] = np.arange(len(order), dtype=np.int32)
-    return Coded(small(new[codes], len(order)), values[order])
+    return Coded(small(new[codes], len(order)), values[order]).known(np.arange(len(order)), times)
 
 
 def _sifted(reader: str, width: int, sift: Sift) -> NDArray[np.int64] | None:

@@ -15,7 +15,7 @@ from keepfit.recipe.data import DataOptions, ReadOptions
 from keepfit.runtime import sources
 from keepfit.runtime.coded import Coded, objects
 from keepfit.runtime.samples import Ids, contents
-from keepfit.runtime.table import Column, Table, coded_column, concat, counts_of, text_column
+from keepfit.runtime.table import Column, Table, coded_column, concat, text_column
 from keepfit.stages.packing import pack_column, pack_table
 from keepfit.stages.results import as_json
 from keepfit.stages.sample import CHUNK, Memory, Sampler
@@ -248,7 +248,7 @@ def _check_columns(tables: list[Table], places: list[tuple[str, str]], target: s
 
 
 def _check_features(table: Table, target: str) -> None:
-    varied = {name for name, column in table.columns.items() if len(counts_of(column)) > 1}
+    varied = {name for name, column in table.columns.items() if coded_column(column).present().sum() > 1}
     if varied == {target}:
         raise DataError(
             "no_features",

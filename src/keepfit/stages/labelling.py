@@ -33,7 +33,7 @@ class Labelled:
     """What came of it: findings, ledger entries, and the answers that training rows get instead of their own, by id."""
 
     findings: list[Finding] = field(default_factory=list)
-    entries: Sequence[Entry] = ()
+    entries: Sequence[Entry] = field(default_factory=list)
     mended: dict[str, str] = field(default_factory=dict)
 
     def less(self, undo: Collection[str]) -> Labelled:
