@@ -71,12 +71,7 @@ def csv_chunks(
         with connected() as connection:
             try:
                 done = 0
-                if size is None:
-                    check_names(names, path)
-                    pieces = iter([Table({**dict(zip(names, coded(connection, reader, len(names)), strict=True))})])
-                else:
-                    pieces = pages(_asked(connection, reader, stay), names, size, path)
-                for page in pieces:
+                for page in _pieces(connection, reader, names, size, path, stay):
                     done += len(page)
                     yield page
                 bad = connection.execute(
@@ -96,6 +91,17 @@ def csv_chunks(
                 rejects.repairs.append(Repair(path.name, row, line, "", rule, text[:200], after))
             rows = [cells for _, (_, cells) in sorted(mended.items())]
             yield Table({name: text_column([row[place] for row in rows]) for place, name in enumerate(names)})
+
+
+def _pieces(
+    connection: Any, reader: str, names: list[str], size: int | None, path: Path, stay: NDArray[np.int64] | None
+) -> Iterator[Table]:
+    """Pages of at most `size` rows, or without a size one table by codes."""
+    if size is not None:
+        yield from pages(_asked(connection, reader, stay), names, size, path)
+        return
+    check_names(names, path)
+    yield Table({**dict(zip(names, coded(connection, reader, len(names)), strict=True))})
 
 
 def coded(connection: Any, reader: str, width: int) -> list[Coded]:

@@ -321,7 +321,8 @@ def bars(
             xerr=list(spread[:_SHOWN]) or None,
             error_kw={"linewidth": 1},
         )
-        reach = max([abs(value) for value in values] + [1e-12])
+        wide = spread if spread else [0.0] * len(kept)
+        reach = max([abs(value) + more for value, more in zip(values, wide, strict=False)] + [1e-12])
         for place, (_, value, text) in enumerate(kept):
             beyond = reach if flush else max(value, 0) + (spread[place] if spread else 0)
             axes.text(beyond + 0.012 * (full or reach), place, text, va="center", fontsize=8, color=INK)
