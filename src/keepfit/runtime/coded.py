@@ -47,11 +47,6 @@ class Coded:
         """(n,)."""
         return (len(self.codes),)
 
-    @property
-    def size(self) -> int:
-        """How many cells there are."""
-        return len(self.codes)
-
     def __len__(self) -> int:
         return len(self.codes)
 
