@@ -73,6 +73,8 @@ class Table:
     def take(self, rows: NDArray[Any] | slice) -> Table:
         """The rows at integer positions, of a slice or under a boolean mask."""
         if isinstance(rows, np.ndarray) and rows.dtype == bool:
+            if rows.all():
+                return self
             rows = np.flatnonzero(rows)
         ids = self.ids[rows] if len(self.ids) else self.ids
         return Table({name: column[rows] for name, column in self.columns.items()}, ids)

@@ -66,7 +66,7 @@ def split(
     task = _task_of(column, given, gone, section.target, asked, [class_name(one) for one in known or ()])
     if task.kind == "regression":
         gone = gone | mapped(column, lambda text: text is None or parse_number(text) is None, bool)
-    kept = np.flatnonzero(~gone)
+    kept, left = np.flatnonzero(~gone), table.take(~gone)
     if len(kept) < 10:
         raise DataError(
             "too_few_rows",
@@ -74,9 +74,9 @@ def split(
             seen=f"{len(kept)} rows",
             hint="ten is the least, hundreds are useful",
         )
-    bound = _bound(ingested, kept, section, task, leaks, given)
+    bound = _bound(ingested, ~gone, section, task, leaks, given)
     places = np.zeros(len(table), np.uint8)
-    places[kept] = _parts(table.take(kept), given[kept], section.split, task, seed, bound)
+    places[kept] = _parts(left, given[kept], section.split, task, seed, bound)
     if {"pictures.json", "texts.json"} & set(ingested) and given[0] == "":
         places[kept] = places[kept][first_of(contents_of(table.ids[kept]))]
     part = named(NAMES, places)
@@ -92,7 +92,7 @@ def split(
 
 
 def _bound(
-    ingested: Files, kept: NDArray[np.int64], section: DataOptions, task: Task, leaks: str, given: Column
+    ingested: Files, kept: NDArray[np.bool_], section: DataOptions, task: Task, leaks: str, given: Column
 ) -> together.Bound:
     """The key by which each kept row is placed. Where the user gave all splits, or named a group or a time, its own."""
     rows = table_of(ingested).take(kept)
