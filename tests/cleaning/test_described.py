@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
-from keepfit.cleaning.described import language_of, of_target, of_texts
+from keepfit.cleaning.described import _apart, language_of, of_target, of_texts
 from keepfit.cleaning.guarded import Guarded
 from keepfit.modalities.tabular.schema import looked
 from keepfit.runtime.table import Table, text_column
@@ -49,3 +51,9 @@ def test_a_number_that_is_written_in_two_ways_counts_once() -> None:
     )
     one = looked(table, "y", {}, [])[0]
     assert one.rule.kind == "numeric" and one.distinct == 3 and one.rule.why == "numbers with 3 different values"
+
+
+def test_cells_that_go_missing_are_drift():
+    train, gone = Counter({"a": 200, "b": 200}), Counter({"a": 100, "b": 100, None: 200})
+    apart, chance = _apart(train, gone)
+    assert apart == 0.5 and chance < 1e-6

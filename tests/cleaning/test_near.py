@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keepfit.cleaning import near_rows as module
-from keepfit.cleaning.groups import joined, members
+from keepfit.cleaning.groups import joined
 from keepfit.cleaning.near_rows import near_rows
 from keepfit.cleaning.near_texts import near_texts
 from keepfit.cli.main import run
@@ -32,6 +32,14 @@ WORDS = [
     "seven",
     "kettle",
 ]
+
+
+def members(first):
+    """Groups of two rows or more, rows ascending, groups by their first row."""
+    found = {}
+    for row in np.flatnonzero(np.bincount(first, minlength=len(first))[first] > 1):
+        found.setdefault(int(first[row]), []).append(int(row))
+    return list(found.values())
 
 
 def sentences(count: int) -> list[str]:

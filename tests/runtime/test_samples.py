@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keepfit.core.errors import InternalFault
 from keepfit.runtime import samples
 from keepfit.runtime.coded import Coded, objects
 from keepfit.runtime.samples import Ids, contents, contents_of, first_of, places_of, repeated, repeated_in, rows_of
@@ -65,7 +67,7 @@ def test_levels_tell_what_all_numbers_do(numbers):
         assert one.counts(some).sum() == some.sum() and one.counts(some) is one.counts(some)
         if len(known):
             points = [0, 0.1, 0.25, 0.5, 0.99, 1]
-            assert np.allclose(quantiles(levels, counts, points), np.quantile(known, points))
+            assert quantiles(levels, counts, points).tolist() == np.quantile(known, points).tolist()
             assert np.allclose(moments(levels, counts), (known.mean(), known.std()))
 
 
@@ -82,3 +84,37 @@ def test_a_table_is_packed_alike_however_it_is_held(cells, data):
     assert unpack_column(pack_column(one.columns["x"])).tolist() == one.columns["x"].tolist()
     named = Table({"x": objects(cells)}, objects([f"p{n}.png:{n:016x}" for n in range(len(cells))]))
     assert unpack_table(pack_table(named)).ids.tolist() == named.ids.tolist()
+
+
+def test_ids_of_another_form_are_not_there():
+    ids = some_ids([0, 1], "f.csv")
+    strange = [
+        "f.csv#0:zzzzzzzzzzzzzzzz",
+        "f.csv#99999999999999999999:0000000000000000",
+        "f.csv#\u0661:0000000000000007",
+    ]
+    assert places_of(ids, strange).tolist() == [-1, -1, -1]
+
+
+def test_a_damaged_table_is_a_fault_that_says_so():
+    whole = pack_table(Table({"x": Coded.of(["a", "b"] * 50)}, some_ids(range(100))))
+    damaged = [
+        b"",
+        b"x",
+        whole[:-1],
+        whole[:-40],
+        whole + b"x",
+        whole[: whole.index(b"\n") + 9],
+        whole.replace(b'"|u1"', b'"|O8"', 1),
+    ]
+    for data in (*damaged, whole.replace(b"100]", b"-10]", 1), whole.replace(b"100]", b"099]", 1)):
+        with pytest.raises(InternalFault, match="damaged"):
+            unpack_table(data)
+
+
+def test_a_part_of_a_column_that_was_written_to_is_its_own():
+    whole = Coded.of(["a", "b", "c"]).copy()
+    whole[0] = "z"
+    part = whole[:2]
+    part[1], whole[2] = "q", "w"
+    assert part.tolist() == ["z", "q"] and whole.tolist() == ["z", "b", "w"]

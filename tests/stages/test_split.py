@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,10 +14,11 @@ from made_tables import csv_text, mixed, write_recipe
 import keepfit as kf
 from keepfit.core.errors import DataError
 from keepfit.recipe.data import DataOptions
+from keepfit.runtime.samples import repeated
 from keepfit.runtime.table import Table, text_column
-from keepfit.stages.ingest import _named
-from keepfit.stages.packing import pack_column, pack_table
-from keepfit.stages.results import json_of, part_of, task_of, truth_of
+from keepfit.stages.ingest import _named, ingest
+from keepfit.stages.packing import pack_column, pack_table, unpack_table
+from keepfit.stages.results import given_of, json_of, part_of, row_counts, task_of, truth_of
 from keepfit.stages.split import split
 
 
@@ -299,3 +301,32 @@ def test_the_order_of_hash_seeds_changes_nothing(tmp_path):
         for seed in "12"
     }
     assert len(found) == 1
+
+
+def test_several_files_of_a_split_and_one_without_rows(tmp_path):
+    for part, files in (("train", 3), ("test", 2)):
+        (tmp_path / part).mkdir()
+        for number in range(files):
+            text = "".join(
+                f"{n * 7 % 97},{('yes', 'no')[n % 2]}{'.' * (part == 'test' and number)}\n" for n in range(60)
+            )
+            (tmp_path / part / f"{number}.csv").write_text("x,y\n" + ("" if part == "train" and number == 0 else text))
+    section = DataOptions.model_validate({"train": "train/*.csv", "test": "test/*.csv", "target": "y"})
+    found = ingest(section, tmp_path, None)
+    assert Counter(given_of(found).tolist()) == {"train": 120, "test": 120}
+    made = split(section, "auto", 0, found)
+    assert json_of(made, "task.json")["classes"] == ["no", "yes"]
+    assert Counter(part_of(made).tolist())["test"] == 120 and row_counts({"ingest": found, "split": made}) == (240, 240)
+
+
+def test_two_sources_of_one_name_are_two(tmp_path, monkeypatch):
+    rows = {"a": list(range(80)), "b": list(range(80, 160))}
+    monkeypatch.setattr(
+        "keepfit.stages.ingest.read_table",
+        lambda source, *_: Table(
+            {"x": text_column(rows[source[8]]), "y": text_column([n % 2 for n in rows[source[8]]])}
+        ),
+    )
+    section = DataOptions.model_validate({"train": "records:a/service", "test": "records:b/service", "target": "y"})
+    ids = unpack_table(ingest(section, tmp_path, None)["table"]).ids
+    assert repeated(ids) == 0 and len(ids) == 160 and {one.partition("#")[0] for one in ids} == {"service", "service~2"}

@@ -17,7 +17,7 @@ from keepfit.cleaning.view import known_of
 from keepfit.runtime.coded import Coded, objects
 from keepfit.runtime.pictures import decode
 from keepfit.runtime.spread import Spread, quantiles
-from keepfit.runtime.table import Column
+from keepfit.runtime.table import Column, counts_of
 
 _BINS = 12
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -211,7 +211,7 @@ def _drifted(case: Guarded) -> list[Finding]:
     for name in names:
         if name in case.data.categories:
             cells = case.data.categories[name]
-            apart, chance = _apart(known_of(cells[train]), known_of(cells[test]))
+            apart, chance = _apart(Counter(counts_of(cells[train])), Counter(counts_of(cells[test])))
         else:
             numbers = case.data.spread(name)
             apart, chance = _apart_numbers(numbers.counts(train), numbers.counts(test))
@@ -234,8 +234,8 @@ def _apart_numbers(one: NDArray[np.int64], two: NDArray[np.int64]) -> tuple[floa
     return apart, float(np.clip(kstwo.sf(apart, round(left * right / (left + right))), 0, 1))
 
 
-def _apart(one: Counter[str], two: Counter[str]) -> tuple[float, float]:
-    """Half the sum of differences of shares of common values, and how likely by chance."""
+def _apart(one: Counter[str | None], two: Counter[str | None]) -> tuple[float, float]:
+    """Half the sum of differences of shares of common values, missing being one, and how likely by chance."""
     names = [name for name, times in (one + two).items() if times >= 10]
     counts = np.array([[part[name] for name in names] for part in (one, two)], float)
     if len(names) < 2 or counts.sum(1).min() < 20:

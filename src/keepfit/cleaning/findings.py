@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, overload
 
@@ -98,8 +98,3 @@ class Finding:
             "groups": [list(group) for group in self.groups[:shown]],
             "scores": list(self.scores),
         }
-
-
-def ids_of(findings: Iterable[Finding]) -> set[str]:
-    """Every sample that some finding is about."""
-    return {sample for finding in findings for sample in finding.ids}

@@ -86,7 +86,10 @@ def _target_statistics(case: Guarded) -> list[Finding]:
 
 
 def _holds_means(values: Spread, answers: list[NDArray[np.float64]], train: NDArray[np.bool_]) -> bool:
-    """Whether rows of equal cells have the cell as their mean answer: over all rows, and not over the training rows."""
+    """Whether rows of equal cells have the cell as their mean answer: over all rows, and not over the training rows.
+
+    A column most of whose repeated numbers are beyond the answers holds no means of them.
+    """
     times, seen = values.counts(), values.counts(train)
     if int((times > 1).sum()) < _GROUPS or times[times > 1].sum() < 0.5 * times.sum():
         return False

@@ -25,11 +25,3 @@ def joined(rows: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
     while not np.array_equal(higher := found[found], found):
         found = higher
     return found
-
-
-def members(first: NDArray[np.int64]) -> list[list[int]]:
-    """Groups of two rows or more, rows ascending, groups by their first row."""
-    found: dict[int, list[int]] = {}
-    for row in np.flatnonzero(np.bincount(first, minlength=len(first))[first] > 1):
-        found.setdefault(int(first[row]), []).append(int(row))
-    return list(found.values())

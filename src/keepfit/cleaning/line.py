@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from keepfit.cleaning import dependencies, duplicates, formats, missing, outliers, rare, spellings, unreadable, written
 from keepfit.cleaning.findings import Cell, Cells, Finding
 from keepfit.cleaning.view import View, known_of
+from keepfit.core.errors import InternalFault
 from keepfit.runtime.coded import objects
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.samples import Ids, Samples, places_of, rows_of
@@ -44,10 +45,10 @@ class Cleaned:
         """Mask [n] of the rows that go."""
         return _among(ids, self.entries.samples("dropped"))
 
-    def is_decided(self, ids: Samples) -> NDArray[np.bool_]:
-        """Mask [n] of rows that go, or would if that had not been taken back."""
+    def decided(self) -> list[Samples]:
+        """The ids of rows that go, or would if that had not been taken back."""
         back = [part.id for part in self.entries.parts if _is_back(part) and not part.column]
-        return self.is_dropped(ids) | _among(ids, [objects(back)])
+        return [*self.entries.samples("dropped"), objects(back)]
 
 
 def clean(view: View, section: Any, undo: Collection[str], seed: int, first: NDArray[np.int64] | None) -> Cleaned:
@@ -56,7 +57,7 @@ def clean(view: View, section: Any, undo: Collection[str], seed: int, first: NDA
         view, section, undo, first, outliers.look(view, section.outliers, seed) if section.outliers.do == "drop" else []
     )
     out.rules = view.rules
-    view = replace(view, table=view.table.take(~out.is_decided(view.table.ids)))
+    view = replace(view, table=view.table.take(~_among(view.table.ids, out.decided())))
     _take(out, unreadable.look(view), "apply", undo)
     _take(out, written.look(view), "apply", undo)
     came, view = view, _mended(out, view, section, undo)
@@ -175,21 +176,22 @@ def _served(rule: ColumnRule, entries: Sequence[Entry | Block]) -> ColumnRule:
 
 def _take(out: Cleaned, findings: Sequence[Finding], do: str, undo: Collection[str]) -> Ledger:
     """Findings as entries of the ledger: what is done about them, or that they were seen."""
-    made = Ledger()
+    made, gone = Ledger(), out.decided()
     for finding in findings:
         decided = do == "drop" and finding.level == "note"
         told_only = do in ("report", "drop") or finding.rule.startswith(missing.LEFT)
         action = "dropped" if decided else "noted" if told_only else "changed"
-        before = Cleaned(out.entries + made)
         if isinstance(finding.cells, Cells):
-            cells = finding.cells.take(~before.is_decided(finding.cells.ids))
+            cells = finding.cells.take(~_among(finding.cells.ids, gone))
             cells = cells[:_MOST_NOTED] if action == "noted" else cells
             column = "" if decided else cells.column
             if len(cells):
                 made += Ledger([Block(cells.ids, column, finding.rule, cells.before, cells.after, "clean", action)])
+                gone += [cells.ids] if decided else []
             continue
-        gone = before.is_decided(objects([cell.id for cell in finding.cells])).tolist()
-        some = [cell for cell, is_gone in zip(finding.cells, gone, strict=True) if not is_gone]
+        before = _among(objects([cell.id for cell in finding.cells]), gone).tolist()
+        some = [cell for cell, is_gone in zip(finding.cells, before, strict=True) if not is_gone]
+        gone += [objects([cell.id for cell in some])] if decided else []
         made += [
             Entry(
                 *(cell.id, *place_of(cell.id), "" if decided else cell.column, finding.rule),
@@ -233,6 +235,8 @@ def _patched(out: Cleaned, view: View, entries: Sequence[Entry]) -> View:
     done = [entry for entry in entries if entry.action == "changed" or entry.rule.endswith(BACK)]
     places = places_of(view.table.ids, [entry.id for entry in done]).tolist() if done else []
     for entry, row in zip(done, places, strict=True):
+        if row < 0:
+            raise InternalFault("rows_lost", "a change is about a row that is not there", where=entry.id)
         if columns[entry.column] is view.table.columns[entry.column]:
             columns[entry.column] = columns[entry.column].copy()
         after = entry.after or None

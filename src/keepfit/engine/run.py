@@ -23,7 +23,20 @@ from keepfit.recipe.render import seen_from
 from keepfit.recipe.train import processes_of
 from keepfit.runtime.bundle import Bundle
 from keepfit.runtime.writers import csv_lines, parquet_bytes
-from keepfit.stages import clean, evaluate, explain, guard, ingest, package, pictures, processes, split, texts, train
+from keepfit.stages import (
+    clean,
+    evaluate,
+    explain,
+    guard,
+    ingest,
+    package,
+    packing,
+    pictures,
+    processes,
+    split,
+    texts,
+    train,
+)
 from keepfit.stages.processes import Group
 from keepfit.stages.results import all_entries, json_of, row_counts
 from keepfit.stages.sample import Memory
@@ -106,6 +119,8 @@ def run(
             return done
     except OSError as error:
         raise from_os_error(error, "writing the run") from None
+    finally:
+        packing.let_go()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ class Coded:
     row. Both are never written to; a `copy` may be.
     """
 
-    __slots__ = ("_known", "_places", "codes", "memo", "values")
+    __slots__ = ("_known", "_owned", "_places", "codes", "memo", "values")
     __array_priority__ = 1000.0  # an object array compared with it asks it
     __hash__ = None  # type: ignore[assignment]
     ndim = 1
@@ -29,6 +29,7 @@ class Coded:
         self.memo: dict[Any, Any] = {} if memo is None else memo  # what is known of the values, for all who share them
         self._known: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
         self._places: dict[str | None, int] | None = None  # of a column that is written to
+        self._owned = False  # whether nobody else has these codes
 
     @classmethod
     def of(cls, cells: Sequence[str | None]) -> Coded:
@@ -57,6 +58,7 @@ class Coded:
     def __getitem__(self, rows: int | np.integer[Any] | Rows) -> str | Coded | None:
         if isinstance(rows, int | np.integer):
             return cast("str | None", self.values[self.codes[rows]])
+        self._owned = self._owned and not isinstance(rows, slice)  # a slice has the same codes
         return Coded(self.codes[rows], self.values, self.memo)
 
     def __setitem__(self, rows: Any, cells: Any) -> None:
@@ -64,8 +66,8 @@ class Coded:
             found: Any = self._code(cells)
         else:
             found = np.array([self._code(cell) for cell in cells], np.int32)
-        if self.codes.dtype != np.int32 or not self.codes.flags.writeable:
-            self.codes = self.codes.astype(np.int32)
+        if not self._owned:
+            self.codes, self._owned = self.codes.astype(np.int32), True
         self.codes[rows] = found
         self._known = None
 
@@ -86,7 +88,7 @@ class Coded:
 
     def copy(self) -> Coded:
         """A column that may be written to."""
-        return Coded(self.codes.astype(np.int32), self.values)
+        return Coded(self.codes, self.values, self.memo)
 
     def astype(self, dtype: Any, copy: bool = True) -> NDArray[Any]:
         """The cells as an array of another type."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, overload
 
@@ -13,6 +14,7 @@ from keepfit.runtime.coded import Coded, Rows, objects
 
 _ODD = 0x9E3779B97F4A7C15
 _AT_ONCE = 1 << 15
+_FORM = re.compile(r"(.*)#([0-9]{1,13}):([0-9a-f]{16})", re.DOTALL)
 _STRIDE = 1 << 44  # of rows in a source
 
 
@@ -118,10 +120,9 @@ def _parsed(samples: Sequence[str], sources: Sequence[str]) -> Ids:
         np.zeros(len(samples), np.uint64),
     )
     for at, sample in enumerate(samples):
-        name, _, rest = sample.rpartition("#")
-        row, _, content = rest.partition(":")
-        if name in place and row.isdecimal() and len(content) == 16:
-            source[at], rows[at], contents[at] = place[name], int(row), int(content, 16)
+        found = _FORM.fullmatch(sample)
+        if found is not None and found[1] in place:
+            source[at], rows[at], contents[at] = place[found[1]], int(found[2]), int(found[3], 16)
     return Ids(sources, source, rows, contents)
 
 

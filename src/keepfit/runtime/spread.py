@@ -60,7 +60,8 @@ def quantiles(levels: Values, counts: NDArray[np.int64], points: Sequence[float]
     ends = np.cumsum(counts)
     at = (ends[-1] - 1) * np.asarray(points, float)
     low, high = (levels[np.searchsorted(ends, step(at), side="right")] for step in (np.floor, np.ceil))
-    return np.asarray(low + (high - low) * (at - np.floor(at)))
+    part = at - np.floor(at)  # from the nearer end, as NumPy does
+    return np.asarray(np.where(part >= 0.5, high - (high - low) * (1 - part), low + (high - low) * part))
 
 
 def moments(levels: Values, counts: NDArray[np.int64]) -> tuple[float, float]:

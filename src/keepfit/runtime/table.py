@@ -184,6 +184,7 @@ def concat(tables: Sequence[Table]) -> Table:
                 seen=", ".join(odd[:8]),
                 hint="give every file the same columns, or a glob that names files of one kind only",
             )
+    tables = [table for table in tables if len(table)] or tables[:1]
     if len(tables) == 1:
         return tables[0]
     return Table({name: _below([table.columns[name] for table in tables]) for name in names}, _ids_below(tables))
@@ -195,7 +196,7 @@ def _below(columns: Sequence[Column]) -> Column:
 
 
 def _ids_below(tables: Sequence[Table]) -> Samples:
-    if not all(len(table.ids) for table in tables):
+    if any(len(table.ids) != len(table) for table in tables):
         return np.empty(0, object)
     found = [table.ids for table in tables]
     by_parts = [ids for ids in found if isinstance(ids, Ids)]

@@ -43,7 +43,7 @@ from keepfit.stages.results import (
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry, conserve_samples, place_of, without
 
-VERSION = 15
+VERSION = 16
 _GOLDEN = 12
 
 
@@ -138,8 +138,8 @@ def _cleaned(section: CleanOptions, data: DataOptions, seed: int, room: str, vie
     if room == "text":
         rows = [row for row, text in enumerate(view.table.columns[COLUMN]) if texts.is_blank(text)]
         ids = [str(view.table.ids[row]) for row in rows]
-        dropped = done.dropped
-        blank = [Entry(i, *place_of(i), "", "no text", "", "", "clean") for i in ids if i not in dropped]
+        gone = done.is_dropped(view.table.ids[rows])
+        blank = [Entry(i, *place_of(i), "", "no text", "", "", "clean") for i in np.array(ids, object)[~gone].tolist()]
         done.entries += without(blank, section.undo)
     return done
 

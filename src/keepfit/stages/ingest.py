@@ -92,9 +92,15 @@ def ingest(section: DataOptions, folder: Path, frame: Table | None, memory: Memo
     _check_features(table, section.target)
     return {
         "table": pack_table(table),
-        "given": pack_column(Coded(np.repeat(np.arange(len(given)), list(map(len, tables))), objects(given))),
+        "given": pack_column(_given(given, list(map(len, tables)))),
         "ledger.json": as_json([e.as_json() for e in entries]),
     }
+
+
+def _given(parts: list[str], rows: list[int]) -> Coded:
+    """The split that each row was given with, from that of each table and its number of rows."""
+    names = list(dict.fromkeys(parts))
+    return Coded(np.repeat([names.index(part) for part in parts], rows), objects(names))
 
 
 def _sizes(said: list[tuple[str, str]], folder: Path) -> list[int]:
@@ -169,16 +175,15 @@ def _tables(
         yield "frame", range(len(frame)), frame
     elif source.startswith("sklearn:"):
         found = from_sklearn(source.removeprefix("sklearn:"), section.target)
-        yield source, range(len(found)), found
+        yield _once(source, used), range(len(found)), found
     elif is_records(source):
         found = read_table(source, folder, section.target)
-        yield source.rpartition("/")[2], range(len(found)), found
+        yield _once(source.rpartition("/")[2], used), range(len(found)), found
     else:
         read = reading(section.read)
         paths = sources.files_of(source, folder)
         for path in paths:
-            used[path.name] += 1
-            name = path.name if used[path.name] == 1 else f"{path.name}~{used[path.name]}"  # the same name elsewhere
+            name = _once(path.name, used)
             bad = sources.Rejects()
             try:
                 whole = _read(path, name, read, bad, sampler)
@@ -195,6 +200,12 @@ def _tables(
                 yield name, range(len(whole)), whole
         if sampler is not None:
             yield from sampler.tables()
+
+
+def _once(name: str, used: Counter[str]) -> str:
+    """The name, told apart from the same name elsewhere."""
+    used[name] += 1
+    return name if used[name] == 1 else f"{name}~{used[name]}"
 
 
 def _read(path: Path, name: str, read: sources.Read, bad: sources.Rejects, sampler: Sampler | None) -> Table | None:

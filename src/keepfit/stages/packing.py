@@ -16,6 +16,7 @@ from keepfit.runtime.samples import Ids
 from keepfit.runtime.table import Column, Table, coded_column
 
 _TYPES = ("|u1", "<u2", "<i4", "<i8", "<u8")
+_STEP = 16  # arrays begin at multiples of it
 _held: list[tuple[bytes, Table]] = []
 
 
@@ -38,7 +39,10 @@ def pack_table(table: Table) -> bytes:
         "arrays": [[array.dtype.newbyteorder("<").str, len(array)] for array in arrays],
     }
     line = json.dumps(head, ensure_ascii=False).encode() + b"\n"
-    parts = [line, words, *(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes() for array in arrays)]
+    parts = [line, words, bytes(-(len(line) + len(words)) % _STEP)]
+    for array in arrays:
+        data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+        parts += [data, bytes(-len(data) % _STEP)]
     return b"".join(parts)
 
 
@@ -69,18 +73,28 @@ def unpack_column(data: bytes) -> Coded:
 
 
 def _unpacked(data: bytes) -> Table:
+    try:
+        return _read(data)
+    except (ValueError, KeyError, TypeError, IndexError, zlib.error) as error:
+        raise InternalFault("bad_table", "a table of the store is damaged", seen=str(error)[:80]) from None
+
+
+def _read(data: bytes) -> Table:
     line = data.index(b"\n") + 1
     head = json.loads(data[:line])
     at = line + head["words"]
     texts = json.loads(zlib.decompress(data[line:at]))
     arrays: list[NDArray[Any]] = []
     for kind, count in head["arrays"]:
-        if kind not in _TYPES:
-            raise InternalFault("bad_table", "a table of the store is damaged", seen=str(kind)[:40])
+        if kind not in _TYPES or count < 0:
+            raise ValueError(f"{count} of {kind}")
         dtype = np.dtype(kind)
+        at += -at % _STEP
         arrays.append(np.frombuffer(data, dtype, count, at))
         at += count * dtype.itemsize
     width = len(head["columns"])
+    if len({len(codes) for codes in arrays[:width]}) > 1 or at + -at % _STEP != len(data):
+        raise ValueError("columns of several lengths, or too many bytes")
     columns: dict[str, Column] = {
         name: Coded(codes, objects(values))
         for name, codes, values in zip(head["columns"], arrays[:width], texts[:width], strict=True)
