@@ -115,12 +115,8 @@ class Coded:
 
     def present(self) -> NDArray[np.bool_]:
         """Mask [k] of the values that some row has."""
-        if self._known is not None:
-            out = np.zeros(len(self.values), bool)
-            out[self._known[0]] = True
-            return out
         out = np.zeros(len(self.values), bool)
-        out[self.codes] = True
+        out[self.codes if self._known is None else self._known[0]] = True
         return out
 
     def used(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -187,6 +183,16 @@ def small(codes: NDArray[Any], count: int) -> NDArray[Any]:
 
 def _equal(values: NDArray[np.object_], cell: str | None) -> NDArray[np.bool_]:
     return np.array([value is None for value in values], bool) if cell is None else np.asarray(values == cell, bool)
+
+
+def in_order(column: Coded) -> Coded:
+    """The column with codes in the order in which texts first appear, and no text that no row has."""
+    order, times = column.used()
+    if len(order) == len(column.values) and bool((order[1:] > order[:-1]).all()):
+        return Coded(small(column.codes, len(order)), column.values, column.memo).known(order, times)
+    new = np.zeros(len(column.values), np.int32)
+    new[order] = np.arange(len(order), dtype=np.int32)
+    return Coded(small(new[column.codes], len(order)), column.values[order]).known(np.arange(len(order)), times)
 
 
 def joined(columns: Sequence[Coded]) -> Coded:

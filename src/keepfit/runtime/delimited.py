@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.core.errors import DataError
-from keepfit.runtime.coded import Coded, objects, small
+from keepfit.runtime.coded import Coded, in_order, objects
 from keepfit.runtime.decoding import HEAD, Notes, as_utf8
 from keepfit.runtime.reading import (
     LONGEST_LINE,
@@ -132,16 +132,8 @@ def coded(connection: Any, reader: str, width: int) -> list[Coded]:
         for place, values in zip(places, texts, strict=True):
             column = np.empty(rows, np.int32)
             column[row] = codes[f"c{place}"]
-            out.append(_in_order(column, values))
+            out.append(in_order(Coded(column, values)))  # DuckDB's own order hangs on its threads
     return out
-
-
-def _in_order(codes: NDArray[np.int32], values: NDArray[np.object_]) -> Coded:
-    """The column with codes in the order in which texts first appear: DuckDB's own hangs on its threads."""
-    order, times = Coded(codes, values).used()
-    new = np.empty(len(values), np.int32)
-    new[order] = np.arange(len(order), dtype=np.int32)
-    return Coded(small(new[codes], len(order)), values[order]).known(np.arange(len(order)), times)
 
 
 def _sifted(reader: str, width: int, sift: Sift) -> NDArray[np.int64] | None:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.core.errors import InternalFault
-from keepfit.runtime.coded import Coded, objects, small
+from keepfit.runtime.coded import Coded, in_order, objects
 from keepfit.runtime.samples import Ids
 from keepfit.runtime.table import Column, Table, coded_column
 
@@ -22,7 +22,7 @@ _held: list[tuple[bytes, Table]] = []
 
 def pack_table(table: Table) -> bytes:
     """A table as bytes, the same for the same table however its cells are held."""
-    columns = {name: _ordered(coded_column(column)) for name, column in table.columns.items()}
+    columns = {name: in_order(coded_column(column)) for name, column in table.columns.items()}
     texts: list[Any] = [column.values.tolist() for column in columns.values()]
     arrays: list[NDArray[Any]] = [column.codes for column in columns.values()]
     ids = table.ids
@@ -104,16 +104,6 @@ def _read(data: bytes) -> Table:
         source, rows = (_whole(array, count) for array in arrays[width : width + 2])
         return Table(columns, Ids(texts[width], source.astype(np.int32, copy=False), rows, arrays[width + 2]))
     return Table(columns, objects(texts[width]))
-
-
-def _ordered(column: Coded) -> Coded:
-    """The column with codes in the order in which texts first appear, and no text that no row has."""
-    codes, _ = column.used()
-    if len(codes) == len(column.values) and bool((codes[1:] > codes[:-1]).all()):
-        return Coded(small(column.codes, len(codes)), column.values)
-    new = np.zeros(len(column.values), np.int32)
-    new[codes] = np.arange(len(codes), dtype=np.int32)
-    return Coded(small(new[column.codes], len(codes)), column.values[codes])
 
 
 def _in_few(numbers: NDArray[Any]) -> NDArray[Any]:
