@@ -11,7 +11,7 @@ from keepfit.core.errors import RecipeError, nearest
 from keepfit.recipe.outcome import EvaluateOptions
 from keepfit.runtime.arrays import unpack
 from keepfit.runtime.opening import Predictor, predictor_from
-from keepfit.runtime.samples import Samples
+from keepfit.runtime.samples import Samples, rows_of
 from keepfit.runtime.table import Table
 from keepfit.runtime.writers import parquet_bytes
 from keepfit.stages.evaluation import evaluation
@@ -97,7 +97,7 @@ def _without(
     metrics: list[str],
 ) -> dict[str, Any] | None:
     """Rows and metrics without test rows that have a copy or a fellow outside the split; None where there are none."""
-    clear = ~np.isin(ids.astype(str), crossing)
+    clear = ~rows_of(ids, crossing)
     if clear.all() or clear.sum() < 2 or (task.kind == "classification" and len(np.unique(truth[clear])) < 2):
         return None
     return {"rows": int(clear.sum()), "metrics": score(task, truth[clear], scores[clear], metrics)}

@@ -16,6 +16,7 @@ from keepfit.core.errors import GateError
 from keepfit.recipe.data import DataOptions
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.picture_predictor import COLUMN as PICTURE
+from keepfit.runtime.samples import rows_of
 from keepfit.stages.results import as_json, given_of, json_of, part_of, room_of, table_of, task_of, truth_of
 from keepfit.stages.together import alike
 from keepfit.store.artifacts import Files
@@ -55,7 +56,7 @@ def guard(
     table = case.table
     if room == "image" and case.given:
         whole = table_of(ingested)
-        table = whole.take(np.isin(whole.ids.astype(str), table.ids.astype(str)))
+        table = whole.take(rows_of(whole.ids, table.ids.tolist()))
     made = alike(table, room, target, rules) if case.given else np.arange(len(table))
     who = group_column(table, target, rules) if room == "tabular" and data.split.by != "group" else None
     found, crossing = crossings(case, made, who, by_cells=room == "tabular")
