@@ -22,6 +22,7 @@ def digits():
     flipped = np.zeros(900, bool)
     rng = np.random.default_rng(0)
     flipped[rng.choice(700, 70, replace=False)] = True
+    flipped[rng.choice(100, 10, replace=False) + 700] = True
     dirty = np.where(flipped, (truth + rng.integers(1, 10, 900)) % 10, truth)
     return found.data[:900].astype(np.float32), truth, dirty, flipped
 
@@ -69,10 +70,31 @@ def test_what_is_applied_stands_in_the_ledger(digits, way):
     rules = [finding.rule for finding in looked(table, "y", {}, [])]
     task = Task("classification", "y", tuple(range(10)))
     done = labelling(way, table, part, rules, "tabular", task, 0)
-    assert len(done.entries) == len(done.findings[0].ids) >= 50 and done.findings[0].rule == "wrong_labels"
+    trained = [entry for entry in done.entries if entry.row < 700]
+    assert len(trained) == len(done.findings[0].ids) >= 50 and done.findings[0].rule == "wrong_labels"
     assert {entry.action for entry in done.entries} == {{"relabel": "changed", "drop": "dropped"}[way]}
-    assert all((entry.row < 700 and flipped[entry.row]) or entry.row < 700 for entry in done.entries)
+    choosing = [entry.row for entry in done.entries if entry.row >= 700]
+    assert max(choosing) < 800 and flipped[choosing].mean() >= 0.7 and sum(flipped[choosing]) >= 8
+    assert f"so are {len(choosing)} of 100 validation rows" in done.findings[0].proposal
     assert len(done.mended) == (len(done.entries) if way == "relabel" else 0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1])
+def test_rows_that_choose_the_model_are_judged_by_what_training_rows_taught(digits, share):
+    features, truth, dirty, _ = digits
+    known, mended = labels.mend(
+        "relabel", features[:700], dirty[:700], labels.wrong_labels(features[:700], dirty[:700], 10, 0)
+    )
+    rng = np.random.default_rng(1)
+    wrong = rng.random(200) < share
+    asked = np.where(wrong, (truth[700:] + rng.integers(1, 10, 200)) % 10, truth[700:])
+    found = labels.suspects_among(known, mended, features[700:], asked, 10, 0)
+    assert wrong[found.rows].sum() >= 0.7 * wrong.sum() and (~wrong[found.rows]).sum() <= 2
+    assert (found.proposed == truth[700:][found.rows])[wrong[found.rows]].mean() > 0.9 if share else True
+    far = np.where(wrong, truth[700:] + 500.0, truth[700:])
+    numbers = labels.suspects_among(features[:700], truth[:700].astype(float), features[700:], far, 0, 0)
+    assert not wrong.any() or set(numbers.rows) == set(np.flatnonzero(wrong))
+    assert labels.suspects_among(known, mended, features[700:720], asked[:20], 10, 0).blind
 
 
 def test_a_class_that_learning_folds_lack_is_no_error():

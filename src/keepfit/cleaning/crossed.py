@@ -146,13 +146,21 @@ def _boosted(classes: int, seed: int) -> Any:
 
 def crossed_by_trees(features: Any, truth: NDArray[np.float64], seed: int) -> NDArray[np.float64] | None:
     """Out-of-fold values [n] of boosted trees; None where features are sparse or very many, which they are not made for."""
-    if hasattr(features, "tocsr") or features.shape[1] > _WIDE:
-        return None
     folds, out = folds_for(truth, 0, seed), np.zeros(len(truth))
     for fold in range(_FOLDS):
         inside = folds == fold
-        out[inside] = _boosted(0, seed).fit(features[~inside], truth[~inside]).predict(features[inside])
+        answers = by_trees(features[~inside], truth[~inside], features[inside], seed)
+        if answers is None:
+            return None
+        out[inside] = answers
     return out
+
+
+def by_trees(features: Any, truth: NDArray[np.float64], asked: Any, seed: int) -> NDArray[np.float64] | None:
+    """Values [m] that boosted trees fitted on `features` [n, d] give the `asked` rows; None as above."""
+    if hasattr(features, "tocsr") or features.shape[1] > _WIDE:
+        return None
+    return np.asarray(_boosted(0, seed).fit(features, truth).predict(asked))
 
 
 def _need_the_extra() -> None:

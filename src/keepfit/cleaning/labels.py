@@ -7,13 +7,14 @@ overlap of classes is rare, so that disagreement is mostly error. In plain confi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.cleaning.crossed import crossed, crossed_by_trees, fitted, folds_for, judges
+from keepfit.cleaning.crossed import by_trees, crossed, crossed_by_trees, fitted, folds_for, judges
 
 _SURE = 0.6  # the share of rows, by confidence, from which the share of wrong labels is read
 _MORE = 1.2
@@ -52,15 +53,20 @@ def wrong_labels(features: Any, truth: NDArray[Any], classes: int, seed: int, tr
         again = first
     else:
         again = _without(features, truth, classes, seed + 1, suspected, trees)
-    best = again.argmax(1)
-    margin = again.max(1) - again[np.arange(len(truth)), truth]
     rated = _rates(again, truth, classes)
     if len(truth) < _FEWEST or rated.easy > _BLIND or not _is_above_chance(first.argmax(1), truth, classes):
         return _nothing(agreement, classes, blind=True)
+    return replace(_doubted(again, truth, classes), agreement=agreement)
+
+
+def _doubted(scores: NDArray[np.float64], truth: NDArray[Any], classes: int) -> Suspects:
+    """The rows whose label is less probable than another, as many as the surest rows say that there are."""
+    best, rated = scores.argmax(1), _rates(scores, truth, classes)
+    margin = scores.max(1) - scores[np.arange(len(truth)), truth]
     found = _surest(best, truth, margin, rated.of_class)
     order = np.array(sorted(found, key=lambda row: (-margin[row], row)), np.int64)
-    overlapping = float((best != truth).mean()) > max(0.1, 1.5 * rated.easy)
-    return Suspects(order, best[order], margin[order], agreement, overlapping=overlapping)
+    disagree = float((best != truth).mean())
+    return Suspects(order, best[order], margin[order], 1 - disagree, overlapping=disagree > max(0.1, 1.5 * rated.easy))
 
 
 def _is_above_chance(best: NDArray[np.int64], truth: NDArray[Any], classes: int) -> bool:
@@ -143,12 +149,18 @@ def wrong_values(features: Any, truth: NDArray[np.float64], seed: int, trees: in
     agreement = max(0.0, 1 - float(np.mean((truth - answers) ** 2)) / spread)
     if len(truth) < _FEWEST or agreement < 0.2:
         return _nothing(agreement, 0, blind=True)
+    return replace(_far(truth, answers, lambda: crossed_by_trees(features, truth, seed)), agreement=agreement)
+
+
+def _far(
+    truth: NDArray[np.float64], answers: NDArray[np.float64], others: Callable[[], NDArray[np.float64] | None]
+) -> Suspects:
     scaled = _deviations(truth, answers)
-    if (scaled > _FAR).any() and (others := crossed_by_trees(features, truth, seed)) is not None:
-        scaled = np.minimum(scaled, _deviations(truth, others))
+    if (scaled > _FAR).any() and (second := others()) is not None:
+        scaled = np.minimum(scaled, _deviations(truth, second))
     rows = np.flatnonzero(scaled > _FAR)
     rows = rows[np.argsort(-scaled[rows], kind="stable")]
-    return Suspects(rows, answers[rows], scaled[rows], agreement)
+    return Suspects(rows, answers[rows], scaled[rows], 1.0)
 
 
 def _deviations(truth: NDArray[np.float64], answers: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -240,6 +252,21 @@ def suspects_of(features: Any, truth: NDArray[Any], classes: int, seed: int, tre
     if classes:
         return wrong_labels(features, truth, classes, seed, trees)
     return wrong_values(features, truth, seed, trees)
+
+
+def suspects_among(
+    known: Any, mended: NDArray[Any], asked: Any, truth: NDArray[Any], classes: int, seed: int
+) -> Suspects:
+    """The same for `asked` rows [m, d] with labels `truth` [m], by models of `known` rows [n, d] with `mended` labels [n].
+
+    Nothing is learned from the asked rows but the share of them that is wrong.
+    """
+    if len(truth) < _FEWEST:
+        return _nothing(0.0, classes, blind=True)
+    answers = fitted(known, mended, asked, classes, seed, _TREES)
+    if not classes:
+        return _far(truth, answers[:, 0], lambda: by_trees(known, mended, asked, seed))
+    return _doubted(answers, truth, classes)
 
 
 def mend(way: str, features: Any, truth: NDArray[Any], found: Suspects) -> tuple[Any, NDArray[Any]]:

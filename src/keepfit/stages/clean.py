@@ -43,7 +43,7 @@ from keepfit.stages.results import (
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry, conserve_samples, place_of, without
 
-VERSION = 16
+VERSION = 17
 _GOLDEN = 12
 
 
@@ -51,8 +51,8 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
     """`part` after dropping, `rules.json`, `columns.json`, `findings.json`, `changes.json`, `profile.json`, `golden.json`,
     `ledger.json`; for the report pictures of suspects, or their contents as `shown.json`.
 
-    `changes.json` has the cells of training rows that are not as they came (column -> sample id -> text), and those that
-    the repairs of the rules leave alone.
+    `changes.json` has the cells of training rows that are not as they came (column -> sample id -> text), mended answers of
+    validation rows, and the cells that the repairs of the rules leave alone.
     """
     table = table_of(ingested)
     part = part_of(parted)

@@ -49,29 +49,45 @@ def labelling(
     """Look for wrong labels among the rows whose `part` [n] is train; `way` is drop, relabel, report or off.
 
     Only with drop and relabel are all rows looked at, pictures by a pretrained network's features too. They are applied where
-    errors on rows that nobody mended do not rise for any kind of model; otherwise they stay a proposal.
+    errors on rows that nobody mended do not rise for any kind of model, and then the validation rows are mended too, by what
+    was learned from training rows alone; otherwise they stay a proposal. Test rows are never looked at.
     """
     rows = np.flatnonzero(part == "train")
     if way == "off" or len(rows) < 40:
         return Labelled()
     some = _drawn(rows, REPORTED_ON, seed) if way == "report" else rows
-    held = _drawn(np.flatnonzero(part == "validation"), COMPARED_ON // 4, seed) if way != "report" else rows[:0]
-    both = table.take(np.concatenate([some, held]))
+    valid = np.flatnonzero(part == "validation") if way != "report" else rows[:0]
+    both = table.take(np.concatenate([some, valid]))
     features, truth = features_seen(both, room, rules, way != "report"), truth_of(both.columns[task.target], task)
     count, classes = len(some), len(task.classes)
     found = labels.suspects_of(features[:count], truth[:count], classes, seed, _TREES if way == "report" else 100)
-    told = _Told(table, some, task, found, truth)
+    told = _Told(table, some, task, found)
     if not found.blind and not len(found.rows):
         return Labelled()
     if way == "report" or found.blind:
         return Labelled([told.finding(way, None)])
     if way == "relabel" and not classes:
         return Labelled([told.finding(way, None)])
-    few = _drawn(np.arange(count), COMPARED_ON, seed)
-    scores = labels.compared(way, features[few], truth[few], features[count:], truth[count:], classes, seed)
+    few, held = (
+        _drawn(np.arange(count), COMPARED_ON, seed),
+        _drawn(np.arange(len(valid)), COMPARED_ON // 4, seed) + count,
+    )
+    scores = labels.compared(way, features[few], truth[few], features[held], truth[held], classes, seed)
     if not is_no_worse(scores, found.overlapping):
         return Labelled([told.finding(way, scores)])
-    return Labelled([told.finding(way, scores)], told.entries(way), told.mended() if way == "relabel" else {})
+    choosing = _Told(table, valid, task, _choosing(way, features, truth, found, count, classes, seed))
+    mended = {**told.mended(), **choosing.mended()} if way == "relabel" else {}
+    finding = told.finding(way, scores, len(choosing.found.rows), len(valid))
+    return Labelled([finding], told.entries(way) + choosing.entries(way), mended)
+
+
+def _choosing(
+    way: str, features: Any, truth: NDArray[Any], found: labels.Suspects, count: int, classes: int, seed: int
+) -> labels.Suspects:
+    """Suspects among the rows from `count` on, which choose between models and end their training: where the trained rows
+    are mended and these are not, a model that is surer is worse by them, and training ends too soon."""
+    known, mended = labels.mend(way, features[:count], truth[:count], found)
+    return labels.suspects_among(known, mended, features[count:], truth[count:], classes, seed)
 
 
 def is_no_worse(scores: Sequence[labels.Compared], overlapping: bool) -> bool:
@@ -113,7 +129,6 @@ class _Told:
     rows: NDArray[np.int64]
     task: Task
     found: labels.Suspects
-    truth: NDArray[Any]
 
     def _cells(self) -> list[Cell]:
         cells = []
@@ -139,8 +154,8 @@ class _Told:
             for cell in self._cells()
         ]
 
-    def finding(self, way: str, scores: Sequence[labels.Compared] | None) -> Finding:
-        """What was seen and done."""
+    def finding(self, way: str, scores: Sequence[labels.Compared] | None, choosing: int = 0, valid: int = 0) -> Finding:
+        """What was seen and done; `choosing` of `valid` validation rows were mended too."""
         looked, whole = len(self.rows), len(self.found.rows)
         what = "labels" if self.task.classes else "values of the target"
         message = f"{whole} of {looked} {what} of training rows looked at are doubted"
@@ -151,12 +166,13 @@ class _Told:
             if whole and self.found.overlapping:
                 message += ", and classes overlap: most of the doubted may be right"
         share = whole / max(looked, 1)
+        more = f"; so are {choosing} of {valid} validation rows, which choose the model" if choosing else ""
         return Finding(
             rule="wrong_labels",
             columns=(self.task.target,),
             ids=tuple(cell.id for cell in self._cells()),
             message=message,
-            proposal=self._proposal(way, scores, whole),
+            proposal=self._proposal(way, scores, whole) + more,
             override=self._override() if whole and way == "report" else "",
             level="warning" if share > 0.02 and not self.found.overlapping else "note",
             cells=tuple(self._cells()),

@@ -32,7 +32,7 @@ from keepfit.stages.warm import Start, warm_of
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import Task
 
-VERSION = 6
+VERSION = 7
 PROBES, PICTURES = 5000, 500
 _LOSSES = {"classification": ("cross_entropy", "focal"), "regression": ("mse", "mae", "huber")}
 
@@ -60,8 +60,7 @@ def train(
     )
     data = {}
     for name in PARTS[:2]:
-        rows = table.take(part == name)
-        rows = changed(rows, cleaned) if name == "train" else rows
+        rows = changed(table.take(part == name), cleaned)
         data[name] = sample(rows, truth_of(rows.columns[task.target], task))
     warm = warm_of(start, task, data["train"].table.ids)
     rules = rules if start is None else start.rules() or rules
