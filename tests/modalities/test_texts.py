@@ -101,7 +101,9 @@ def test_given_folders_and_jsonl(tmp_path):
     assert [splits.count(name) for name in ("train", "validation", "test")] == [60, 16, 20]
     lines = [json.dumps({"text": row["review"], "label": row["label"]}) for row in rows(50)]
     (tmp_path / "some.jsonl").write_text("\n".join(lines))
-    run = kf.fit(tmp_path / "some.jsonl", "label", overrides=["modality=text"], output=tmp_path / "b")
+    run = kf.fit(
+        tmp_path / "some.jsonl", "label", overrides=["modality=text"], output=tmp_path / "b", workspace=tmp_path
+    )
     assert run.modality == "text" and run.metrics["test"]["accuracy"] > 0.9
     assert api.evaluate(run.bundle, tmp_path / "some.jsonl")["rows"] == 100
 

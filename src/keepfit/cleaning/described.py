@@ -61,7 +61,7 @@ def of_target(case: Guarded) -> dict[str, Any]:
     """Facts of the training rows' answers: shares of classes, or the range of a number."""
     truth = case.truth[case.train]
     if not case.classes:
-        return _of_numbers(Spread.of(truth.astype(float)), np.ones(len(truth), bool), dates=False)
+        return _of_numbers(Spread.of(truth.astype(float)), np.arange(len(truth)), dates=False)
     return _of_categories(Coded(truth.astype(np.int32), objects([str(name) for name in case.names])))
 
 
@@ -71,7 +71,7 @@ def bars(counts: Sequence[int] | NDArray[Any]) -> str:
     return "".join(_BARS[int(np.ceil(8 * count / top))] for count in counts)
 
 
-def _of_numbers(found: Spread, rows: NDArray[np.bool_], dates: bool) -> dict[str, Any]:
+def _of_numbers(found: Spread, rows: NDArray[np.int64], dates: bool) -> dict[str, Any]:
     """Facts of these rows' numbers."""
     counts = found.counts(rows)
     levels, counts = found.levels[counts > 0], counts[counts > 0]
@@ -87,7 +87,7 @@ def _of_numbers(found: Spread, rows: NDArray[np.bool_], dates: bool) -> dict[str
         "range": f"{shown[0]} to {shown[1]}",
         "picture": picture,
         "outliers": 0 if dates else outliers,
-        "commonest": int(counts.max()) / int(rows.sum()),
+        "commonest": int(counts.max()) / len(rows),
     }
 
 
@@ -193,9 +193,8 @@ def _linked(case: Guarded, facts: dict[str, dict[str, Any]]) -> list[Finding]:
     """Columns that alone tell half or more of what there is to tell of the target."""
     rows = case.learned[:1500]
     truth, found = case.truth[rows], []
-    columns: dict[str, NDArray[Any] | Coded] = {**case.numeric(), **case.data.categories}
-    for name, column in columns.items():
-        good = skill(told(column[rows], truth, case.classes, case.seed), truth, case.classes)
+    for name, column in case.seen(rows).items():
+        good = skill(told(column, truth, case.classes, case.seed), truth, case.classes)
         facts[name]["alone"] = round(good, 4)
         if good >= _LINKED:
             what = f"{good:.0%} of the way from chance to certainty" if case.classes else f"R squared {good:.2f}"
@@ -224,14 +223,16 @@ def _drifted(case: Guarded) -> list[Finding]:
 
 
 def _apart_numbers(one: NDArray[np.int64], two: NDArray[np.int64]) -> tuple[float, float]:
-    """Kolmogorov-Smirnov distance of numbers from their counts by level [k], and how likely by chance (asymptotic)."""
-    from scipy.stats import kstwo
+    """Kolmogorov-Smirnov distance of numbers from their counts by level [k], and how likely by chance (with Stephens's
+    correction of 1970)."""
+    from scipy.special import kolmogorov
 
     left, right = int(one.sum()), int(two.sum())
     if min(left, right) < 20:
         return 0.0, 1.0
     apart = float(np.abs(np.cumsum(one) / left - np.cumsum(two) / right).max())
-    return apart, float(np.clip(kstwo.sf(apart, round(left * right / (left + right))), 0, 1))
+    root = np.sqrt(left * right / (left + right))
+    return apart, float(kolmogorov(apart * (root + 0.12 + 0.11 / root)))
 
 
 def _apart(one: Counter[str | None], two: Counter[str | None]) -> tuple[float, float]:
@@ -240,13 +241,18 @@ def _apart(one: Counter[str | None], two: Counter[str | None]) -> tuple[float, f
     counts = np.array([[part[name] for name in names] for part in (one, two)], float)
     if len(names) < 2 or counts.sum(1).min() < 20:
         return 0.0, 1.0
-    from scipy.stats import chi2_contingency
+    from scipy.special import chdtrc
 
     shares = counts / counts.sum(1, keepdims=True)
-    return float(np.abs(shares[0] - shares[1]).sum() / 2), float(chi2_contingency(counts)[1])
+    expected = counts.sum(1, keepdims=True) * counts.sum(0) / counts.sum()
+    off = np.abs(counts - expected)
+    if len(names) == 2:  # Yates's correction
+        off -= np.minimum(off, 0.5)
+    chance = float(chdtrc(len(names) - 1, (off**2 / expected).sum()))
+    return float(np.abs(shares[0] - shares[1]).sum() / 2), chance
 
 
-def _balance(case: Guarded, train: NDArray[np.bool_]) -> list[Finding]:
+def _balance(case: Guarded, train: NDArray[np.int64]) -> list[Finding]:
     if not case.classes:
         return []
     counts = np.bincount(case.truth[train].astype(int), minlength=case.classes)

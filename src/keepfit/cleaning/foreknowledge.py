@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import shlex
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.cleaning.findings import Finding
 from keepfit.cleaning.giveaways import ignored
-from keepfit.cleaning.guarded import Guarded, codes_of
+from keepfit.cleaning.guarded import Guarded
+from keepfit.runtime.coded import times_of
 from keepfit.runtime.spread import Spread, moments
+from keepfit.runtime.table import coded_column
 
 _WHEN = re.compile(r"(^|[_\W])(date|time|year|timestamp|epoch|day|when)s?([_\W]|$)", re.IGNORECASE)
 _BACKWARDS = 0.5
@@ -32,11 +36,13 @@ def foreknowledge(case: Guarded) -> list[Finding]:
 
 def _time(case: Guarded) -> list[Finding]:
     found = []
-    test = case.test
-    for name, values in case.numeric().items():
+    before = np.flatnonzero(case.part != "test")
+    for name in case.numeric():
         if name not in case.data.dates and not _WHEN.search(name):
             continue
-        early, late = values[~test & ~np.isnan(values)], values[test & ~np.isnan(values)]
+        early, late = (
+            values[~np.isnan(values)] for values in (case.data.at(name, rows) for rows in (before, case.test))
+        )
         if min(len(np.unique(early)), len(np.unique(late))) < _MOMENTS:
             continue
         after = float((early > late.max()).mean())
@@ -52,31 +58,69 @@ def _time(case: Guarded) -> list[Finding]:
     return found
 
 
-def _answers(case: Guarded) -> list[NDArray[np.float64]]:
-    """The answers [n] whose means a target encoding holds: the target, each class as 0 and 1, classes as numbers."""
-    if not case.classes:
-        return [np.asarray(case.truth, float)]
-    if case.classes > 20:
-        return []
-    numbers = [case.truth.astype(float)] if case.classes > 2 else []  # of two classes they are the second one's
-    return [*((case.truth == code).astype(float) for code in range(case.classes)), *numbers]
+@dataclass(frozen=True)
+class _Answers:
+    """The answers whose means a target encoding holds: the target, each class as 0 and 1, classes as numbers. Each is
+    `truth` [n] itself, or of its class codes one row of `of_class` [a, k]; `ends` are the least and greatest of each."""
+
+    truth: NDArray[Any]
+    of_class: NDArray[np.float64] | None
+    ends: list[tuple[float, float]]
+
+    @classmethod
+    def of(cls, case: Guarded) -> _Answers | None:
+        """None where there is no answer that varies, or there are very many classes."""
+        if not case.classes:
+            truth = np.asarray(case.truth, float)
+            return cls(truth, None, [(truth.min(), truth.max())]) if len(truth) and np.ptp(truth) else None
+        there = times_of(case.truth, case.classes) > 0
+        if case.classes > 20 or there.sum() < 2:
+            return None
+        numbers = [np.arange(case.classes, dtype=float)] if case.classes > 2 else []  # of two they are the second's
+        of_class = np.stack([*np.eye(case.classes)[there], *numbers])
+        return cls(case.truth, of_class, [(row.min(), row.max()) for row in of_class[:, there]])
+
+    def at(self, place: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """One of the answers of these rows."""
+        return self.truth[rows] if self.of_class is None else self.of_class[place][self.truth[rows]]
+
+    def sums(self, codes: NDArray[Any], count: int, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """The sum of each answer over the rows of each code [a, count]."""
+        codes, truth = (codes, self.truth) if rows is None else (codes[rows], self.truth[rows])
+        if self.of_class is None:
+            return np.bincount(codes, truth, minlength=count)[None].astype(float)
+        classes = self.of_class.shape[1]
+        times = times_of(codes * np.int64(classes) + truth, count * classes).reshape(count, classes)
+        return np.asarray(self.of_class @ times.T)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Rows by category: `codes` [n], how many rows have each and their `sums` of answers [a, k]."""
+
+    codes: NDArray[Any]
+    times: NDArray[np.int64]
+    sums: NDArray[np.float64]
+
+
+def _groups(case: Guarded, answers: _Answers) -> dict[str, _Group]:
+    found = {}
+    for name, cells in case.data.categories.items():
+        column = coded_column(cells)
+        times = column.times()
+        if (times > 0).sum() <= min(_MOST_CODES, len(column) // 2):
+            found[name] = _Group(column.codes, times, answers.sums(column.codes, len(times)))
+    return found
 
 
 def _target_statistics(case: Guarded) -> list[Finding]:
-    answers, found = [answer for answer in _answers(case) if np.ptp(answer)], []
-    train = case.train
-    groups = {
-        name: coded
-        for name, cells in case.data.categories.items()
-        if (coded := codes_of(cells))[1] <= min(_MOST_CODES, len(cells) // 2)
-    }
-    sums = {
-        name: [np.bincount(codes, answer, minlength=count).astype(float) for answer in answers]
-        for name, (codes, count) in groups.items()
-    }
-    for name, values in case.data.numbers.items():
-        means = _holds_means(case.data.spread(name), answers, train)
-        source = "" if means else _leaves_one_out(values, answers, groups, sums, case.seed)
+    answers = _Answers.of(case)
+    if answers is None:
+        return []
+    found, groups = [], _groups(case, answers)
+    for name in case.data.numbers:
+        means = _holds_means(case.data.spread(name), answers, case.train)
+        source = "" if means else _leaves_one_out(case, name, answers, groups)
         if means or source:
             by = f" by {source!r}, the row's own left out" if source else ""
             message = f"column {name!r} holds means of {case.target}{by} that were computed with the test rows"
@@ -85,74 +129,63 @@ def _target_statistics(case: Guarded) -> list[Finding]:
     return found
 
 
-def _holds_means(values: Spread, answers: list[NDArray[np.float64]], train: NDArray[np.bool_]) -> bool:
+def _holds_means(values: Spread, answers: _Answers, train: NDArray[np.int64]) -> bool:
     """Whether rows of equal cells have the cell as their mean answer: over all rows, and not over the training rows.
 
     A column most of whose repeated numbers are beyond the answers holds no means of them.
     """
     times, seen = values.counts(), values.counts(train)
-    if int((times > 1).sum()) < _GROUPS or times[times > 1].sum() < 0.5 * times.sum():
+    again = times > 1
+    if int(again.sum()) < _GROUPS or times[again].sum() < 0.5 * times.sum():
         return False
-    count = len(values.levels) + 1
-    learned = np.flatnonzero(train)
-    for answer in answers:
-        inside = (values.levels >= answer.min() - 1e-3) & (values.levels <= answer.max() + 1e-3)
-        if inside[times > 1].mean() < _WITHIN:  # a mean is among what it is the mean of
+    for place, (low, high) in enumerate(answers.ends):
+        inside = (values.levels >= low - 1e-3) & (values.levels <= high + 1e-3)
+        if inside[again].mean() < _WITHIN:  # a mean is among what it is the mean of
             continue
-        whole = np.bincount(values.place, answer, minlength=count)[:-1] / np.maximum(times, 1)
-        scale = float(np.ptp(answer))
+        count, scale = len(values.level_of), high - low
+        whole = values.by_level(answers.sums(values.codes, count)[place]) / np.maximum(times, 1)
         close = np.abs(whole - values.levels) <= 1e-3 * scale
-        if close[times > 1].sum() < _GROUPS:
+        if close[again].sum() < _GROUPS:
             continue
-        own = np.bincount(values.place[learned], answer[learned], minlength=count)[:-1] / np.maximum(seen, 1)
-        telling = (times > 1) & (np.abs(own - whole) > 2e-3 * scale)
+        own = values.by_level(answers.sums(values.codes, count, train)[place]) / np.maximum(seen, 1)
+        telling = again & (np.abs(own - whole) > 2e-3 * scale)
         if telling.sum() >= _GROUPS and close[telling].mean() >= _MATCHED:
             return True
     return False
 
 
-def _leaves_one_out(
-    values: NDArray[np.float64],
-    answers: list[NDArray[np.float64]],
-    groups: dict[str, tuple[NDArray[np.int64], int]],
-    sums: dict[str, list[NDArray[np.float64]]],
-    seed: int,
-) -> str:
+def _leaves_one_out(case: Guarded, name: str, answers: _Answers, groups: dict[str, _Group]) -> str:
     """The category whose other rows' mean answer the column holds, in every row; empty where there is none.
 
-    `sums` are of each group's answers. Where a drawn few rows hold nothing of the kind, all are not looked at.
+    Where a drawn few rows hold nothing of the kind, all are not looked at.
     """
-    known = np.flatnonzero(~np.isnan(values))
-    if len(known) < 0.5 * len(values):
+    rows = len(case.truth)
+    if not groups or case.data.spread(name).counts().sum() < 0.5 * rows:
         return ""
-    few = known
-    if len(known) > _DRAWN:
-        few = known[np.random.default_rng(seed).integers(0, len(known), _DRAWN)]
-    for name, (codes, count) in groups.items():
-        times = np.bincount(codes, minlength=count)
-        for answer, whole in zip(answers, sums[name], strict=True):
-            if len(few) < len(known) and not _are_others(values, codes, answer, times, whole, few, _MATCHED - 0.1):
+    few = np.arange(rows) if rows <= _DRAWN else np.random.default_rng(case.seed).integers(0, rows, 2 * _DRAWN)
+    for group, of_group in groups.items():
+        for place in range(len(answers.ends)):
+            one = (case, name, answers, place, of_group)
+            if rows > _DRAWN and not _are_others(*one, few, _MATCHED - 0.1):
                 continue
-            if _are_others(values, codes, answer, times, whole, known, _MATCHED):
-                return name
+            if _are_others(*one, np.arange(rows), _MATCHED):
+                return group
     return ""
 
 
 def _are_others(
-    values: NDArray[np.float64],
-    codes: NDArray[np.int64],
-    answer: NDArray[np.float64],
-    times: NDArray[np.int64],
-    whole: NDArray[np.float64],
-    rows: NDArray[np.int64],
-    share: float,
+    case: Guarded, name: str, answers: _Answers, place: int, group: _Group, rows: NDArray[np.int64], share: float
 ) -> bool:
     """Whether in this share of the rows the value is the mean answer of the other rows of their group."""
-    some = rows[times[codes[rows]] > 1]
+    some = rows[group.times[group.codes[rows]] > 1]
+    values = case.data.at(name, some)
+    some, values = some[~np.isnan(values)], values[~np.isnan(values)]
     if len(some) < 20:
         return False
-    others = (whole[codes[some]] - answer[some]) / (times[codes[some]] - 1)
-    return bool(np.ptp(others)) and bool((np.abs(others - values[some]) <= 1e-3 * np.ptp(answer)).mean() >= share)
+    codes = group.codes[some]
+    others = (group.sums[place][codes] - answers.at(place, some)) / (group.times[codes] - 1)
+    low, high = answers.ends[place]
+    return bool(np.ptp(others)) and bool((np.abs(others - values) <= 1e-3 * (high - low)).mean() >= share)
 
 
 def _scaled(case: Guarded) -> list[Finding]:
@@ -170,7 +203,7 @@ def _scaled(case: Guarded) -> list[Finding]:
     return [Finding("scaled_together", columns, (), message, proposal)]
 
 
-def _is_scaled(values: Spread, train: NDArray[np.bool_]) -> bool:
+def _is_scaled(values: Spread, train: NDArray[np.int64]) -> bool:
     counts, own_counts = values.counts(), values.counts(train)
     known, some = int(counts.sum()), int(own_counts.sum())
     if known < 50 or (counts > 0).sum() < 10 or some < 20:

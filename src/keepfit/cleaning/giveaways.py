@@ -52,9 +52,9 @@ def giveaways(case: Guarded) -> list[Finding]:
     rows, truth = case.learned, case.truth[case.learned]
     if len(rows) < _LEAST or (case.classes and len(np.unique(truth)) < 2):
         return []
-    columns: dict[str, NDArray[Any] | Coded] = {**case.numeric(), **case.data.categories}
-    columns |= {name: _numbered(cells) for name, cells in _identifiers(case).items()}
-    suspects = [s for name, column in columns.items() if (s := _suspect(case, name, column[rows], truth)) is not None]
+    columns: dict[str, NDArray[Any] | Coded] = {**case.seen(rows)}
+    columns |= {name: _numbered(cells)[rows] for name, cells in _identifiers(case).items()}
+    suspects = [s for name, column in columns.items() if (s := _suspect(case, name, column, truth)) is not None]
     suspects += [s for name in _named(case) if (s := _by_word(case, name, rows, truth)) is not None]
     suspects += [] if case.classes else _formulas(case, rows, truth)
     known = {suspect.column for suspect in suspects}
@@ -147,7 +147,7 @@ def _is_said(label: str, word: str) -> bool:
 
 def _formulas(case: Guarded, rows: NDArray[np.int64], truth: NDArray[Any]) -> list[_Suspect]:
     """Two columns whose sum, difference, product or quotient is the target."""
-    numbers = {name: values[rows] for name, values in case.data.numbers.items()}
+    numbers = {name: case.data.at(name, rows) for name in case.data.numbers}
     if not 2 <= len(numbers) <= _MOST_PAIRED:
         return []
     few = np.random.default_rng(case.seed).permutation(len(rows))[:64]

@@ -41,14 +41,14 @@ class Guarded:
         return coerced(self.table, self.rules)
 
     @cached_property
-    def train(self) -> NDArray[np.bool_]:
-        """Mask [n] of the training rows."""
-        return np.asarray(self.part == "train", bool)
+    def train(self) -> NDArray[np.int64]:
+        """The training rows, ascending."""
+        return np.flatnonzero(self.part == "train")
 
     @cached_property
-    def test(self) -> NDArray[np.bool_]:
-        """Mask [n] of the test rows."""
-        return np.asarray(self.part == "test", bool)
+    def test(self) -> NDArray[np.int64]:
+        """The test rows, ascending."""
+        return np.flatnonzero(self.part == "test")
 
     @cached_property
     def learned(self) -> NDArray[np.int64]:
@@ -58,9 +58,14 @@ class Guarded:
             return rows
         return np.sort(np.random.default_rng(self.seed).choice(rows, LOOKED_AT, replace=False))
 
-    def numeric(self) -> dict[str, NDArray[np.float64]]:
-        """Numbers, and dates as days since 1970, NaN where missing, by column."""
-        return {**self.data.numbers, **{name: dates[:, 0] for name, dates in self.data.dates.items()}}
+    def numeric(self) -> list[str]:
+        """The columns of numbers and of dates."""
+        return [*self.data.numbers, *self.data.dates]
+
+    def seen(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float64] | Coded | NDArray[np.object_]]:
+        """What each column has in these rows: numbers, dates as days since 1970, NaN where missing, and categories."""
+        numbers = {name: self.data.at(name, rows) for name in self.numeric()}
+        return {**numbers, **{name: cells[rows] for name, cells in self.data.categories.items()}}
 
 
 def codes_of(column: NDArray[Any] | Coded) -> tuple[NDArray[np.int64], int]:

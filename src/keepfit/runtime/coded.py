@@ -8,7 +8,7 @@ from typing import Any, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
-_HEAD = 1 << 16
+_HEAD, _AT_ONCE = 1 << 16, 1 << 20
 Rows = NDArray[Any] | slice | list[int]
 
 
@@ -19,7 +19,7 @@ class Coded:
     row. Both are never written to; a `copy` may be.
     """
 
-    __slots__ = ("_known", "_owned", "_places", "codes", "memo", "values")
+    __slots__ = ("_known", "_owned", "_places", "_times", "codes", "memo", "values")
     __array_priority__ = 1000.0  # an object array compared with it asks it
     __hash__ = None  # type: ignore[assignment]
     ndim = 1
@@ -28,6 +28,7 @@ class Coded:
         self.codes, self.values = codes, values
         self.memo: dict[Any, Any] = {} if memo is None else memo  # what is known of the values, for all who share them
         self._known: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+        self._times: NDArray[np.int64] | None = None
         self._places: dict[str | None, int] | None = None  # of a column that is written to
         self._owned = False  # whether nobody else has these codes
 
@@ -69,7 +70,7 @@ class Coded:
         if not self._owned:
             self.codes, self._owned = self.codes.astype(np.int32), True
         self.codes[rows] = found
-        self._known = None
+        self._known = self._times = None
 
     def _code(self, cell: str | None) -> int:
         if self._places is None:
@@ -115,18 +116,23 @@ class Coded:
 
     def present(self) -> NDArray[np.bool_]:
         """Mask [k] of the values that some row has."""
-        out = np.zeros(len(self.values), bool)
-        out[self.codes if self._known is None else self._known[0]] = True
-        return out
+        return self.times() > 0
+
+    def times(self) -> NDArray[np.int64]:
+        """How many rows have each value [k]."""
+        if self._times is None:
+            self._times = times_of(self.codes, len(self.values))
+        return self._times
 
     def used(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Codes that some row has, in the order in which they first do, and how many rows have each."""
         if self._known is None:
-            times = np.bincount(self.codes, minlength=len(self.values))
+            times = self.times()
             there = np.flatnonzero(times)
-            first = np.full(len(self.values), -1)
+            first: NDArray[Any] = np.full(len(self.values), -1, np.int32 if len(self.codes) < 2**31 else np.int64)
             for some in (self.codes[:_HEAD], self.codes):  # few values are all in the first rows
-                first[some[::-1]] = np.arange(len(some) - 1, -1, -1)  # of equal places the last write stays
+                places = np.arange(len(some) - 1, -1, -1, dtype=first.dtype)
+                first[some[::-1]] = places  # of equal places the last write stays
                 if (first[there] >= 0).all():
                     break
             order = there[np.argsort(first[there], kind="stable")]
@@ -162,6 +168,14 @@ class Coded:
                 self.memo[key] = known
         new, values, memo = known
         return Coded(new[self.codes] if len(new) else self.codes, values, memo)
+
+
+def times_of(codes: NDArray[Any], count: int) -> NDArray[np.int64]:
+    """How often each number below `count` stands among the codes [n]."""
+    out = np.zeros(count, np.int64)
+    for first in range(0, len(codes), _AT_ONCE):  # by and by: what counts them wants eight bytes for each
+        out += np.bincount(codes[first : first + _AT_ONCE], minlength=count)
+    return out
 
 
 def objects(cells: Sequence[Any]) -> NDArray[np.object_]:

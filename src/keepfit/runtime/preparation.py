@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from keepfit.runtime.arrays import unpack
 from keepfit.runtime.blocks import BlockNumbers, BlockTable, NumberFeatures
 from keepfit.runtime.coded import Coded
 from keepfit.runtime.coerce import ColumnRule
-from keepfit.runtime.spread import Spread
+from keepfit.runtime.spread import Numbers, Spread
 from keepfit.runtime.table import Column, Table, mapped
 from keepfit.runtime.words import figures, part_of, tokens, weigh
 
@@ -29,7 +29,7 @@ Matrix = NDArray[np.float32]
 class Coerced:
     """A table after coercion. `errors` [n] says why a row cannot be answered, empty where it can."""
 
-    numbers: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    numbers: MutableMapping[str, NDArray[np.float64]] = field(default_factory=Numbers)
     categories: dict[str, Column] = field(default_factory=dict)
     dates: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     texts: dict[str, Column] = field(default_factory=dict)
@@ -43,10 +43,18 @@ class Coerced:
             if name in self.by_code:
                 column, rule = self.by_code[name]
                 values, _ = coerce.by_code(column, rule)
-                self._spreads[name] = Spread.of_codes(values, column.codes, column.memo, ("levels", rule))
+                self._spreads[name] = Spread.of_codes(values, column, ("levels", rule))
             else:
                 self._spreads[name] = Spread.of(self.numbers[name] if name in self.numbers else self.dates[name][:, 0])
         return self._spreads[name]
+
+    def at(self, name: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The numbers of these rows, or the days of dates."""
+        if name in self.dates:
+            return np.asarray(self.dates[name][rows, 0])
+        if isinstance(self.numbers, Numbers):
+            return self.numbers.at(name, rows)
+        return np.asarray(self.numbers[name][rows])
 
 
 def coerced(
@@ -70,7 +78,11 @@ def coerced(
         if rule.kind == "numeric" and isinstance(column, Coded):
             found, odd = coerce.by_code(column, rule)
             out.by_code[rule.name] = column, rule
-            out.numbers[rule.name], bad = found[column.codes], odd[column.codes] if odd.any() else odd[:0]
+            if isinstance(out.numbers, Numbers):
+                out.numbers.by_code(rule.name, found, column)
+            else:
+                out.numbers[rule.name] = found[column.codes]
+            bad = odd[column.codes] if odd.any() else odd[:0]
         elif rule.kind == "numeric":
             out.numbers[rule.name], bad = coerce.numbers(column, rule)
         elif rule.kind == "datetime":

@@ -2,57 +2,113 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfit.runtime.coded import Coded, times_of
+
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Spread:
-    """`levels` [k] are the distinct numbers, ascending, without NaN; `place` [n] is that of each row's number in them, k
-    where it is missing."""
+    """`levels` [k] are the distinct numbers, ascending, without NaN, of which some may be of no row. `level_of` [c] is the
+    place in them of each code's number, k where it is missing; `codes` [n] are those of the rows."""
 
     levels: Values
-    place: NDArray[np.int32]
+    level_of: NDArray[np.int32]
+    codes: NDArray[Any]
+    _times: Callable[[], NDArray[np.int64]] | None = field(default=None, repr=False)
     _counted: list[tuple[object, NDArray[np.int64]]] = field(default_factory=list, repr=False)
 
     @classmethod
     def of(cls, values: Values) -> Spread:
         """The spread of numbers [n]."""
         levels, place = np.unique(values, return_inverse=True)
-        return cls(*_known(levels, place.ravel().astype(np.int32)))
+        return cls(_known(levels), np.arange(len(levels), dtype=np.int32), place.ravel())
 
     @classmethod
-    def of_codes(cls, values: Values, codes: NDArray[Any], memo: dict[Any, Any], key: Any) -> Spread:
-        """The same from the numbers of codes [c] and the code of each row [n]; numbers of no row stand among the levels.
-
-        What is known of the codes is remembered in `memo`.
-        """
-        if key not in memo:
+    def of_codes(cls, values: Values, column: Coded, key: Any) -> Spread:
+        """The same from the numbers of a column's codes [c]; what is known of them is remembered in its memo."""
+        if key not in column.memo:
             levels, place = np.unique(values, return_inverse=True)
-            memo[key] = _known(levels, place.ravel().astype(np.int32))
-        levels, place = memo[key]
-        return cls(levels, place[codes])
+            column.memo[key] = _known(levels), place.ravel().astype(np.int32)
+        levels, level_of = column.memo[key]
+        return cls(levels, level_of, column.codes, column.times)
 
-    def counts(self, rows: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-        """How many of these rows have each level [k]; remembered for a mask that is asked for again."""
+    @property
+    def place(self) -> NDArray[np.int32]:
+        """The place of each row's number in the levels [n], k where it is missing."""
+        return np.asarray(self.level_of[self.codes])
+
+    def counts(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """How many of these rows have each level [k]; remembered for rows that are asked for again."""
         for known, counts in self._counted:
             if known is rows:
                 return counts
-        some = self.place if rows is None else self.place[rows]
-        counts = np.bincount(some, minlength=len(self.levels) + 1)[:-1]
+        if rows is None and self._times is not None:
+            times = self._times()
+        else:
+            times = times_of(self.codes if rows is None else self.codes[rows], len(self.level_of))
+        counts = self.by_level(times).astype(np.int64)
         self._counted.append((rows, counts))
         return counts
 
+    def by_level(self, of_codes: NDArray[Any]) -> Values:
+        """Sums by level [k] of sums by code [c]; exact for whole numbers below 2**53."""
+        sums = np.bincount(self.level_of, of_codes, minlength=len(self.levels) + 1)[: len(self.levels)]
+        return sums.astype(np.float64, copy=False)
 
-def _known(levels: Values, place: NDArray[np.int32]) -> tuple[Values, NDArray[np.int32]]:
+
+def _known(levels: Values) -> Values:
     """NaN, which is the last of sorted numbers, out of the levels: its place is behind the last."""
-    return (levels[:-1] if len(levels) and np.isnan(levels[-1]) else levels), place
+    return levels[:-1] if len(levels) and np.isnan(levels[-1]) else levels
+
+
+class Numbers(MutableMapping[str, NDArray[np.float64]]):
+    """The numbers [n] of columns; those of a column by codes are written out when somebody asks for them."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, NDArray[np.float64] | None] = {}
+        self._by_code: dict[str, tuple[NDArray[np.float64], Coded]] = {}
+
+    def by_code(self, name: str, numbers: NDArray[np.float64], column: Coded) -> None:
+        """A column whose codes have these numbers [c]."""
+        self._made[name], self._by_code[name] = None, (numbers, column)
+
+    def at(self, name: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The numbers of these rows."""
+        made = self._made[name]
+        if made is not None:
+            return made[rows]
+        numbers, column = self._by_code[name]
+        return np.asarray(numbers[column.codes[rows]])
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        made = self._made[name]
+        if made is None:
+            numbers, column = self._by_code[name]
+            made = self._made[name] = numbers[column.codes]
+        return made
+
+    def __setitem__(self, name: str, numbers: NDArray[np.float64]) -> None:
+        self._made[name] = numbers
+
+    def __delitem__(self, name: str) -> None:
+        del self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._made
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made)
+
+    def __len__(self) -> int:
+        return len(self._made)
 
 
 def quantiles(levels: Values, counts: NDArray[np.int64], points: Sequence[float] | Values) -> Values:

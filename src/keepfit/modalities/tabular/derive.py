@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import MutableMapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ _ANGLES = (22.5, 45.0, 67.5, 112.5, 135.0, 157.5)
 
 
 def pairs(
-    numbers: dict[str, NDArray[np.float64]], truth: NDArray[np.float64], classes: int, seed: int
+    numbers: MutableMapping[str, NDArray[np.float64]], truth: NDArray[np.float64], classes: int, seed: int
 ) -> list[dict[str, Any]]:
     """Features of the op `pair`, at most about 36; none where fewer than two numeric columns have 8 values or more."""
     names = [name for name, values in numbers.items() if len(np.unique(values[~np.isnan(values)])) >= 8]
@@ -36,7 +37,7 @@ def pairs(
     return kept + _more_angles(numbers, found, gain, kept)
 
 
-def pair_values(feature: dict[str, Any], numbers: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+def pair_values(feature: dict[str, Any], numbers: MutableMapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
     """What runtime will compute for the feature, through runtime's own code."""
     from keepfit.runtime.preparation import Coerced, pair
 
@@ -45,7 +46,7 @@ def pair_values(feature: dict[str, Any], numbers: dict[str, NDArray[np.float64]]
 
 
 def _more_angles(
-    numbers: dict[str, NDArray[np.float64]],
+    numbers: MutableMapping[str, NDArray[np.float64]],
     found: list[dict[str, Any]],
     gain: NDArray[np.float64],
     kept: list[dict[str, Any]],
@@ -61,7 +62,7 @@ def _more_angles(
     return [feature for feature in more if feature["names"][0] not in have]
 
 
-def _rotation(numbers: dict[str, NDArray[np.float64]], a: str, b: str, angle: float) -> dict[str, Any]:
+def _rotation(numbers: MutableMapping[str, NDArray[np.float64]], a: str, b: str, angle: float) -> dict[str, Any]:
     turn = np.deg2rad(angle)
     return {
         "block": "pairs",
@@ -79,7 +80,7 @@ def _rotation(numbers: dict[str, NDArray[np.float64]], a: str, b: str, angle: fl
     }
 
 
-def _ratio(numbers: dict[str, NDArray[np.float64]], a: str, b: str) -> dict[str, Any] | None:
+def _ratio(numbers: MutableMapping[str, NDArray[np.float64]], a: str, b: str) -> dict[str, Any] | None:
     low_a, low_b = float(np.nanmin(numbers[a])), float(np.nanmin(numbers[b]))
     if low_b < 0 and low_a < 0:
         return None

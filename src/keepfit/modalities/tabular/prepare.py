@@ -152,7 +152,7 @@ def _leave_missing(
 ) -> None:
     """Spared cells that are missing stay so for trees; the linear block cannot do without a number."""
     for feature, start in zip(context.features, starts, strict=False):
-        name = feature.get("column")
+        name = str(feature.get("column"))
         if name not in spared or feature["block"] != "trees" or feature["op"] not in ("number", "lookup"):
             continue
         data = context.data
