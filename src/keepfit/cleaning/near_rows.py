@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from keepfit.cleaning.groups import joined
 from keepfit.cleaning.near_texts import folded
+from keepfit.runtime.coded import Coded
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.preparation import Coerced, coerced
 from keepfit.runtime.spread import Spread, quantiles
@@ -38,13 +39,15 @@ def near_rows(
     """
     data = coerced(table, rules) if data is None else data
     keys = _keys(data.categories, data.texts)
-    numbers = [_scaled(data.spread(name)) for name in (*data.numbers, *data.dates)]
-    matrix = np.stack(numbers, axis=1) if numbers else np.zeros((len(table), 0))
-    if _by_chance(keys, matrix, tolerance) > _CHANCE:
+    numbers = [(_scaled(found), found) for found in map(data.spread, (*data.numbers, *data.dates))]
+    if _by_chance(keys, numbers, len(table), tolerance) > _CHANCE:
         return np.arange(len(table))
+    matrix = (
+        np.stack([scale[found.codes] for scale, found in numbers], axis=1) if numbers else np.zeros((len(table), 0))
+    )
     pairs: list[tuple[int, int]] = []
     dense = 0
-    for bucket in _buckets(keys, len(table)):
+    for bucket in _buckets([key.codes.astype(np.int64) for key in keys], len(table)):
         found, whole = _close(bucket, matrix, tolerance, max(MOST_PAIRS - len(pairs), len(bucket)))
         pairs += found
         dense += 0 if whole else len(bucket)
@@ -56,13 +59,12 @@ def near_rows(
     return joined(len(table), pairs)
 
 
-def _keys(categories: dict[str, Column], texts: dict[str, Column]) -> list[NDArray[np.int64]]:
-    """Codes [n] of the folded values of each column."""
-    columns = []
-    for column in (*categories.values(), *texts.values()):
-        folds = renamed_cells(column, lambda text: None if text is None else folded(text), "folded")
-        columns.append(coded_column(folds).codes.astype(np.int64))
-    return columns
+def _keys(categories: dict[str, Column], texts: dict[str, Column]) -> list[Coded]:
+    """The folded values of each column."""
+    return [
+        coded_column(renamed_cells(column, lambda text: None if text is None else folded(text), "folded"))
+        for column in (*categories.values(), *texts.values())
+    ]
 
 
 def _buckets(keys: list[NDArray[np.int64]], rows: int) -> list[NDArray[np.int64]]:
@@ -75,30 +77,32 @@ def _buckets(keys: list[NDArray[np.int64]], rows: int) -> list[NDArray[np.int64]
     return [bucket for bucket in np.split(order, starts) if len(bucket) > 1]
 
 
-def _by_chance(keys: list[NDArray[np.int64]], matrix: NDArray[np.float64], tolerance: float) -> float:
+def _by_chance(
+    keys: list[Coded], numbers: list[tuple[NDArray[np.float64], Spread]], rows: int, tolerance: float
+) -> float:
     """Pairs of rows that would be near if the columns had nothing to do with each other."""
-    rows = len(matrix)
     if rows < 2:
         return 0.0
     left, right = np.random.default_rng(0).integers(0, rows, (2, 20_000))
     left, right = left[left != right], right[left != right]
     pairs = rows * (rows - 1) / 2
-    for codes in keys:
-        pairs *= float(((np.bincount(codes) / rows) ** 2).sum())
-    for values in matrix.T:
-        pairs *= max(float((np.abs(values[left] - values[right]) <= tolerance).mean()), 1e-4)
+    for key in keys:
+        pairs *= float(((key.times() / rows) ** 2).sum())
+    for scale, found in numbers:
+        apart = np.abs(scale[found.codes[left]] - scale[found.codes[right]])
+        pairs *= max(float((apart <= tolerance).mean()), 1e-4)
     return pairs
 
 
 def _scaled(found: Spread) -> NDArray[np.float64]:
-    """Numbers [n] in spreads of their column above its least, _GAP where missing."""
+    """The number of each code [c] in spreads of its column above the least, _GAP where missing."""
     counts = found.counts()
     levels = found.levels[counts > 0]
     if not len(levels):
-        return np.full(len(found.place), _GAP)
+        return np.full(len(found.level_of), _GAP)
     low, high = quantiles(levels, counts[counts > 0], [0.05, 0.95])
     spread = float(high - low) or float(np.ptp(levels)) or 1.0
-    return np.asarray(np.append((found.levels - levels[0]) / spread, _GAP)[found.place])
+    return np.asarray(np.append((found.levels - levels[0]) / spread, _GAP)[found.level_of])
 
 
 def _close(

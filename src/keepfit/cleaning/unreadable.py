@@ -68,7 +68,7 @@ def _bad(column: Column, rule: ColumnRule) -> NDArray[np.bool_]:
     """Mask [n] of cells that are text and neither a number nor a date."""
     if rule.kind == "numeric" and isinstance(column, Coded):
         _, odd = coerce.by_code(column, rule)
-        return np.asarray(odd[column.codes])
+        return np.asarray(odd[column.codes]) if odd.any() else np.zeros(len(column), bool)
     return (coerce.numbers if rule.kind == "numeric" else coerce.dates)(column, rule)[1]
 
 

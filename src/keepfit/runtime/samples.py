@@ -175,8 +175,16 @@ def _content(sample: str) -> int:
 
 def hash_of(text: str | None) -> int:
     """64 bits of BLAKE2b of a text; a missing cell is another than an empty one."""
-    data = b"\x00" if text is None else b"\x01" + text.encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest())
+    return int(_hashes([text])[0])
+
+
+def _hashes(texts: Iterable[str | None]) -> NDArray[np.uint64]:
+    made = hashlib.blake2b
+    data = [
+        made(b"\x00" if text is None else b"\x01" + text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        for text in texts
+    ]
+    return np.frombuffer(b"".join(data), ">u8").astype(np.uint64)
 
 
 def mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -191,7 +199,7 @@ def mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def contents(columns: Sequence[Coded], rows: int) -> NDArray[np.uint64]:
     """A hash of all cells of each row [n], which hangs on the order of columns and on nothing else."""
-    hashes = [np.array([hash_of(value) for value in column.values.tolist()], np.uint64) for column in columns]
+    hashes = [_hashes(column.values.tolist()) for column in columns]
     out = np.zeros(rows, np.uint64)
     for first in range(0, rows, _AT_ONCE):
         some = out[first : first + _AT_ONCE]
@@ -210,7 +218,11 @@ def first_of(contents: NDArray[np.uint64]) -> NDArray[np.int64]:
         return first
     sieve = np.zeros(1 << 20, bool)  # most rows have no equal: few of those pass it, and are looked up
     sieve[twice & np.uint64(len(sieve) - 1)] = True
-    rows = np.flatnonzero(sieve[contents & np.uint64(len(sieve) - 1)])
+    some = [
+        np.flatnonzero(sieve[contents[at : at + _AT_ONCE] & np.uint64(len(sieve) - 1)]) + at
+        for at in range(0, len(contents), _AT_ONCE)
+    ]
+    rows = np.concatenate(some)
     found = np.minimum(np.searchsorted(twice, contents[rows]), len(twice) - 1)
     rows = rows[twice[found] == contents[rows]]
     _, start, group = np.unique(contents[rows], return_index=True, return_inverse=True)
@@ -220,5 +232,8 @@ def first_of(contents: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 def shares_of(keys: NDArray[np.uint64], seed: int) -> NDArray[np.float64]:
     """A number in [0, 1) per key [n] that is a function of seed and key."""
-    start = hash_of(f"place:{seed}")
-    return np.asarray((mixed(keys ^ np.uint64(start)) >> np.uint64(11)) / 2.0**53)
+    start = np.uint64(hash_of(f"place:{seed}"))
+    out = np.empty(len(keys))
+    for first in range(0, len(keys), _AT_ONCE):
+        out[first : first + _AT_ONCE] = mixed(keys[first : first + _AT_ONCE] ^ start) >> np.uint64(11)
+    return out / 2.0**53

@@ -40,11 +40,6 @@ class Spread:
         levels, level_of = column.memo[key]
         return cls(levels, level_of, column.codes, column.times)
 
-    @property
-    def place(self) -> NDArray[np.int32]:
-        """The place of each row's number in the levels [n], k where it is missing."""
-        return np.asarray(self.level_of[self.codes])
-
     def counts(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """How many of these rows have each level [k]; remembered for rows that are asked for again."""
         for known, counts in self._counted:

@@ -171,12 +171,12 @@ def _profile(train: Table, rules: list[ColumnRule]) -> dict[str, Any]:
     """The reference that monitoring compares with: quantiles, category counts of five rows or more, share of missing."""
     data = coerced(train, rules)
     columns: dict[str, Any] = {}
-    for name, values in data.numbers.items():
+    for name in data.numbers:
         times = data.spread(name).counts()
         levels, times = data.spread(name).levels[times > 0], times[times > 0]
         columns[name] = {
             "kind": "numeric",
-            "missing": float(np.isnan(values).mean()),
+            "missing": (len(train) - int(times.sum())) / len(train),
             "quantiles": quantiles(levels, times, np.linspace(0, 1, 41)).tolist() if len(levels) else [],
             "whole": bool(len(levels)) and bool(np.all(levels == np.floor(levels))),
         }

@@ -7,13 +7,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from keepfit.core.errors import DataError, nearest
 from keepfit.recipe.data import DataOptions, SplitOptions
-from keepfit.runtime.coded import Coded
+from keepfit.runtime.coded import Coded, small, times_of
 from keepfit.runtime.coerce import is_missing, is_month_first, parse_date, parse_number
 from keepfit.runtime.samples import contents_of, first_of, shares_of
 from keepfit.runtime.table import Column, Table, coded_column, counts_of, mapped, renamed_cells
@@ -278,17 +279,17 @@ def _cut(
         if keys.dtype == object
         else shares_of(keys.astype(np.uint64), seed)
     )
-    alike = np.zeros(len(table), np.int64)
     if task.kind == "regression":
-        return _by_class(places, alike, shares)
+        return _by_class(places, np.zeros(len(table), np.uint8), 1, shares)
     own = coded_column(_labels(table.columns[task.target], task))
+    count = len(own.values)
     order = np.argsort(np.argsort(own.values.astype(str)))  # classes are cut in the order of their names
-    labels = order[own.codes[first]]
-    out = _by_class(places, alike if section.by == "random" else labels, shares)
-    for label in np.unique(labels):  # a class with no training row could not be learned
+    labels = small(order, count)[own.codes[first]]
+    out = _by_class(places, *((np.zeros_like(labels), 1) if section.by == "random" else (labels, count)), shares)
+    learned = times_of(labels[out == _TRAIN], count)
+    for label in np.flatnonzero((times_of(labels, count) > 0) & (learned == 0)):  # it could not be learned
         rows = np.flatnonzero(labels == label)
-        if not (out[rows] == _TRAIN).any():
-            out[rows[places[rows] == places[rows].max()]] = _TRAIN
+        out[rows[places[rows] == places[rows].max()]] = _TRAIN
     return out
 
 
@@ -313,14 +314,14 @@ def _by_threshold(places: NDArray[np.float64], shares: tuple[float, float]) -> P
     return np.where(places < test, _TEST, np.where(places < test + validation, _VALIDATION, _TRAIN)).astype(np.uint8)
 
 
-def _by_class(places: NDArray[np.float64], labels: NDArray[np.int64], shares: tuple[float, float]) -> Places:
+def _by_class(places: NDArray[np.float64], labels: NDArray[Any], count: int, shares: tuple[float, float]) -> Places:
     """Low places go to test, the next to validation, so that a row stays where it is when others are added.
 
     A class of fewer than 200 rows is cut by rank instead, and so is one that would leave a split without a row: its
     shares are exact, but rows near a border may move when rows are added. Equal rows stay together.
     """
     out = np.full(len(places), _TRAIN, np.uint8)
-    for label in np.unique(labels):
+    for label in np.flatnonzero(times_of(labels, count)):
         rows = np.flatnonzero(labels == label)
         found = _by_threshold(places[rows], shares)
         wanted = {

@@ -64,7 +64,7 @@ def bound(rows: Table, room: str, section: DataOptions, task: Task, alone_too: b
         rules = [one.rule for one in looked(rows, target, section.columns, section.read.missing)]
     same = first_of(contents_of(rows.ids))  # of pictures and texts by their hash, of tables by every cell
     first = alike(rows, room, target, rules, same)
-    near = int((np.bincount(first, minlength=len(first))[first] > 1).sum())
+    near = len(_shared(first))
     column = group_column(rows, target, rules) if room == "tabular" and not alone_too else None
     count = 0
     if column is not None:
@@ -83,12 +83,22 @@ def bound(rows: Table, room: str, section: DataOptions, task: Task, alone_too: b
         )
     keys = _keys(rows).copy()
     copies = int((same != np.arange(len(rows))).sum())
-    shared = np.flatnonzero(np.bincount(first, minlength=len(first))[first] > 1)
-    smallest: dict[int, object] = {}
-    for head_row, key in zip(first[shared].tolist(), keys[shared].tolist(), strict=True):
-        smallest[head_row] = min(smallest.get(head_row, key), key)
-    keys[shared] = np.array([smallest[head_row] for head_row in first[shared].tolist()], keys.dtype)
+    shared = _shared(first)
+    heads = first[shared]
+    least = keys[heads]
+    order = np.argsort(heads, kind="stable")
+    starts = np.flatnonzero(np.diff(heads[order], prepend=-1))
+    if len(starts):
+        smallest = np.minimum.reduceat(keys[shared][order], starts)
+        least = smallest[np.searchsorted(heads[order][starts], heads)]
+    keys[shared] = least
     return Bound(keys, first, column, near, count, copies)
+
+
+def _shared(first: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The rows of groups of two rows or more, ascending, from the first row of each row's group [n]."""
+    again = np.flatnonzero(first != np.arange(len(first)))
+    return np.unique(np.concatenate([again, first[again]]))
 
 
 def alike(

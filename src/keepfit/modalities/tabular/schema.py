@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 
 from keepfit.core.errors import DataError, nearest
 from keepfit.modalities.tabular.identifiers import identifier, override
-from keepfit.runtime.coerce import ColumnRule, is_missing, is_month_first, parse_date, parse_number, plain_numbers
+from keepfit.runtime.coded import Coded
+from keepfit.runtime.coerce import (
+    FIGURES,
+    ColumnRule,
+    figures,
+    is_missing,
+    is_month_first,
+    parse_date,
+    parse_number,
+    plain_numbers,
+)
 from keepfit.runtime.figures import Form, damaged_by_spreadsheet, form_of, number_as, spelled_missing
 from keepfit.runtime.table import Column, Table, counts_of, text_column
 
@@ -48,7 +58,7 @@ class Finding:
         return override(self.rule.name, "numeric" if running else "text") if found else ""
 
 
-_FIGURES = frozenset("0123456789.+-:/")
+_SEEN = 1024
 _FEW = 20  # values of a column that is categories, however rare each is
 _BOOLEANS = 49  # spellings of true and false in upper and lower letters, and more
 _NEARLY, _MOSTLY = 0.98, 0.5  # cells that must be written alike; where the recipe says numeric, most
@@ -91,6 +101,8 @@ def looked(table: Table, target: str, kinds: Mapping[str, str], missing: list[st
 
 
 def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) -> Finding:
+    if (found := _of_figures(name, column, said, extra)) is not None:
+        return found
     counts = _counts(column, extra)
     plain = plain_numbers(_cells(counts)) if counts else None
     plain = plain if plain is not None and np.isfinite(plain).all() else None
@@ -129,10 +141,37 @@ def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) 
     return Finding(rule, share, different, sample[0][:40] if sample else "", action)
 
 
+def _of_figures(name: str, column: Column, said: str | None, extra: frozenset[str]) -> Finding | None:
+    """What is found of a column of plain figures, from the numbers of its codes; None where that does not make it numeric."""
+    if not isinstance(column, Coded) or extra or said not in (None, "numeric"):
+        return None
+    by_code = figures(column)
+    there = np.flatnonzero(column.times()) if by_code is not None else np.zeros(0, np.int64)
+    if by_code is None or not len(there):
+        return None
+    plain = by_code[there]
+    known = ~np.isnan(plain)
+    plain, every = plain[known], int(column.times()[there[known]].sum())
+    texts = column.values[there[known]].tolist()
+    kind, _ = _number_kind(texts, every, len(column), plain) if len(texts) > 1 else ("ignore", "")
+    if (kind if said is None else said) != "numeric" or not texts or not np.isfinite(plain).all():
+        return None
+    different = len(np.unique(plain))
+    example = next(cell for cell in _cells_of(column) if cell is not None)
+    why = f"numbers with {different} different values" if said is None else "said in the recipe"
+    rule = ColumnRule(name, "numeric", why, extra, number_like=True)
+    return Finding(rule, 1 - every / max(len(column), 1), different, example[:40], _ACTIONS["numeric"])
+
+
+def _cells_of(column: Coded) -> Iterator[str | None]:
+    for first in range(0, len(column), _SEEN):
+        yield from column[first : first + _SEEN].tolist()
+
+
 def _counts(column: Column, extra: frozenset[str]) -> dict[str, int]:
     """How often each stripped text that is not missing stands in a column, in the order in which they first do."""
     found = counts_of(column)
-    if not extra and "" not in found and _FIGURES.issuperset("".join(text for text in found if text is not None)):
+    if not extra and "" not in found and FIGURES.issuperset("".join(text for text in found if text is not None)):
         return {text: n for text, n in found.items() if text is not None}  # none of these is missing, or has a blank
     counts: dict[str, int] = {}
     for text, n in found.items():
@@ -240,7 +279,7 @@ def _kind(
     return "categorical", f"{len(counts)} different values"
 
 
-def _number_kind(counts: Mapping[str, int], every: int, rows: int, numbers: NDArray[np.float64]) -> tuple[str, str]:
+def _number_kind(counts: Collection[str], every: int, rows: int, numbers: NDArray[np.float64]) -> tuple[str, str]:
     whole = bool(np.all(numbers == np.floor(numbers)))
     if whole and len(counts) == every == rows and rows >= 30 and np.ptp(numbers) < 4 * rows:
         return "ignore", _RUNNING
