@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from keepfit.cleaning import dependencies, line, spellings, written
-from keepfit.cleaning.dependencies import DependencyOptions, codes_of, discover, violated
+from keepfit.cleaning.dependencies import DependencyOptions, discover, violated
 from keepfit.cleaning.formats import FormatOptions, odd_ones
-from keepfit.cleaning.missing import fills_of, neighbours, regressed
+from keepfit.cleaning.missing import fill_of, neighbours, regressed
 from keepfit.cleaning.outliers import OutlierOptions, anomaly, fences
 from keepfit.cleaning.spellings import distance, variants
 from keepfit.cleaning.unreadable import look
@@ -67,7 +67,7 @@ def test_a_city_tells_its_state_and_a_majority_mends_it() -> None:
     states[7], states[20] = "S2", None  # type: ignore[call-overload]
     noise = [f"v{n * 7 % 5}" for n in range(120)]
     columns = {"city": column(cities), "state": column(states), "noise": column(noise)}
-    told = discover({name: codes_of(c) for name, c in columns.items()}, 0.85)
+    told = discover(columns, 0.85)
     assert [(one.left, one.right) for one in told] == [("city", "state")]
     rows, after, lefts = violated(columns, DependencyOptions())["state"]
     assert (rows, after, lefts) == ([7, 20], ["S0", "S1"], ("city",))
@@ -106,7 +106,10 @@ def test_fences_and_isolation_forest() -> None:
 
 
 def test_fills_are_fitted_and_neighbours_and_regressions_beat_the_mean() -> None:
-    assert fills_of(np.array([1.0, 2.0, 9.0]), 7.0) == {
+    found = {
+        how: fill_of(np.array([1.0, 2.0, 9.0]), how, 7.0) for how in ("mean", "median", "constant", "knn", "iterative")
+    }
+    assert found == {
         "mean": 4.0,
         "median": 2.0,
         "constant": 7.0,

@@ -88,11 +88,12 @@ def violated(
     columns: dict[str, Column], options: DependencyOptions
 ) -> dict[str, tuple[list[int], list[str], tuple[str, ...]]]:
     """Column -> rows, the values proposed for them, and the columns that say so."""
-    codes = {name: codes_of(column) for name, column in columns.items()}
     told: dict[str, list[Dependency]] = {}
-    for one in discover(codes, min(options.strength, _LOOSE)):
+    for one in discover(columns, min(options.strength, _LOOSE)):
         told.setdefault(one.right, []).append(one)
-    out = {}
+    if not told:
+        return {}
+    codes, out = {name: codes_of(column) for name, column in columns.items()}, {}
     for right, dependencies in told.items():
         rows, values = _outvoted(codes, right, dependencies, options)
         exact = max(one.strength for one in dependencies) >= _FIRM
@@ -154,20 +155,24 @@ def _of_its_own(
     return np.asarray((value >= 0) & always[np.maximum(value, 0)])
 
 
-def codes_of(column: Column) -> NDArray[np.int64]:
-    """The rank of each value [n] among the column's distinct ones, -1 where missing."""
+def codes_of(column: Column, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    """The rank of each value [n], or of these rows', among the column's distinct ones, -1 where missing."""
     place = {value: n for n, value in enumerate(sorted(known_of(column)))}
-    return mapped(column, lambda value: -1 if value is None else place[value], np.int64)
+    return mapped(
+        column if rows is None else column[rows], lambda value: -1 if value is None else place[value], np.int64
+    )
 
 
-def discover(codes: dict[str, NDArray[np.int64]], least: float) -> list[Dependency]:
+def discover(columns: dict[str, Column], least: float) -> list[Dependency]:
     """Every pair of columns where one tells the other with `least` strength, judged on groups of 3 rows or more.
 
     The groups must hold half of the rows; a column of one value is told by nothing. Looks at 20,000 rows at most.
     """
-    rows = len(next(iter(codes.values()))) if codes else 0
-    picked = np.sort(np.random.default_rng(0).permutation(rows)[:_SAMPLE]) if rows > _SAMPLE else np.arange(rows)
-    part = {name: column[picked] for name, column in codes.items()}
+    rows = len(next(iter(columns.values()))) if columns else 0
+    picked = np.arange(rows)
+    if rows > _SAMPLE:
+        picked = np.sort(np.random.default_rng(0).choice(rows, _SAMPLE, replace=False))
+    part = {name: codes_of(column, picked) for name, column in columns.items()}
     grouping = {
         name: column
         for name, column in part.items()

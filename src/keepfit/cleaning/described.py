@@ -14,6 +14,7 @@ from keepfit.cleaning.findings import Finding
 from keepfit.cleaning.guarded import Guarded
 from keepfit.cleaning.single import skill, told
 from keepfit.cleaning.view import known_of
+from keepfit.core import beside
 from keepfit.runtime.coded import Coded, objects
 from keepfit.runtime.pictures import decode
 from keepfit.runtime.spread import Spread, quantiles
@@ -45,14 +46,17 @@ _SCRIPTS = (("Chinese", 0x4E00, 0x9FFF), ("Japanese", 0x3040, 0x30FF), ("Korean"
 
 def described(case: Guarded) -> tuple[dict[str, dict[str, Any]], list[Finding]]:
     """Facts per column for people, and findings; distributions and ranges are of the training rows."""
-    train = case.train
-    facts: dict[str, dict[str, Any]] = {}
-    for name in (*case.data.numbers, *case.data.dates):
-        facts[name] = _of_numbers(case.data.spread(name), train, name in case.data.dates)
-    for name, cells in case.data.categories.items():
-        facts[name] = _of_categories(cells[train])
-    for name, texts in case.data.texts.items():
-        facts[name] = of_texts(texts[train])
+    train, data = case.train, case.data
+
+    def of_column(name: str) -> dict[str, Any]:
+        if name in data.categories:
+            return _of_categories(data.categories[name][train])
+        if name in data.texts:
+            return of_texts(data.texts[name][train])
+        return _of_numbers(data.spread(name), train, name in data.dates)
+
+    names = [*data.numbers, *data.dates, *data.categories, *data.texts]
+    facts = dict(zip(names, beside.each(of_column, names, len(train)), strict=True))
     found = [*_constant(facts), *_linked(case, facts), *_drifted(case), *_balance(case, train)]
     return facts, found
 
@@ -207,13 +211,15 @@ def _drifted(case: Guarded) -> list[Finding]:
     """Columns whose training and test rows are unlike: beyond chance over all columns, and by more than a tenth."""
     found, train, test = [], case.train, case.test
     names = (*case.data.numbers, *case.data.dates, *case.data.categories)
-    for name in names:
+
+    def of_column(name: str) -> tuple[float, float]:
         if name in case.data.categories:
             cells = case.data.categories[name]
-            apart, chance = _apart(Counter(counts_of(cells[train])), Counter(counts_of(cells[test])))
-        else:
-            numbers = case.data.spread(name)
-            apart, chance = _apart_numbers(numbers.counts(train), numbers.counts(test))
+            return _apart(Counter(counts_of(cells[train])), Counter(counts_of(cells[test])))
+        numbers = case.data.spread(name)
+        return _apart_numbers(numbers.counts(train), numbers.counts(test))
+
+    for name, (apart, chance) in zip(names, beside.each(of_column, names, len(train)), strict=True):
         if apart >= _DRIFT and chance < _SURE / max(len(names), 1):
             message = (
                 f"column {name!r} is distributed otherwise in test rows than in training rows (distance {apart:.2f})"

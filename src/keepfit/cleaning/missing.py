@@ -63,7 +63,9 @@ _SAID = {
 
 def _gaps(view: View, name: str, kind: str) -> NDArray[np.bool_]:
     if kind == "numeric":
-        return np.isnan(view.data.numbers[name])
+        found = view.data.spread(name)
+        gone = found.level_of == len(found.levels)
+        return np.asarray(gone[found.codes]) if gone.any() else np.zeros(len(found.codes), bool)
     if kind == "datetime":
         return np.isnan(view.data.dates[name][:, 0])
     column = view.data.categories[name] if kind == "categorical" else view.data.texts[name]
@@ -71,10 +73,13 @@ def _gaps(view: View, name: str, kind: str) -> NDArray[np.bool_]:
 
 
 def _after(
-    view: View, name: str, kind: str, rows: NDArray[np.int64], options: MissingOptions, fills: dict[str, Values]
+    view: View, name: str, kind: str, rows: NDArray[np.int64], options: MissingOptions, fills: dict[str, Values | float]
 ) -> tuple[str, Coded | None]:
-    if name in fills:
-        levels, place = np.unique(fills[name][rows], return_inverse=True)
+    fill = fills.get(name)
+    if isinstance(fill, float):
+        return options.numeric, same(_text(fill), len(rows))
+    if fill is not None:
+        levels, place = np.unique(fill[rows], return_inverse=True)
         return options.numeric, Coded(place.ravel(), objects([_text(value) for value in levels]))
     if kind == "categorical" and options.categorical == "most_frequent":
         counts = known_of(view.data.categories[name])
@@ -87,26 +92,27 @@ def _text(value: float) -> str:
     return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(float(value))
 
 
-def _numeric(view: View, options: MissingOptions) -> dict[str, Values]:
-    """Every numeric column whose cells are filled, filled [n]; empty for `auto` and `none`."""
-    numbers = {name: v for name, v in view.data.numbers.items() if np.isnan(v).any() and not np.isnan(v).all()}
-    if options.numeric in ("auto", "none") or not numbers:
+def _numeric(view: View, options: MissingOptions) -> dict[str, Values | float]:
+    """Every numeric column whose cells are filled: the number that fills it, or filled [n]; empty for `auto` and `none`."""
+    if options.numeric in ("auto", "none"):
+        return {}
+    known = {name: int(view.data.spread(name).counts().sum()) for name in view.data.numbers}
+    numbers = {name: view.data.numbers[name] for name, count in known.items() if 0 < count < len(view.table)}
+    if not numbers:
         return {}
     if options.numeric in ("knn", "iterative"):
-        usable = {name: v for name, v in view.data.numbers.items() if not np.isnan(v).all()}
+        usable = {name: view.data.numbers[name] for name, count in known.items() if count}
         matrix = np.stack(list(usable.values()), axis=1)
         filled = neighbours(matrix) if options.numeric == "knn" else regressed(matrix)
         return {name: filled[:, place] for place, name in enumerate(usable) if name in numbers}
-    return {
-        name: np.where(np.isnan(v), fills_of(v[~np.isnan(v)], options.constant)[options.numeric], v)
-        for name, v in numbers.items()
-    }
+    return {name: fill_of(v[~np.isnan(v)], options.numeric, options.constant) for name, v in numbers.items()}
 
 
-def fills_of(known: Values, constant: float = 0.0) -> dict[str, float]:
+def fill_of(known: Values, how: str, constant: float = 0.0) -> float:
     """The number that stands for a missing one, from those that are known, by what the recipe says; not `auto`, `none`."""
-    median = float(np.median(known))
-    return {"mean": float(known.mean()), "median": median, "constant": constant, "knn": median, "iterative": median}
+    if how == "constant":
+        return constant
+    return float(known.mean() if how == "mean" else np.median(known))
 
 
 def neighbours(matrix: Values) -> Values:

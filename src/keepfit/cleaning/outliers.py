@@ -61,20 +61,21 @@ def fences(found: Spread, fold: float) -> tuple[float, float] | None:
 def _columns(view: View, options: OutlierOptions) -> list[Finding]:
     found = []
     for rule in view.named("numeric"):
-        values = view.data.numbers[rule.name]
         found_at = view.data.spread(rule.name)
         bounds = fences(found_at, options.fold)
         if bounds is None:
             continue
-        with np.errstate(invalid="ignore"):
-            rows = np.flatnonzero((values < bounds[0]) | (values > bounds[1]))
+        values = np.append(found_at.levels, np.nan)[found_at.level_of]
+        beyond = (values < bounds[0]) | (values > bounds[1])
+        rows = np.flatnonzero(beyond[found_at.codes]) if beyond.any() else np.zeros(0, np.int64)
         if not len(rows):
             continue
-        clipped = objects([repr(float(np.clip(value, *bounds))) for value in values[rows].tolist()])
+        far_values = values[found_at.codes[rows]]
+        clipped = objects([repr(float(np.clip(value, *bounds))) for value in far_values.tolist()])
         cells = Cells(view.table.ids[rows], rule.name, view.table.columns[rule.name][rows], clipped)
         times = found_at.counts()
         (median,) = quantiles(found_at.levels[times > 0], times[times > 0], [0.5])
-        far = values[rows][np.argmax(np.abs(values[rows] - median))]
+        far = far_values[np.argmax(np.abs(far_values - median))]
         low, high, farthest = _said(bounds[0], bounds[1], far)
         found.append(
             Finding(
@@ -87,7 +88,7 @@ def _columns(view: View, options: OutlierOptions) -> list[Finding]:
                 ),
                 "clean.outliers: clip" if options.do == "report" else "clean.outliers: report",
                 cells=cells,
-                share=len(rows) / len(values),
+                share=len(rows) / len(view.table),
             )
         )
     return found

@@ -142,6 +142,8 @@ class Coded:
     def known(self, order: NDArray[np.int64], times: NDArray[np.int64]) -> Coded:
         """The column itself, which is told what `used` would find."""
         self._known = order, times
+        self._times = np.zeros(len(self.values), np.int64)
+        self._times[order] = times
         return self
 
     def counts(self) -> dict[Any, int]:
@@ -190,9 +192,14 @@ def same(cell: str | None, rows: int) -> Coded:
     return Coded(np.zeros(rows, np.uint8), objects([cell]))
 
 
+def code_type(count: int) -> type[np.integer[Any]]:
+    """The smallest type that holds codes below `count`."""
+    return np.uint8 if count <= 256 else np.uint16 if count <= 65536 else np.int32
+
+
 def small(codes: NDArray[Any], count: int) -> NDArray[Any]:
     """Codes below `count` in the smallest type that holds them."""
-    return codes.astype(np.uint8 if count <= 256 else np.uint16 if count <= 65536 else np.int32, copy=False)
+    return codes.astype(code_type(count), copy=False)
 
 
 def _equal(values: NDArray[np.object_], cell: str | None) -> NDArray[np.bool_]:

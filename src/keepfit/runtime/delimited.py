@@ -11,8 +11,9 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfit.core import beside
 from keepfit.core.errors import DataError
-from keepfit.runtime.coded import Coded, in_order, objects
+from keepfit.runtime.coded import Coded, code_type, objects
 from keepfit.runtime.decoding import HEAD, Notes, as_utf8
 from keepfit.runtime.reading import (
     LONGEST_LINE,
@@ -119,21 +120,28 @@ def coded(connection: Any, reader: str, width: int) -> list[Coded]:
         for place in places:
             connection.execute(
                 f"create or replace temp table texts{place - first} as "
-                f"select cell, row_number() over () - 1 as code from (select distinct c{place} as cell from cells)"
+                "select cell, times, (row_number() over (order by first) - 1)::integer as code from "
+                f"(select c{place} as cell, min(rowid) as first, count(*) as times from cells group by c{place})"
             )
-            found = connection.execute(f"select cell from texts{place - first} order by code").fetchall()
-            texts.append(objects([cell for (cell,) in found]))
-        said = ", ".join(f"texts{place - first}.code::integer as c{place}" for place in places)
+            texts.append(connection.execute(f"select cell, times from texts{place - first} order by code").fetchnumpy())
+        said = ", ".join(f"texts{place - first}.code as c{place}" for place in places)
         joins = " ".join(
             f"left join texts{n} on cells.c{place} is not distinct from texts{n}.cell" for n, place in enumerate(places)
         )
         codes = connection.execute(f"select cells.rowid as row, {said} from cells {joins}").fetchnumpy()
         row = np.asarray(codes["row"])  # a join does not keep the order of the file
-        for place, values in zip(places, texts, strict=True):
-            column = np.empty(rows, np.int32)
-            column[row] = codes[f"c{place}"]
-            out.append(in_order(Coded(column, values)))  # DuckDB's own order hangs on its threads
+        found = [(row, codes.pop(f"c{place}"), *of.values()) for place, of in zip(places, texts, strict=True)]
+        out += beside.each(_column, found, rows)
     return out
+
+
+def _column(found: tuple[NDArray[Any], ...]) -> Coded:
+    """A column from the row of each code, the code, and the cell and the number of rows of each code in turn."""
+    row, codes, cells, times = found
+    made = np.empty(len(row), code_type(len(times)))
+    made[row] = codes
+    values = objects(cells.tolist())  # of a masked array, None where it has no cell
+    return Coded(made, values).known(np.arange(len(times)), np.asarray(times))
 
 
 def _sifted(reader: str, width: int, sift: Sift) -> NDArray[np.int64] | None:

@@ -10,10 +10,11 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfit.core import beside
 from keepfit.runtime.coded import Coded, Rows, objects
 
 _ODD = 0x9E3779B97F4A7C15
-_AT_ONCE = 1 << 15
+_AT_ONCE, _EACH = 1 << 15, 1 << 20
 _FORM = re.compile(r"(.*)#([0-9]{1,13}):([0-9a-f]{16})", re.DOTALL)
 _STRIDE = 1 << 44  # of rows in a source
 
@@ -201,11 +202,15 @@ def contents(columns: Sequence[Coded], rows: int) -> NDArray[np.uint64]:
     """A hash of all cells of each row [n], which hangs on the order of columns and on nothing else."""
     hashes = [_hashes(column.values.tolist()) for column in columns]
     out = np.zeros(rows, np.uint64)
-    for first in range(0, rows, _AT_ONCE):
-        some = out[first : first + _AT_ONCE]
-        for column, known in zip(columns, hashes, strict=True):
-            some = mixed((some + np.uint64(_ODD)) ^ known[column.codes[first : first + _AT_ONCE]])
-        out[first : first + _AT_ONCE] = some
+
+    def mix(first: int) -> None:
+        for at in range(first, min(first + _EACH, rows), _AT_ONCE):
+            some = out[at : at + _AT_ONCE]
+            for column, known in zip(columns, hashes, strict=True):
+                some = mixed((some + np.uint64(_ODD)) ^ known[column.codes[at : at + _AT_ONCE]])
+            out[at : at + _AT_ONCE] = some
+
+    beside.each(mix, range(0, rows, _EACH), rows)
     return out
 
 
@@ -234,6 +239,10 @@ def shares_of(keys: NDArray[np.uint64], seed: int) -> NDArray[np.float64]:
     """A number in [0, 1) per key [n] that is a function of seed and key."""
     start = np.uint64(hash_of(f"place:{seed}"))
     out = np.empty(len(keys))
-    for first in range(0, len(keys), _AT_ONCE):
-        out[first : first + _AT_ONCE] = mixed(keys[first : first + _AT_ONCE] ^ start) >> np.uint64(11)
-    return out / 2.0**53
+
+    def mix(first: int) -> None:
+        for at in range(first, min(first + _EACH, len(keys)), _AT_ONCE):
+            out[at : at + _AT_ONCE] = (mixed(keys[at : at + _AT_ONCE] ^ start) >> np.uint64(11)) / 2.0**53
+
+    beside.each(mix, range(0, len(keys), _EACH), len(keys))
+    return out

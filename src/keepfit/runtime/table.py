@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfit.core import beside
 from keepfit.core.errors import DataError
 from keepfit.runtime import coded, samples
 from keepfit.runtime.coded import Coded, objects
@@ -76,8 +77,9 @@ class Table:
             if rows.all():
                 return self
             rows = np.flatnonzero(rows)
-        ids = self.ids[rows] if len(self.ids) else self.ids
-        return Table({name: column[rows] for name, column in self.columns.items()}, ids)
+        parts: list[Any] = [self.ids, *self.columns.values()]
+        ids, *columns = beside.each(lambda part: part[rows] if len(part) else part, parts, len(self))
+        return Table(dict(zip(self.columns, columns, strict=True)), ids)
 
     def without(self, names: Iterable[str]) -> Table:
         """The table less some columns."""

@@ -16,6 +16,7 @@ from keepfit.runtime.samples import Ids
 from keepfit.runtime.table import Column, Table, coded_column
 
 _TYPES = ("|u1", "<u2", "<i4", "<i8", "<u8")
+_AT_ONCE = 1 << 16
 _STEP = 16  # arrays begin at multiples of it
 _held: list[tuple[bytes, Table]] = []
 
@@ -108,8 +109,16 @@ def _read(data: bytes) -> Table:
 
 def _in_few(numbers: NDArray[Any]) -> NDArray[Any]:
     """Numbers [n]; of those that go up by the same step, the first two and how many they are."""
-    if len(numbers) < 4 or (numbers[2:] - numbers[1:-1] != numbers[1] - numbers[0]).any():
+    if len(numbers) < 4:
         return numbers
+    first, second, last = (int(numbers[at]) for at in (0, 1, -1))
+    step = second - first
+    if last - first != step * (len(numbers) - 1):
+        return numbers
+    for at in range(0, len(numbers) - 1, _AT_ONCE):
+        some = numbers[at : at + _AT_ONCE + 1]
+        if (some[1:] - some[:-1] != step).any():
+            return numbers
     return np.array([numbers[0], numbers[1], len(numbers)], np.int64)
 
 

@@ -64,7 +64,8 @@ def bound(rows: Table, room: str, section: DataOptions, task: Task, alone_too: b
         rules = [one.rule for one in looked(rows, target, section.columns, section.read.missing)]
     same = first_of(contents_of(rows.ids))  # of pictures and texts by their hash, of tables by every cell
     first = alike(rows, room, target, rules, same)
-    near = len(_shared(first))
+    shared = _shared(first)
+    near = len(shared)
     column = group_column(rows, target, rules) if room == "tabular" and not alone_too else None
     count = 0
     if column is not None:
@@ -81,9 +82,9 @@ def bound(rows: Table, room: str, section: DataOptions, task: Task, alone_too: b
             len(rows),
             [*enumerate(first.tolist()), *zip(head[who.codes[pairs]].tolist(), pairs.tolist(), strict=True)],
         )
+        shared = _shared(first)
     keys = _keys(rows).copy()
     copies = int((same != np.arange(len(rows))).sum())
-    shared = _shared(first)
     heads = first[shared]
     least = keys[heads]
     order = np.argsort(heads, kind="stable")

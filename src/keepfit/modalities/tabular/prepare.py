@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.cleaning.missing import fills_of
+from keepfit.cleaning.missing import fill_of
 from keepfit.modalities.tabular import derive
 from keepfit.modalities.tabular.encode import Encoded, means, out_of_fold
 from keepfit.runtime.arrays import pack
@@ -190,10 +190,10 @@ def _numeric(context: _Context, rule: ColumnRule) -> None:
     known = values[~np.isnan(values)]
     if not len(known):
         return
-    fills = fills_of(known, context.missing.constant)
-    fill = fills.get(context.missing.numeric)
+    missing = context.missing
+    fill = None if missing.numeric in ("auto", "none") else fill_of(known, missing.numeric, missing.constant)
     context.add("trees", op="number", column=rule.name, names=[rule.name], fill=fill)
-    filled = fills["median"] if fill is None else fill
+    filled = fill_of(known, "median") if fill is None else fill
     log = bool(known.min() >= 0 and abs(_skew(known)) > 2)
     scaled = np.log1p(known) if log else known
     context.add(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keepfit.core import beside
 from keepfit.core.errors import DataError, nearest
 from keepfit.modalities.tabular.identifiers import identifier, override
 from keepfit.runtime.coded import Coded
@@ -97,7 +98,8 @@ def infer(table: Table, target: str, kinds: Mapping[str, str], missing: list[str
 def looked(table: Table, target: str, kinds: Mapping[str, str], missing: list[str]) -> list[Finding]:
     """What `infer` gives, also where no column is left to learn from."""
     extra = frozenset(text.strip().lower() for text in missing)
-    return [_column(name, column, kinds.get(name), extra) for name, column in table.columns.items() if name != target]
+    names = [name for name in table.names if name != target]
+    return beside.each(lambda name: _column(name, table.columns[name], kinds.get(name), extra), names, len(table))
 
 
 def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) -> Finding:
