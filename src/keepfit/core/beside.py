@@ -21,3 +21,11 @@ def each(found: Callable[[T], R], items: Iterable[T], rows: int) -> list[R]:
         return [found(item) for item in items]
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(pool.map(found, items))
+
+
+def both(one: Callable[[], T], other: Callable[[], R]) -> tuple[T, R]:
+    """What both functions give; the first, which lets go of the interpreter, works in a thread meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(one)
+        second = other()
+        return first.result(), second

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from keepfit.core import beside
 from keepfit.core.errors import DataError
 from keepfit.runtime.coded import Coded, code_type, objects
+from keepfit.runtime.coerce import figures
 from keepfit.runtime.decoding import HEAD, Notes, as_utf8
 from keepfit.runtime.reading import (
     LONGEST_LINE,
@@ -28,6 +30,7 @@ from keepfit.runtime.reading import (
     pages,
     unreadable,
 )
+from keepfit.runtime.samples import hashes
 from keepfit.runtime.table import Table, text_column
 
 _TOGETHER = 16  # columns whose codes are looked up in one pass
@@ -116,32 +119,53 @@ def coded(connection: Any, reader: str, width: int) -> list[Coded]:
     out: list[Coded] = []
     for first in range(0, width, _TOGETHER):
         places = range(first, min(first + _TOGETHER, width))
-        texts = []
-        for place in places:
-            connection.execute(
-                f"create or replace temp table texts{place - first} as "
-                "select cell, times, (row_number() over (order by first) - 1)::integer as code from "
-                f"(select c{place} as cell, min(rowid) as first, count(*) as times from cells group by c{place})"
-            )
-            texts.append(connection.execute(f"select cell, times from texts{place - first} order by code").fetchnumpy())
-        said = ", ".join(f"texts{place - first}.code as c{place}" for place in places)
-        joins = " ".join(
-            f"left join texts{n} on cells.c{place} is not distinct from texts{n}.cell" for n, place in enumerate(places)
-        )
-        codes = connection.execute(f"select cells.rowid as row, {said} from cells {joins}").fetchnumpy()
+        texts = [_texts(connection, place, place - first) for place in places]
+        codes, _ = beside.both(partial(_codes, connection, places), partial(_look, texts))
         row = np.asarray(codes["row"])  # a join does not keep the order of the file
-        found = [(row, codes.pop(f"c{place}"), *of.values()) for place, of in zip(places, texts, strict=True)]
-        out += beside.each(_column, found, rows)
+        found = [(row, codes.pop(f"c{place}"), *one) for place, one in zip(places, texts, strict=True)]
+        out += beside.each(_laid_out, found, rows)
     return out
 
 
-def _column(found: tuple[NDArray[Any], ...]) -> Coded:
-    """A column from the row of each code, the code, and the cell and the number of rows of each code in turn."""
-    row, codes, cells, times = found
-    made = np.empty(len(row), code_type(len(times)))
+def _texts(connection: Any, place: int, number: int) -> tuple[Coded, NDArray[np.int64]]:
+    """A column of no row with the distinct cells of one in the order in which they first appear, and how many rows have
+    each; the table `texts` of the same number has them too."""
+    connection.execute(
+        f"create or replace temp table texts{number} as "
+        "select cell, times, (row_number() over (order by first) - 1)::integer as code from "
+        f"(select c{place} as cell, min(rowid) as first, count(*) as times from cells group by c{place})"
+    )
+    found = connection.execute(f"select cell, times from texts{number} order by code").fetchnumpy()
+    cells = objects(found["cell"].tolist())  # of a masked array, None where it has no cell
+    return Coded(np.zeros(0, code_type(len(cells))), cells), np.asarray(found["times"])
+
+
+def _codes(connection: Any, places: range) -> dict[str, NDArray[Any]]:
+    """The `row` and the codes c0, c1 ... of these columns, in an order that hangs on DuckDB's threads."""
+    said = ", ".join(f"texts{number}.code as c{place}" for number, place in enumerate(places))
+    joins = " ".join(
+        f"left join texts{number} on cells.c{place} is not distinct from texts{number}.cell"
+        for number, place in enumerate(places)
+    )
+    found: dict[str, NDArray[Any]] = connection.execute(
+        f"select cells.rowid as row, {said} from cells {joins}"
+    ).fetchnumpy()
+    return found
+
+
+def _look(texts: list[tuple[Coded, NDArray[np.int64]]]) -> None:
+    """Learn of the distinct cells what will be asked, while DuckDB looks up their codes."""
+    for column, _ in texts:
+        hashes(column)
+        figures(column)
+
+
+def _laid_out(found: tuple[NDArray[Any], NDArray[Any], Coded, NDArray[np.int64]]) -> Coded:
+    """A column from the row of each code, the code, and its distinct cells with how many rows have each."""
+    row, codes, texts, times = found
+    made = np.empty(len(row), texts.codes.dtype)
     made[row] = codes
-    values = objects(cells.tolist())  # of a masked array, None where it has no cell
-    return Coded(made, values).known(np.arange(len(times)), np.asarray(times))
+    return Coded(made, texts.values, texts.memo).known(np.arange(len(times)), times)
 
 
 def _sifted(reader: str, width: int, sift: Sift) -> NDArray[np.int64] | None:

@@ -176,16 +176,23 @@ def _content(sample: str) -> int:
 
 def hash_of(text: str | None) -> int:
     """64 bits of BLAKE2b of a text; a missing cell is another than an empty one."""
-    return int(_hashes([text])[0])
+    return int(_hashes_of([text])[0])
 
 
-def _hashes(texts: Iterable[str | None]) -> NDArray[np.uint64]:
+def _hashes_of(texts: Iterable[str | None]) -> NDArray[np.uint64]:
     made = hashlib.blake2b
     data = [
         made(b"\x00" if text is None else b"\x01" + text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         for text in texts
     ]
     return np.frombuffer(b"".join(data), ">u8").astype(np.uint64)
+
+
+def hashes(column: Coded) -> NDArray[np.uint64]:
+    """`hash_of` each distinct text of a column [k]."""
+    if "hashes" not in column.memo:
+        column.memo["hashes"] = _hashes_of(column.values.tolist())
+    return np.asarray(column.memo["hashes"])
 
 
 def mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -200,14 +207,14 @@ def mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 def contents(columns: Sequence[Coded], rows: int) -> NDArray[np.uint64]:
     """A hash of all cells of each row [n], which hangs on the order of columns and on nothing else."""
-    hashes = [_hashes(column.values.tolist()) for column in columns]
+    known = [hashes(column) for column in columns]
     out = np.zeros(rows, np.uint64)
 
     def mix(first: int) -> None:
         for at in range(first, min(first + _EACH, rows), _AT_ONCE):
             some = out[at : at + _AT_ONCE]
-            for column, known in zip(columns, hashes, strict=True):
-                some = mixed((some + np.uint64(_ODD)) ^ known[column.codes[at : at + _AT_ONCE]])
+            for column, each in zip(columns, known, strict=True):
+                some = mixed((some + np.uint64(_ODD)) ^ each[column.codes[at : at + _AT_ONCE]])
             out[at : at + _AT_ONCE] = some
 
     beside.each(mix, range(0, rows, _EACH), rows)

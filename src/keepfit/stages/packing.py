@@ -40,9 +40,9 @@ def pack_table(table: Table) -> bytes:
         "arrays": [[array.dtype.newbyteorder("<").str, len(array)] for array in arrays],
     }
     line = json.dumps(head, ensure_ascii=False).encode() + b"\n"
-    parts = [line, words, bytes(-(len(line) + len(words)) % _STEP)]
+    parts: list[bytes | memoryview] = [line, words, bytes(-(len(line) + len(words)) % _STEP)]
     for array in arrays:
-        data = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+        data = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).view(np.uint8).data
         parts += [data, bytes(-len(data) % _STEP)]
     return b"".join(parts)
 

@@ -123,7 +123,7 @@ def _check(part: Coded, column: Column, task: Task, learned: bool) -> None:
             )
     if task.kind != "classification" or learned:
         return
-    found = {name: set(counts_of(_labels(column[part == name], task))) for name in present}
+    found = {name: set(counts_of(_labels(column[np.flatnonzero(part == name)], task))) for name in present}
     if len(found["train"]) < 2:
         raise DataError(
             "one_class", "the training split has one class only", where=task.target, seen=str(sorted(found["train"]))
@@ -311,7 +311,8 @@ def _place(key: str, seed: int) -> float:
 
 def _by_threshold(places: NDArray[np.float64], shares: tuple[float, float]) -> Places:
     test, validation = shares
-    return np.where(places < test, _TEST, np.where(places < test + validation, _VALIDATION, _TRAIN)).astype(np.uint8)
+    later = np.where(places < test + validation, np.uint8(_VALIDATION), np.uint8(_TRAIN))
+    return np.where(places < test, np.uint8(_TEST), later)
 
 
 def _by_class(places: NDArray[np.float64], labels: NDArray[Any], count: int, shares: tuple[float, float]) -> Places:
@@ -328,7 +329,7 @@ def _by_class(places: NDArray[np.float64], labels: NDArray[Any], count: int, sha
             _TRAIN,
             *(p for p, share in zip((_TEST, _VALIDATION), shares, strict=True) if round(share * len(rows))),
         }
-        if len(rows) < _RANKED_BELOW or not wanted <= set(np.unique(found).tolist()):
+        if len(rows) < _RANKED_BELOW or not wanted <= set(np.flatnonzero(times_of(found, len(NAMES))).tolist()):
             found = _by_rank(places[rows], shares)
         out[rows] = found
     return out
