@@ -97,6 +97,15 @@ def test_rows_that_choose_the_model_are_judged_by_what_training_rows_taught(digi
     assert labels.suspects_among(known, mended, features[700:720], asked[:20], 10, 0).blind
 
 
+def test_rows_of_another_kind_and_classes_that_were_not_learned_are_not_doubted(digits):
+    features, truth, _, _ = digits
+    for asked in ((truth[500:] + 1) % 10, np.random.default_rng(0).permutation(truth[500:])):
+        assert labels.suspects_among(features[:500], truth[:500], features[500:], asked, 10, 0).blind
+    few = np.flatnonzero((truth[:500] != 9) | (np.cumsum(truth[:500] == 9) <= 3))
+    found = labels.suspects_among(features[few], truth[few], features[500:], truth[500:], 10, 0)
+    assert not (truth[500:][found.rows] == 9).any() and not found.blind
+
+
 def test_a_class_that_learning_folds_lack_is_no_error():
     texts = plain_features.of_texts([f"good day number {n}" for n in range(200)])
     truth = np.zeros(200, np.int64)

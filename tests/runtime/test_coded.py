@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepfit.runtime.coded import Coded, joined, objects, same
+from keepfit.runtime.coded import Coded, joined, meanwhile, objects, same, side_by_side
 from keepfit.runtime.coerce import ColumnRule, categories, dates, numbers
+from keepfit.runtime.preparation import coerced
 from keepfit.runtime.table import Table, coded_column, concat, counts_of, each, mapped, renamed_cells
 
 CELLS = st.lists(st.sampled_from(["a", "b", "", " b", "1", "1.0", "2020-01-02", "é", None]), max_size=40)
@@ -34,7 +35,7 @@ def test_it_is_like_an_object_array(cells, data):
     ]
     assert (taken == Coded.of(taken.tolist())).all() and (plain[rows] == taken).all()
     assert list(counts_of(taken).items()) == list(Counter(plain[rows].tolist()).items())
-    assert taken.present().sum() == len(set(taken.tolist()))
+    assert (taken.times() > 0).sum() == len(set(taken.tolist()))
     assert each(taken, repr) == [repr(one) for one in taken]
     assert mapped(taken, lambda one: len(one or ""), np.int64).tolist() == [len(one or "") for one in taken]
 
@@ -76,3 +77,25 @@ def test_it_is_coerced_like_an_object_array(kind, cells, data):
     method = numbers if kind == "numeric" else dates
     for one, other in zip(method(column, rule), method(plain, rule), strict=True):
         assert np.array_equal(one, other, equal_nan=True)
+
+
+def test_numbers_and_copies_do_not_follow_what_is_written_to_their_column():
+    column = Coded.of(["1", "2", "3"])
+    rule = ColumnRule("x", "numeric", "")
+    data = coerced(Table({"x": column}), [rule])
+    spread = data.spread("x")
+    column[1] = "77"
+    twin = column.copy()
+    column[0] = "2"
+    assert data.numbers["x"].tolist() == [1, 2, 3] and data.at("x", np.array([1])).tolist() == [2]
+    assert spread.counts().tolist() == [1, 1, 1] and spread.counts(np.array([1])).tolist() == [0, 1, 0]
+    assert twin.tolist() == ["1", "77", "3"] and column.tolist() == ["2", "77", "3"]
+    assert twin.times().sum() == column.times().sum() == 3 and column.counts() == {"2": 1, "77": 1, "3": 1}
+
+
+@pytest.mark.parametrize("rows", [3, 200_000])
+def test_side_by_side_keeps_the_order_and_raises_what_failed_first(rows):
+    assert side_by_side(lambda n: n * n, range(5), rows) == [0, 1, 4, 9, 16]
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(lambda n: 1 / n, [1, 0, 2], rows)
+    assert meanwhile(lambda: 1, lambda: "b") == (1, "b")

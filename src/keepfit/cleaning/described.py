@@ -14,8 +14,7 @@ from keepfit.cleaning.findings import Finding
 from keepfit.cleaning.guarded import Guarded
 from keepfit.cleaning.single import skill, told
 from keepfit.cleaning.view import known_of
-from keepfit.core import beside
-from keepfit.runtime.coded import Coded, objects
+from keepfit.runtime.coded import Coded, objects, side_by_side
 from keepfit.runtime.pictures import decode
 from keepfit.runtime.spread import Spread, quantiles
 from keepfit.runtime.table import Column, counts_of
@@ -56,7 +55,7 @@ def described(case: Guarded) -> tuple[dict[str, dict[str, Any]], list[Finding]]:
         return _of_numbers(data.spread(name), train, name in data.dates)
 
     names = [*data.numbers, *data.dates, *data.categories, *data.texts]
-    facts = dict(zip(names, beside.each(of_column, names, len(train)), strict=True))
+    facts = dict(zip(names, side_by_side(of_column, names, len(train)), strict=True))
     found = [*_constant(facts), *_linked(case, facts), *_drifted(case), *_balance(case, train)]
     return facts, found
 
@@ -219,7 +218,7 @@ def _drifted(case: Guarded) -> list[Finding]:
         numbers = case.data.spread(name)
         return _apart_numbers(numbers.counts(train), numbers.counts(test))
 
-    for name, (apart, chance) in zip(names, beside.each(of_column, names, len(train)), strict=True):
+    for name, (apart, chance) in zip(names, side_by_side(of_column, names, len(train)), strict=True):
         if apart >= _DRIFT and chance < _SURE / max(len(names), 1):
             message = (
                 f"column {name!r} is distributed otherwise in test rows than in training rows (distance {apart:.2f})"

@@ -80,17 +80,17 @@ class _Answers:
         of_class = np.stack([*np.eye(case.classes)[there], *numbers])
         return cls(case.truth, of_class, [(row.min(), row.max()) for row in of_class[:, there]])
 
-    def at(self, place: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """One of the answers of these rows."""
-        return self.truth[rows] if self.of_class is None else self.of_class[place][self.truth[rows]]
+    def at(self, place: int, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """One of the answers of these rows, or of all."""
+        truth = self.truth if rows is None else self.truth[rows]
+        return truth if self.of_class is None else self.of_class[place][truth]
 
-    def sums(self, codes: NDArray[Any], count: int, rows: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
-        """The sum of each answer over the rows of each code [a, count]."""
-        codes, truth = (codes, self.truth) if rows is None else (codes[rows], self.truth[rows])
+    def sums(self, codes: NDArray[Any], count: int) -> NDArray[np.float64]:
+        """The sum of each answer over the rows of each of a few codes [a, count]."""
         if self.of_class is None:
-            return np.bincount(codes, truth, minlength=count)[None].astype(float)
+            return np.bincount(codes, self.truth, minlength=count)[None].astype(float)
         classes = self.of_class.shape[1]
-        times = times_of(codes * np.int64(classes) + truth, count * classes).reshape(count, classes)
+        times = times_of(codes * np.int64(classes) + self.truth, count * classes).reshape(count, classes)
         return np.asarray(self.of_class @ times.T)
 
 
@@ -143,11 +143,12 @@ def _holds_means(values: Spread, answers: _Answers, train: NDArray[np.int64]) ->
         if inside[again].mean() < _WITHIN:  # a mean is among what it is the mean of
             continue
         count, scale = len(values.level_of), high - low
-        whole = values.by_level(answers.sums(values.codes, count)[place]) / np.maximum(times, 1)
+        whole = values.by_level(np.bincount(values.codes, answers.at(place), count)) / np.maximum(times, 1)
         close = np.abs(whole - values.levels) <= 1e-3 * scale
         if close[again].sum() < _GROUPS:
             continue
-        own = values.by_level(answers.sums(values.codes, count, train)[place]) / np.maximum(seen, 1)
+        sums = np.bincount(values.codes[train], answers.at(place, train), count)
+        own = values.by_level(sums) / np.maximum(seen, 1)
         telling = again & (np.abs(own - whole) > 2e-3 * scale)
         if telling.sum() >= _GROUPS and close[telling].mean() >= _MATCHED:
             return True

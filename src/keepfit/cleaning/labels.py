@@ -20,6 +20,7 @@ _SURE = 0.6  # the share of rows, by confidence, from which the share of wrong l
 _MORE = 1.2
 _MARGIN = 0.25
 _BORROWED = 30  # rows
+_KNOWN = 10  # rows of a class, with fewer of which it is not doubted in others
 _BLIND = 0.4  # where labels disagree this often among the surest rows, models cannot judge labels
 _DEVIATIONS = 3.0
 _FAR = 6.0
@@ -259,14 +260,20 @@ def suspects_among(
 ) -> Suspects:
     """The same for `asked` rows [m, d] with labels `truth` [m], by models of `known` rows [n, d] with `mended` labels [n].
 
-    Nothing is learned from the asked rows but the share of them that is wrong.
+    Nothing is learned from the asked rows but the share of them that is wrong. A class of which few rows are known is not
+    doubted, and nothing is where the asked rows say mostly otherwise: they may be of another kind.
     """
     if len(truth) < _FEWEST:
         return _nothing(0.0, classes, blind=True)
     answers = fitted(known, mended, asked, classes, seed, _TREES)
     if not classes:
         return _far(truth, answers[:, 0], lambda: by_trees(known, mended, asked, seed))
-    return _doubted(answers, truth, classes)
+    best = answers.argmax(1)
+    if _rates(answers, truth, classes).easy > _BLIND or not _is_above_chance(best, truth, classes):
+        return _nothing(float((best == truth).mean()), classes, blind=True)
+    found = _doubted(answers, truth, classes)
+    judged = np.bincount(mended, minlength=classes)[truth[found.rows]] >= _KNOWN
+    return replace(found, rows=found.rows[judged], proposed=found.proposed[judged], sure=found.sure[judged])
 
 
 def mend(way: str, features: Any, truth: NDArray[Any], found: Suspects) -> tuple[Any, NDArray[Any]]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast, overload
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 _HEAD, _AT_ONCE = 1 << 16, 1 << 20
+_THREADS, _LARGE = 2, 200_000  # rows from which a thread is worth its start
+T = TypeVar("T")
+R = TypeVar("R")
 Rows = NDArray[Any] | slice | list[int]
 
 
@@ -88,8 +92,11 @@ class Coded:
         return cast("list[Any]", self.values[self.codes].tolist())
 
     def copy(self) -> Coded:
-        """A column that may be written to."""
-        return Coded(self.codes, self.values, self.memo)
+        """A column that may be written to; what is written to either is not in the other."""
+        self._owned = False
+        made = Coded(self.codes, self.values, self.memo)
+        made._known, made._times = self._known, self._times
+        return made
 
     def astype(self, dtype: Any, copy: bool = True) -> NDArray[Any]:
         """The cells as an array of another type."""
@@ -113,10 +120,6 @@ class Coded:
 
     def __ne__(self, other: object) -> NDArray[np.bool_]:  # type: ignore[override]
         return ~(self == other)
-
-    def present(self) -> NDArray[np.bool_]:
-        """Mask [k] of the values that some row has."""
-        return self.times() > 0
 
     def times(self) -> NDArray[np.int64]:
         """How many rows have each value [k]."""
@@ -153,7 +156,7 @@ class Coded:
 
     def mapped(self, found: Callable[[Any], Any], dtype: Any) -> NDArray[Any]:
         """What a pure function gives for each cell [n] as numbers; it is asked once for equal cells."""
-        there = self.present()
+        there = self.times() > 0
         answers = np.zeros(len(self.values), dtype)
         if there.any():
             answers[there] = [found(value) for value in self.values[there].tolist()]
@@ -170,6 +173,26 @@ class Coded:
                 self.memo[key] = known
         new, values, memo = known
         return Coded(new[self.codes] if len(new) else self.codes, values, memo)
+
+
+def side_by_side(found: Callable[[T], R], items: Iterable[T], rows: int) -> list[R]:
+    """What a function gives for each item, in their order; two at a time where they are about many `rows`, since NumPy lets go
+    of the interpreter while it works on large arrays.
+
+    The function must not write to what another call reads. Raises what the first call that failed raised.
+    """
+    if rows < _LARGE:
+        return [found(item) for item in items]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(pool.map(found, items))
+
+
+def meanwhile(one: Callable[[], T], other: Callable[[], R]) -> tuple[T, R]:
+    """What both functions give; the first, which lets go of the interpreter, works in a thread."""
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(one)
+        second = other()
+        return first.result(), second
 
 
 def times_of(codes: NDArray[Any], count: int) -> NDArray[np.int64]:

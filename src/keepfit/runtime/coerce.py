@@ -207,7 +207,7 @@ def figures(column: Coded) -> NDArray[np.float64] | None:
     """The number of each code [k], NaN where missing; None where a text has anything but digits, marks and a sign."""
     if "figures" not in column.memo:
         texts = [text for text in column.values.tolist() if text is not None]
-        plain = bool(texts) and "" not in texts and FIGURES.issuperset("".join(texts))
+        plain = bool(texts) and FIGURES.issuperset(texts[0]) and "" not in texts and FIGURES.issuperset("".join(texts))
         found = plain_numbers(column.values) if plain else None
         column.memo["figures"] = found
     made: NDArray[np.float64] | None = column.memo["figures"]

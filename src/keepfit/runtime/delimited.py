@@ -12,9 +12,8 @@ from typing import IO, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.core import beside
 from keepfit.core.errors import DataError
-from keepfit.runtime.coded import Coded, code_type, objects
+from keepfit.runtime.coded import Coded, code_type, meanwhile, objects, side_by_side
 from keepfit.runtime.coerce import figures
 from keepfit.runtime.decoding import HEAD, Notes, as_utf8
 from keepfit.runtime.reading import (
@@ -120,10 +119,10 @@ def coded(connection: Any, reader: str, width: int) -> list[Coded]:
     for first in range(0, width, _TOGETHER):
         places = range(first, min(first + _TOGETHER, width))
         texts = [_texts(connection, place, place - first) for place in places]
-        codes, _ = beside.both(partial(_codes, connection, places), partial(_look, texts))
+        codes, _ = meanwhile(partial(_codes, connection, places), partial(_look, texts))
         row = np.asarray(codes["row"])  # a join does not keep the order of the file
         found = [(row, codes.pop(f"c{place}"), *one) for place, one in zip(places, texts, strict=True)]
-        out += beside.each(_laid_out, found, rows)
+        out += side_by_side(_laid_out, found, rows)
     return out
 
 

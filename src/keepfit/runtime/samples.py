@@ -10,8 +10,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.core import beside
-from keepfit.runtime.coded import Coded, Rows, objects
+from keepfit.runtime.coded import Coded, Rows, objects, side_by_side
 
 _ODD = 0x9E3779B97F4A7C15
 _AT_ONCE, _EACH = 1 << 15, 1 << 20
@@ -217,7 +216,7 @@ def contents(columns: Sequence[Coded], rows: int) -> NDArray[np.uint64]:
                 some = mixed((some + np.uint64(_ODD)) ^ each[column.codes[at : at + _AT_ONCE]])
             out[at : at + _AT_ONCE] = some
 
-    beside.each(mix, range(0, rows, _EACH), rows)
+    side_by_side(mix, range(0, rows, _EACH), rows)
     return out
 
 
@@ -251,5 +250,5 @@ def shares_of(keys: NDArray[np.uint64], seed: int) -> NDArray[np.float64]:
         for at in range(first, min(first + _EACH, len(keys)), _AT_ONCE):
             out[at : at + _AT_ONCE] = (mixed(keys[at : at + _AT_ONCE] ^ start) >> np.uint64(11)) / 2.0**53
 
-    beside.each(mix, range(0, len(keys), _EACH), len(keys))
+    side_by_side(mix, range(0, len(keys), _EACH), len(keys))
     return out

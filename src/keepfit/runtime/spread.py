@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ class Spread:
     levels: Values
     level_of: NDArray[np.int32]
     codes: NDArray[Any]
-    _times: Callable[[], NDArray[np.int64]] | None = field(default=None, repr=False)
+    _times: NDArray[np.int64] | None = field(default=None, repr=False)
     _counted: list[tuple[object, NDArray[np.int64]]] = field(default_factory=list, repr=False)
 
     @classmethod
@@ -38,7 +38,7 @@ class Spread:
             levels, place = np.unique(values, return_inverse=True)
             column.memo[key] = _known(levels), place.ravel().astype(np.int32)
         levels, level_of = column.memo[key]
-        return cls(levels, level_of, column.codes, column.times)
+        return cls(levels, level_of, column.copy().codes, column.times())
 
     def counts(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """How many of these rows have each level [k]; remembered for rows that are asked for again."""
@@ -46,7 +46,7 @@ class Spread:
             if known is rows:
                 return counts
         if rows is None and self._times is not None:
-            times = self._times()
+            times = self._times
         else:
             times = times_of(self.codes if rows is None else self.codes[rows], len(self.level_of))
         counts = self.by_level(times).astype(np.int64)
@@ -69,25 +69,25 @@ class Numbers(MutableMapping[str, NDArray[np.float64]]):
 
     def __init__(self) -> None:
         self._made: dict[str, NDArray[np.float64] | None] = {}
-        self._by_code: dict[str, tuple[NDArray[np.float64], Coded]] = {}
+        self._by_code: dict[str, tuple[NDArray[np.float64], NDArray[Any]]] = {}
 
     def by_code(self, name: str, numbers: NDArray[np.float64], column: Coded) -> None:
         """A column whose codes have these numbers [c]."""
-        self._made[name], self._by_code[name] = None, (numbers, column)
+        self._made[name], self._by_code[name] = None, (numbers, column.copy().codes)
 
     def at(self, name: str, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """The numbers of these rows."""
         made = self._made[name]
         if made is not None:
             return made[rows]
-        numbers, column = self._by_code[name]
-        return np.asarray(numbers[column.codes[rows]])
+        numbers, codes = self._by_code[name]
+        return np.asarray(numbers[codes[rows]])
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
         made = self._made[name]
         if made is None:
-            numbers, column = self._by_code[name]
-            made = self._made[name] = numbers[column.codes]
+            numbers, codes = self._by_code[name]
+            made = self._made[name] = numbers[codes]
         return made
 
     def __setitem__(self, name: str, numbers: NDArray[np.float64]) -> None:

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.core import beside
 from keepfit.core.errors import DataError
 from keepfit.runtime import coded, samples
-from keepfit.runtime.coded import Coded, objects
+from keepfit.runtime.coded import Coded, objects, side_by_side
 from keepfit.runtime.samples import Ids, Samples
 
 Column = NDArray[np.object_] | Coded
@@ -78,7 +77,7 @@ class Table:
                 return self
             rows = np.flatnonzero(rows)
         parts: list[Any] = [self.ids, *self.columns.values()]
-        ids, *columns = beside.each(lambda part: part[rows] if len(part) else part, parts, len(self))
+        ids, *columns = side_by_side(lambda part: part[rows] if len(part) else part, parts, len(self))
         return Table(dict(zip(self.columns, columns, strict=True)), ids)
 
     def without(self, names: Iterable[str]) -> Table:

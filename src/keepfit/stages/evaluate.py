@@ -17,12 +17,12 @@ from keepfit.runtime.writers import parquet_bytes
 from keepfit.stages.evaluation import evaluation
 from keepfit.stages.packing import unpack_table
 from keepfit.stages.picture_report import mistakes
-from keepfit.stages.results import as_json, json_of, label_text, part_of, table_of, task_of, truth_of
+from keepfit.stages.results import as_json, changed, json_of, label_text, part_of, table_of, task_of, truth_of
 from keepfit.store.artifacts import Files
 from keepfit.tasks.metrics import METRICS, default_primary, score
 from keepfit.tasks.task import Task
 
-VERSION = 4
+VERSION = 5
 
 
 def predictor_of(trained: Files, task: Task) -> Predictor:
@@ -66,7 +66,7 @@ def evaluate(
         seed=seed,
         slices={name: np.asarray(test.columns[name])[good] for name in section.slices},
     )
-    board, validation = _validation(trained, table, task, primary, metrics)
+    board, validation = _validation(trained, table, cleaned, task, primary, metrics)
     facts = {
         "primary": primary,
         "label_matches": dict(task.aliases),
@@ -136,13 +136,14 @@ def baseline(train: NDArray[Any], task: Task, rows: int) -> NDArray[np.float64]:
 
 
 def _validation(
-    trained: Files, table: Table, task: Task, primary: str, metrics: list[str]
+    trained: Files, table: Table, cleaned: Files, task: Task, primary: str, metrics: list[str]
 ) -> tuple[list[dict[str, Any]], dict[str, float | None]]:
-    """Leaderboard and the chosen model's figures, on rows that the scored models had not seen."""
+    """Leaderboard and the chosen model's figures, on rows that the scored models had not seen, with the answers that chose
+    it: mended ones where cleaning mended them."""
     facts, held = json_of(trained, "trained.json"), json_of(trained, "held.json")
     place = {str(sample): row for row, sample in enumerate(table.ids)}
     rows = np.array([place[sample] for sample in held["ids"]])
-    truth = truth_of(table.columns[task.target][rows], task)
+    truth = truth_of(changed(table.take(rows), cleaned).columns[task.target], task)
     all_scores = unpack(held["scores"])
     shaped = all_scores if task.kind == "classification" else all_scores[:, :, 0]
     chosen = facts["chosen"]

@@ -259,7 +259,7 @@ def _check_columns(tables: list[Table], places: list[tuple[str, str]], target: s
 
 
 def _check_features(table: Table, target: str) -> None:
-    varied = {name for name, column in table.columns.items() if coded_column(column).present().sum() > 1}
+    varied = {name for name, column in table.columns.items() if (coded_column(column).times() > 0).sum() > 1}
     if varied == {target}:
         raise DataError(
             "no_features",

@@ -58,8 +58,9 @@ def labelling(
     some = _drawn(rows, REPORTED_ON, seed) if way == "report" else rows
     valid = np.flatnonzero(part == "validation") if way != "report" else rows[:0]
     both = table.take(np.concatenate([some, valid]))
-    features, truth = features_seen(both, room, rules, way != "report"), truth_of(both.columns[task.target], task)
     count, classes = len(some), len(task.classes)
+    features = features_seen(both, room, rules, way != "report", many=count > _MANY)
+    truth = truth_of(both.columns[task.target], task)
     found = labels.suspects_of(features[:count], truth[:count], classes, seed, _TREES if way == "report" else 100)
     told = _Told(table, some, task, found)
     if not found.blind and not len(found.rows):
@@ -103,19 +104,19 @@ def _drawn(rows: NDArray[np.int64], most: int, seed: int) -> NDArray[np.int64]:
     return rows if len(rows) <= most else np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
 
 
-def features_seen(table: Table, room: str, rules: list[ColumnRule], thorough: bool = True) -> Any:
+def features_seen(table: Table, room: str, rules: list[ColumnRule], thorough: bool = True, many: bool = False) -> Any:
     """Features [n, d] by which labels are judged: dense for tables and pictures, sparse for texts. `thorough`: pictures by
-    a pretrained network too, where one is installed, which takes seconds for a thousand."""
+    a pretrained network too, where one is installed, which takes seconds for a thousand; `many`: by that one alone."""
     if room == "image":
-        return _of_pictures(list(table.columns[PICTURE]), thorough)
+        return _of_pictures(list(table.columns[PICTURE]), thorough, many)
     if room == "text":
         return plain_features.of_texts(list(table.columns[TEXT]))
     return features_of(coerced(table, rules), np.arange(len(table)))
 
 
-def _of_pictures(pictures: list[bytes], thorough: bool) -> NDArray[np.float32]:
+def _of_pictures(pictures: list[bytes], thorough: bool, many: bool) -> NDArray[np.float32]:
     shown = load("keepfit.modalities.image.embed:embedded")(pictures) if thorough else None
-    if shown is not None and len(pictures) > _MANY:
+    if shown is not None and many:
         return np.asarray(shown)
     plain = plain_features.of_pictures(pictures)
     return plain if shown is None else np.concatenate([plain, shown], 1)

@@ -25,7 +25,7 @@ from keepfit.stages.train import probe_of
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import Task
 
-VERSION = 5
+VERSION = 6
 LIBRARIES = ("numpy", "onnxruntime", "onnx", "duckdb")
 OF_TABLES = ("scikit-learn", "lightgbm")
 OF_NETWORKS = ("torch",)

@@ -10,7 +10,7 @@ from keepfit.monitor import Held, make_profile
 from keepfit.runtime.arrays import unpack
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.table import Table
-from keepfit.stages.results import json_of, part_of, room_of, table_of, task_of, truth_of
+from keepfit.stages.results import changed, json_of, part_of, room_of, table_of, task_of, truth_of
 from keepfit.store.artifacts import Files
 from keepfit.tasks.task import class_name
 
@@ -33,7 +33,8 @@ def reference_of(ingested: Files, parted: Files, cleaned: Files, trained: Files)
     scores = unpack(held["scores"])[-1].astype(np.float64)
     kept = _some(len(rows), _ROWS[room])
     known = table.take(rows[kept])
-    answers = Held(known, scores[kept].reshape(len(known), -1), truth_of(known.columns[task.target], task))
+    truth = truth_of(changed(known, cleaned).columns[task.target], task)
+    answers = Held(known, scores[kept].reshape(len(known), -1), truth)
     train = np.flatnonzero(part == "train")
     seen: Table = table.take(train[_some(len(train), _ROWS[room])])
     classes = [class_name(label) for label in task.classes]

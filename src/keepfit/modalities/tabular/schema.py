@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.core import beside
 from keepfit.core.errors import DataError, nearest
 from keepfit.modalities.tabular.identifiers import identifier, override
-from keepfit.runtime.coded import Coded
+from keepfit.runtime.coded import Coded, side_by_side
 from keepfit.runtime.coerce import (
     FIGURES,
     ColumnRule,
@@ -99,7 +98,7 @@ def looked(table: Table, target: str, kinds: Mapping[str, str], missing: list[st
     """What `infer` gives, also where no column is left to learn from."""
     extra = frozenset(text.strip().lower() for text in missing)
     names = [name for name in table.names if name != target]
-    return beside.each(lambda name: _column(name, table.columns[name], kinds.get(name), extra), names, len(table))
+    return side_by_side(lambda name: _column(name, table.columns[name], kinds.get(name), extra), names, len(table))
 
 
 def _column(name: str, column: Column, said: str | None, extra: frozenset[str]) -> Finding:
