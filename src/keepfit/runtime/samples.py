@@ -22,7 +22,7 @@ class Ids:
     """The ids of table rows, used like an object array of text: `source` [n] places in `sources`, `rows` [n] int64 numbers
     of rows, `contents` [n] uint64 hashes of all cells."""
 
-    __slots__ = ("contents", "rows", "source", "sources")
+    __slots__ = ("_kept", "contents", "rows", "source", "sources")
     __array_priority__ = 1000.0
     ndim = 1
 
@@ -30,6 +30,7 @@ class Ids:
         self, sources: Sequence[str], source: NDArray[np.int32], rows: NDArray[np.int64], contents: NDArray[np.uint64]
     ) -> None:
         self.sources, self.source, self.rows, self.contents = tuple(sources), source, rows, contents
+        self._kept: tuple[NDArray[np.int64], NDArray[np.int64] | None] | None = None
 
     @property
     def shape(self) -> tuple[int]:
@@ -67,7 +68,15 @@ class Ids:
 
     def keys(self) -> NDArray[np.int64]:
         """A number per sample [n], of source and row."""
-        return self.source.astype(np.int64) * _STRIDE + self.rows
+        return self._in_order()[0]
+
+    def _in_order(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        """The keys, and the order that makes them ascend; None where they do already. Made once."""
+        if self._kept is None:
+            keys = self.source.astype(np.int64) * _STRIDE + self.rows
+            ascending = bool((keys[1:] > keys[:-1]).all())
+            self._kept = keys, None if ascending else np.argsort(keys, kind="stable")
+        return self._kept
 
     def numbered(self, wanted: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """The place of each of these rows, by source and number, that is here."""
@@ -90,10 +99,9 @@ class Ids:
 
     def _looked_up(self, keys: NDArray[np.int64]) -> NDArray[np.int64]:
         """The place of each key [m], -1 for one that is not here."""
-        mine = self.keys()
+        mine, order = self._in_order()
         if not len(mine):
             return np.full(len(keys), -1)
-        order = None if bool((mine[1:] > mine[:-1]).all()) else np.argsort(mine, kind="stable")
         found = np.minimum(np.searchsorted(mine, keys, sorter=order), len(mine) - 1)
         found = found if order is None else order[found]
         return np.where(mine[found] == keys, found, -1)
@@ -146,8 +154,8 @@ def repeated(ids: Samples) -> int:
     """How many ids stand there more than once, counted without their first."""
     if not isinstance(ids, Ids):
         return len(ids) - len(set(map(str, ids.tolist())))
-    keys = ids.keys()
-    return 0 if bool((keys[1:] > keys[:-1]).all()) else len(keys) - len(np.unique(keys))
+    keys, order = ids._in_order()
+    return 0 if order is None else len(keys) - len(np.unique(keys))
 
 
 def repeated_in(parts: Sequence[Samples]) -> int:
@@ -227,7 +235,7 @@ def first_of(contents: NDArray[np.uint64]) -> NDArray[np.int64]:
     twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
     if not len(twice):
         return first
-    sieve = np.zeros(1 << 20, bool)  # most rows have no equal: few of those pass it, and are looked up
+    sieve = np.zeros(1 << 22, bool)  # most rows have no equal: few of those pass it, and are looked up
     sieve[twice & np.uint64(len(sieve) - 1)] = True
     some = [
         np.flatnonzero(sieve[contents[at : at + _AT_ONCE] & np.uint64(len(sieve) - 1)]) + at

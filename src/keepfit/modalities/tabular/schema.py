@@ -284,8 +284,9 @@ def _number_kind(counts: Collection[str], every: int, rows: int, numbers: NDArra
     whole = bool(np.all(numbers == np.floor(numbers)))
     if whole and len(counts) == every == rows and rows >= 30 and np.ptp(numbers) < 4 * rows:
         return "ignore", _RUNNING
-    zeros = sum(v[0] == "0" and len(v) > 1 and v.isdigit() for v in counts)
-    if zeros > 0.1 * len(counts):
+    many = 0.1 * len(counts)
+    are_whole = (numbers == np.floor(numbers)).sum() > many  # as all are that are nothing but digits
+    if are_whole and sum(v[0] == "0" and len(v) > 1 and v.isdigit() for v in counts) > many:
         return "categorical", _ZEROS
     return "numeric", ""
 
