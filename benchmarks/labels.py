@@ -159,7 +159,7 @@ def one(scratch: Path, name: str, room: str, rows: Set, seed: int) -> dict[str, 
     scores = crossed(features, truth, classes, 0)
     theirs = find_label_issues(truth, scores / scores.sum(1, keepdims=True), n_jobs=1)
     entries = {
-        way: [e for e in json.loads(made.files["clean"]["ledger.json"]) if e["rule"] in ("relabelled", WRONG)]
+        way: [e for e in json.loads(made.files["clean"]["ledger.json"]) if e["rule"].startswith(("relabelled", WRONG))]
         for way, made in runs.items()
     }
     clean_features, clean_truth, _, _ = looked(run(folder, room, "own", "off", until="clean"))

@@ -76,6 +76,11 @@ def test_what_is_applied_stands_in_the_ledger(digits, way):
     choosing = [entry.row for entry in done.entries if entry.row >= 700]
     assert max(choosing) < 800 and flipped[choosing].mean() >= 0.7 and sum(flipped[choosing]) >= 8
     assert f"so are {len(choosing)} of 100 validation rows" in done.findings[0].proposal
+    assert all(entry.rule.endswith("(validation)") == (entry.row >= 700) for entry in done.entries)
+    undone = [done.entries[0], done.entries[-1]]
+    left = done.less([entry.key for entry in undone])
+    assert [entry.action for entry in (left.entries[0], left.entries[-1])] == ["noted", "noted"]
+    assert left.mended == {key: text for key, text in done.mended.items() if key not in {e.id for e in undone}}
     assert len(done.mended) == (len(done.entries) if way == "relabel" else 0)
 
 

@@ -45,6 +45,10 @@ class Cleaned:
         """Mask [n] of the rows that go."""
         return _among(ids, self.entries.samples("dropped"))
 
+    def is_decided(self, ids: Samples) -> NDArray[np.bool_]:
+        """Mask [n] of the rows that go, or would if that had not been taken back."""
+        return _among(ids, self.decided())
+
     def decided(self) -> list[Samples]:
         """The ids of rows that go, or would if that had not been taken back."""
         back = [part.id for part in self.entries.parts if _is_back(part) and not part.column]

@@ -58,7 +58,8 @@ class CleanFields(Options):
     )
     labels: Annotated[Literal["drop", "relabel", "report", "off"], BeforeValidator(switch)] = Field(
         "report",
-        description="suspected wrong labels of training rows; drop, relabel: where a paired comparison does not get worse",
+        description="suspected wrong labels of training rows; drop, relabel: where a paired comparison does not get worse, then of "
+        "validation rows too",
     )
     leaks: Annotated[Literal["stop", "report", "off"], BeforeValidator(switch)] = Field(
         "stop",

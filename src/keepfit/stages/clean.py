@@ -60,7 +60,7 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
     rules, columns = _columns(room, train, data)
     done = _cleaned(section, data, seed, room, View(train, tuple(rules), data.target, _spellings(data)))
     left = part.copy()
-    left[done.is_dropped(table.ids)] = ""
+    left[done.is_decided(table.ids)] = ""  # so that a row that is taken back changes no other decision
     task = task_of(json_of(parted, "task.json"))
     labelled = labelling.labelling(section.labels, table, left, rules, room, task, seed).less(section.undo)
     done.entries += labelled.entries

@@ -39,7 +39,7 @@ class Labelled:
     def less(self, undo: Collection[str]) -> Labelled:
         """Without the entries that were taken back."""
         kept = without(self.entries, undo)
-        ids = {entry.id for entry in kept}
+        ids = {entry.id for entry in kept if entry.action == "changed"}
         return Labelled(self.findings, kept, {sample: text for sample, text in self.mended.items() if sample in ids})
 
 
@@ -79,7 +79,7 @@ def labelling(
     choosing = _Told(table, valid, task, _choosing(way, features, truth, found, count, classes, seed))
     mended = {**told.mended(), **choosing.mended()} if way == "relabel" else {}
     finding = told.finding(way, scores, len(choosing.found.rows), len(valid))
-    return Labelled([finding], told.entries(way) + choosing.entries(way), mended)
+    return Labelled([finding], told.entries(way) + choosing.entries(way, " (validation)"), mended)
 
 
 def _choosing(
@@ -144,9 +144,10 @@ class _Told:
         """The proposed answer of each suspect."""
         return {cell.id: str(cell.after) for cell in self._cells()}
 
-    def entries(self, way: str) -> list[Entry]:
+    def entries(self, way: str, split: str = "") -> list[Entry]:
         """One ledger entry per suspect."""
-        action, rule = ("dropped", "suspected wrong label") if way == "drop" else ("changed", "relabelled")
+        action, said = ("dropped", "suspected wrong label") if way == "drop" else ("changed", "relabelled")
+        rule = said + split
         return [
             Entry(
                 *(cell.id, *place_of(cell.id), cell.column, rule, cell.before or ""),
