@@ -61,7 +61,7 @@ def clean(view: View, section: Any, undo: Collection[str], seed: int, first: NDA
         view, section, undo, first, outliers.look(view, section.outliers, seed) if section.outliers.do == "drop" else []
     )
     out.rules = view.rules
-    view = replace(view, table=view.table.take(~_among(view.table.ids, out.decided())))
+    view = replace(view, table=view.table.take(~out.is_decided(view.table.ids)))
     _take(out, unreadable.look(view), "apply", undo)
     _take(out, written.look(view), "apply", undo)
     came, view = view, _mended(out, view, section, undo)
