@@ -13,7 +13,7 @@ from made_pictures import write_pictures, write_recipe
 
 import keepfit as kf
 from keepfit import start
-from keepfit.core.errors import RecipeError
+from keepfit.core.errors import EnvironmentFault, RecipeError
 from keepfit.engine.plan import plan
 from keepfit.recipe.load import load
 
@@ -39,60 +39,73 @@ def key(recipe, *said):
     return next(step.key for step in plan(load(recipe, said)).steps if step.stage == "train")
 
 
+def started(command):
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+def ends(make):
+    """Status, output and errors of two hosts that `make(port, rank)` gives the commands of.
+
+    A port that was free a moment ago may be another's now: the first host then ends with that error, the second would wait for
+    it, and both start again on another port.
+    """
+    for tries in range(5):
+        port = free_port()
+        hosts = [started(make(port, rank)) for rank in (0, 1)]
+        try:
+            first = hosts[0].communicate(timeout=120)
+            if "[port_taken]" in first[1] and tries < 4:
+                continue
+            second = hosts[1].communicate(timeout=30)
+        except subprocess.TimeoutExpired as late:
+            pytest.fail(f"two hosts on port {port}: {late.args} said {late.output} and {late.stderr}")
+        finally:
+            for host in hosts:
+                host.terminate()
+                host.communicate(timeout=30)
+        assert [host.returncode for host in hosts] == [0, 0], (first, second)
+        return first, second
+    raise AssertionError("not reached")
+
+
 def test_two_hosts_train_one_model_and_the_first_one_has_it(place, tmp_path):
-    meet = f"train.distributed.rendezvous=127.0.0.1:{free_port()}"
-    command = [
-        sys.executable,
-        "-m",
-        "keepfit",
-        "run",
-        str(place),
-        "train.distributed.nodes=2",
-        meet,
-        "--until",
-        "train",
-    ]
-    hosts = [
-        subprocess.Popen(
-            [*command, f"train.distributed.node_rank={rank}", "--workspace", str(tmp_path / str(rank))],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-        for rank in (0, 1)
-    ]
-    said = [host.communicate(timeout=120) for host in hosts]
-    assert [host.returncode for host in hosts] == [0, 0], said
-    assert "epoch 2 of 2" in said[0][1] and "epoch" not in said[1][1]
-    assert "train made" in said[0][0] and "train elsewhere" in said[1][0]
+    def command(port, rank):
+        said = ["nodes=2", f"rendezvous=127.0.0.1:{port}", f"node_rank={rank}"]
+        program = [sys.executable, "-m", "keepfit", "run", str(place), "--until", "train"]
+        return [*program, *(f"train.distributed.{part}" for part in said), "--workspace", str(tmp_path / str(rank))]
+
+    first, second = ends(command)
+    assert "epoch 2 of 2" in first[1] and "epoch" not in second[1]
+    assert "train made" in first[0] and "train elsewhere" in second[0]
     assert not list((tmp_path / "1/.keepfit/scratch").rglob("step-*"))
+
+
+def test_a_port_that_another_holds_is_told(place, tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        meet = f"train.distributed.rendezvous=127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(EnvironmentFault) as caught:
+            kf.run(place, ["train.distributed.nodes=2", meet], workspace=tmp_path, until="train")
+    assert caught.value.code == "port_taken" and caught.value.where == meet.rpartition("=")[2]
 
 
 @pytest.mark.slow
 def test_a_launcher_of_the_users_own_starts_the_whole_line_on_two_hosts(place, tmp_path):
-    said = [f"--master-port={free_port()}", "--master-addr=127.0.0.1", "--nnodes=2", "--nproc-per-node=1"]
-    hosts = [
-        subprocess.Popen(
-            [sys.executable, "-m", "torch.distributed.run", *said, f"--node-rank={rank}", "-m", "keepfit", "run"]
-            + [
-                str(place),
-                "train.distributed.processes=2",
-                "--workspace",
-                str(tmp_path / str(rank)),
-                "--until",
-                "train",
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-        for rank in (0, 1)
-    ]
-    heard = [host.communicate(timeout=120) for host in hosts]
-    assert [host.returncode for host in hosts] == [0, 0], heard
-    assert "epoch 2 of 2" in heard[0][1] and "epoch" not in heard[1][1]
+    def command(port, rank):
+        meet = [f"--master-port={port}", "--master-addr=127.0.0.1", "--nnodes=2", "--nproc-per-node=1"]
+        launcher = [sys.executable, "-m", "torch.distributed.run", *meet, f"--node-rank={rank}"]
+        program = ["-m", "keepfit", "run", str(place), "train.distributed.processes=2", "--until", "train"]
+        return [*launcher, *program, "--workspace", str(tmp_path / str(rank))]
+
+    first, second = ends(command)
+    assert "epoch 2 of 2" in first[1] and "epoch" not in second[1]
     assert (tmp_path / "0/.keepfit").is_dir() and not (tmp_path / "1").exists()
 
 

@@ -158,6 +158,14 @@ def _failure(said: DistributedFields, folder: Path, status: int) -> KeepfitError
     if written:
         return _error(min(written, key=lambda found: float(found["at"])))
     log = (folder / "log.txt").read_text(errors="replace")
+    if said.nodes > 1 and said.node_rank == 0 and "EADDRINUSE" in log:
+        return EnvironmentFault(
+            "port_taken",
+            "the hosts cannot meet: another program holds the port",
+            where=str(said.rendezvous),
+            seen="address already in use",
+            hint="name a free port of host 0 in train.distributed.rendezvous, the same on every host",
+        )
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     rank = re.findall(r"rank\s*:\s*(\d+)", log)
     code = re.findall(r"exitcode\s*:\s*(-?\d+)", log)
