@@ -74,7 +74,8 @@ def undo(run: Path, ids: Sequence[str], workspace: Path, *, redo: bool = False) 
 def _refusal(one: str, mine: list[dict[str, Any]], rows: list[dict[str, Any]], redo: bool) -> UsageError:
     if not mine:
         known = [row["entry"] for row in rows] + [row["id"] for row in rows]
-        near = nearest(one, known)
+        begun = sorted({row["id"] for row in rows if row["id"].startswith(f"{one}:")})
+        near = f"did you mean {begun[0]!r}?" if begun else nearest(one, known)
         hint = near if near.startswith("did you mean") else "keepfit ledger RUN lists entries and samples"
         return UsageError("unknown_entry", f"the ledger has no entry {one!r}", where="undo", hint=hint)
     rule = mine[0]["rule"]

@@ -22,7 +22,6 @@ from keepfit.recipe.render import quoted
 from keepfit.runtime import sources
 from keepfit.runtime.table import Table
 from keepfit.stages import evaluate, guard
-from keepfit.stages.packing import unpack_table
 from keepfit.stages.results import all_entries, found_in, json_of, part_of, row_counts
 from keepfit.stages.train import rehearse
 from keepfit.store.artifacts import Store
@@ -133,7 +132,6 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
     came, kept = row_counts(looked.files)
     task = json_of(looked.files["split"], "task.json")
     rows = part_of(looked.files["clean"])
-    table = unpack_table(looked.files["ingest"]["table"])
     shared = told(made.recipe, int((rows == "train").sum()))
     return {
         "task": task["kind"],
@@ -147,7 +145,8 @@ def check(recipe: Path, overrides: Sequence[str], workspace: Path) -> dict[str, 
         "findings": found_in(looked.files["clean"]),
         **({"network": network} if network is not None else {}),
         **({"processes": shared} if shared is not None else {}),
-        "warnings": [*_warnings(columns, all_entries(looked.files), table, task, rows), *tokens.get("warnings", [])],
+        "ledger": _counts(all_entries(looked.files)),
+        "warnings": [*_warnings(columns), *tokens.get("warnings", [])],
         "plan": statuses,
     }
 
@@ -157,9 +156,16 @@ def refuse(found: dict[str, Any]) -> None:
     guard.refuse_found(found["leaks"], found["findings"])
 
 
-def _warnings(
-    columns: list[dict[str, Any]], entries: Ledger, table: Table, task: dict[str, Any], rows: Any
-) -> list[str]:
+def _counts(entries: Ledger) -> list[str]:
+    """How many samples or cells each rule of the ledger is about."""
+    rules: Counter[tuple[str, str]] = Counter()
+    for one in entries.parts:
+        rule = one.rule if one.count > 1 else one.rule.partition(":")[0]
+        rules[f"{rule} ({one.action})", one.unit] += len(one) if isinstance(one, Block) else one.count
+    return [f"{counted(count, unit)}: {rule}" for (rule, unit), count in rules.items()]
+
+
+def _warnings(columns: list[dict[str, Any]]) -> list[str]:
     found = [
         f"column {c['name']!r} is not used: {c['why']}"
         + (f"; to learn from it: {c['override']}" if c.get("override") else "")
@@ -171,9 +177,4 @@ def _warnings(
         for c in columns
         if c["used"] and c["missing"] > 0.3
     ]
-    rules: Counter[tuple[str, str]] = Counter()
-    for one in entries.parts:
-        rule = one.rule if one.count > 1 else one.rule.partition(":")[0]
-        rules[f"{rule} ({one.action})", one.unit] += len(one) if isinstance(one, Block) else one.count
-    found += [f"{counted(count, unit)}: {rule}" for (rule, unit), count in rules.items()]
     return found

@@ -55,6 +55,8 @@ def test_decisions_are_taken_back_alone_and_the_next_run_keeps_them(tmp_path: An
     after = {row["entry"]: row for row in accounts.ledger(second.path)}
     for row in (clipped, filled, again):
         assert after[row["entry"]]["action"] == "noted" and after[row["entry"]]["rule"].endswith(": taken back")
+    told = [one["rule"] for one in json_of(second.files["clean"], "findings.json") if "; 1 taken back" in one["proposal"]]
+    assert sorted(told) == sorted(row["rule"] for row in (clipped, filled, again))
     others = {row["entry"] for row in rows} - {clipped["entry"], filled["entry"], again["entry"]}
     assert all(after[row["entry"]] == row for row in rows if row["entry"] in others) and len(others) > 5
     assert sum(map(bool, part_of(second.files["clean"]).tolist())) == 1 + sum(
@@ -77,6 +79,9 @@ def test_what_cannot_be_taken_back_is_refused_and_filters_are_columns(tmp_path: 
         accounts.undo(run.path, [lost[0]["id"]], tmp_path)
     with pytest.raises(UsageError, match="no entry 'ffff'"):
         accounts.undo(run.path, ["ffff"], tmp_path)
+    with pytest.raises(UsageError, match="no entry") as caught:
+        accounts.undo(run.path, [lost[0]["id"].rpartition(":")[0]], tmp_path)
+    assert lost[0]["id"] in str(caught.value.hint)
     with pytest.raises(UsageError, match="no column 'colum'"):
         accounts.ledger(run.path, ["colum=age"])
     assert not (tmp_path / ".keepfit" / "undo").exists()

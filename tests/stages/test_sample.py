@@ -149,7 +149,7 @@ def test_a_run_within_a_budget_says_so(tmp_path, monkeypatch):
     sentences = [row["sentence"] for row in facts._ledger(all_entries(run.files))]
     assert any("a random sample of" in said and "seed 0" in said for said in sentences)
     assert len(given_of(run.files["ingest"]).tolist()) < came
-    assert any("a random sample of" in said for said in check(tmp_path / "r.yaml", [], tmp_path / "w")["warnings"])
+    assert any("a random sample of" in said for said in check(tmp_path / "r.yaml", [], tmp_path / "w")["ledger"])
 
 
 def test_a_budget_of_memory_is_for_tables():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, overload
 
 from numpy.typing import NDArray
@@ -80,6 +80,10 @@ class Finding:
     groups: tuple[tuple[str, ...], ...] = ()
     share: float = 0.0
     scores: tuple[dict[str, Any], ...] = ()
+
+    def less(self, back: int) -> Finding:
+        """The finding, which says that `back` of its decisions were taken back."""
+        return replace(self, proposal=f"{self.proposal}; {back} taken back by clean.undo") if back else self
 
     def as_json(self, shown: int = SHOWN) -> dict[str, Any]:
         """The finding as JSON: counts whole, at most `shown` ids, cells and groups."""

@@ -180,8 +180,9 @@ def _served(rule: ColumnRule, entries: Sequence[Entry | Block]) -> ColumnRule:
 
 def _take(out: Cleaned, findings: Sequence[Finding], do: str, undo: Collection[str]) -> Ledger:
     """Findings as entries of the ledger: what is done about them, or that they were seen."""
-    made, gone = Ledger(), out.decided()
+    done, gone = Ledger(), out.decided()
     for finding in findings:
+        made = Ledger()
         decided = do == "drop" and finding.level == "note"
         told_only = do in ("report", "drop") or finding.rule.startswith(missing.LEFT)
         action = "dropped" if decided else "noted" if told_only else "changed"
@@ -192,6 +193,7 @@ def _take(out: Cleaned, findings: Sequence[Finding], do: str, undo: Collection[s
             if len(cells):
                 made += Ledger([Block(cells.ids, column, finding.rule, cells.before, cells.after, "clean", action)])
                 gone += [cells.ids] if decided else []
+            done += _told(out, finding, do, without(made, undo))
             continue
         before = _among(objects([cell.id for cell in finding.cells]), gone).tolist()
         some = [cell for cell, is_gone in zip(finding.cells, before, strict=True) if not is_gone]
@@ -203,9 +205,14 @@ def _take(out: Cleaned, findings: Sequence[Finding], do: str, undo: Collection[s
             )
             for cell in (some[:_MOST_NOTED] if action == "noted" else _once(some) if decided else some)
         ]
-    out.findings += [_only_told(finding) for finding in findings] if do == "report" else findings
-    done = without(made, undo)
+        done += _told(out, finding, do, without(made, undo))
     out.entries += done
+    return done
+
+
+def _told(out: Cleaned, finding: Finding, do: str, done: Ledger) -> Ledger:
+    """Tell of a finding, and of how much of it was taken back; gives its entries as they came."""
+    out.findings.append(_only_told(finding) if do == "report" else finding.less(sum(map(_is_back, done.parts))))
     return done
 
 

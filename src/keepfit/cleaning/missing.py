@@ -38,7 +38,7 @@ def look(view: View, options: MissingOptions) -> list[Finding]:
                 f"{FILLED}: {how}" if filled else f"{LEFT}: {how}",
                 (rule.name,),
                 view.ids(rows),
-                f"{rule.name} is missing in {len(rows)} row{'s' * (len(rows) != 1)} ({len(rows) / len(view.table):.1%})",
+                f"{rule.name} is missing in {len(rows)} of {len(view.table)} rows ({len(rows) / len(view.table):.1%})",
                 _SAID.get(how, f"filled: {how}"),
                 _OVERRIDES.get(rule.kind, "") if not filled else "",
                 cells=Cells(view.table.ids[rows], rule.name, text[rows], after),

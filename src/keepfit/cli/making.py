@@ -73,6 +73,7 @@ def check(
         said = found["processes"]
         lines.append(f"processes  {said['processes']} by {said['use']}, steps of {said['step_rows']} rows")
         lines.append(f"batch norm {said['batch_norm']}")
+    lines += [f"ledger     {text}" for text in found["ledger"]]
     lines += [f"warning    {text}" for text in found["warnings"]]
     lines += [f"plan       {stage:10} {status}" for stage, status in found["plan"]]
     result(found, as_json, "\n".join(lines))

@@ -54,10 +54,10 @@ def write(
     if ending not in (".csv", ".parquet", ".jsonl"):
         raise DataError(
             "unknown_format",
-            "answers are written as csv, parquet or jsonl",
+            "tables are written as csv, parquet or jsonl",
             where=str(path),
             seen=ending or "no ending",
-            hint="for example -o answers.csv",
+            hint=f"for example -o {path.with_suffix('.csv').name}",
         )
     with tempfile.TemporaryDirectory(prefix="keepfit-") as scratch:
         lines = Path(scratch, "rows")

@@ -43,7 +43,7 @@ from keepfit.stages.results import (
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry, conserve_samples, place_of, without
 
-VERSION = 18
+VERSION = 19
 _GOLDEN = 12
 
 

@@ -19,7 +19,7 @@ from keepfit.runtime.preparation import coerced
 from keepfit.runtime.table import Column, Table
 from keepfit.runtime.text_predictor import COLUMN as TEXT
 from keepfit.stages.results import truth_of
-from keepfit.store.ledger import Entry, place_of, without
+from keepfit.store.ledger import BACK, Entry, place_of, without
 from keepfit.tasks.task import Task
 
 REPORTED_ON = 2000  # rows looked at where suspects are only told: a second on a laptop
@@ -40,7 +40,12 @@ class Labelled:
         """Without the entries that were taken back."""
         kept = without(self.entries, undo)
         ids = {entry.id for entry in kept if entry.action == "changed"}
-        return Labelled(self.findings, kept, {sample: text for sample, text in self.mended.items() if sample in ids})
+        back = sum(entry.rule.endswith(BACK) for entry in kept)
+        return Labelled(
+            [finding.less(back) for finding in self.findings],
+            kept,
+            {sample: text for sample, text in self.mended.items() if sample in ids},
+        )
 
 
 def labelling(
