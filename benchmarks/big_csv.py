@@ -164,7 +164,7 @@ def main() -> int:
         if off != "budget":
             fast = speed(Path(scratch), 20 if is_quick() else 334, 3 if is_quick() else 7, off)
     fits = not held or (held["peak_mb"] <= (600 if is_quick() else ANCHOR["peak_mb"]) and held["exact"])
-    met = not fast or fast["speed"] >= ANCHOR["speed"]
+    met = not fast or fast["interval"][0] >= ANCHOR["speed"]  # the near end, as GOALS asks
     return told(GOAL, {"memory": held, "speed": fast}, ANCHOR, bool(fits and met), mutant=off or None)
 
 

@@ -55,7 +55,9 @@ def test_decisions_are_taken_back_alone_and_the_next_run_keeps_them(tmp_path: An
     after = {row["entry"]: row for row in accounts.ledger(second.path)}
     for row in (clipped, filled, again):
         assert after[row["entry"]]["action"] == "noted" and after[row["entry"]]["rule"].endswith(": taken back")
-    told = [one["rule"] for one in json_of(second.files["clean"], "findings.json") if "; 1 taken back" in one["proposal"]]
+    told = [
+        one["rule"] for one in json_of(second.files["clean"], "findings.json") if "; 1 taken back" in one["proposal"]
+    ]
     assert sorted(told) == sorted(row["rule"] for row in (clipped, filled, again))
     others = {row["entry"] for row in rows} - {clipped["entry"], filled["entry"], again["entry"]}
     assert all(after[row["entry"]] == row for row in rows if row["entry"] in others) and len(others) > 5

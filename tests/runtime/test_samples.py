@@ -49,8 +49,22 @@ def test_rows_have_one_hash_where_all_cells_are_equal(rows):
 
 @given(st.lists(st.integers(0, 5), max_size=40))
 def test_the_first_of_equal_rows(numbers):
-    found = first_of(np.array(numbers, np.uint64) << np.uint64(20))  # equal in the bits of the sieve
+    ids = Ids(
+        ["t"], np.zeros(len(numbers), np.int32), np.arange(len(numbers)), np.array(numbers, np.uint64) << np.uint64(20)
+    )
+    found = first_of(ids)  # equal in the bits of the sieve
     assert found.tolist() == [numbers.index(one) for one in numbers]
+
+
+@given(st.lists(st.integers(0, 3), max_size=20), st.data())
+def test_what_was_known_of_all_rows_is_right_for_some_of_them(numbers, data):
+    ids = Ids(["t"], np.zeros(len(numbers), np.int32), np.arange(len(numbers)), np.array(numbers, np.uint64))
+    first_of(ids)
+    mask = np.array(data.draw(st.lists(st.booleans(), min_size=len(numbers), max_size=len(numbers))), bool)
+    drawn = np.array(data.draw(st.lists(st.integers(0, max(len(numbers) - 1, 0)), max_size=20 if numbers else 0)), int)
+    for rows in (mask, np.flatnonzero(mask), drawn, drawn.tolist(), slice(1, None, 2)):
+        some = np.array(numbers)[rows].tolist()
+        assert first_of(ids[rows]).tolist() == [some.index(one) for one in some]
 
 
 @given(NUMBERS)
@@ -82,6 +96,13 @@ def test_a_table_is_packed_alike_however_it_is_held(cells, data):
     assert back is unpack_table(packed) and back.columns["x"].tolist() == one.columns["x"].tolist()
     assert back.ids.tolist() == ids.tolist() and concat([back, back]).ids.tolist() == ids.tolist() * 2
     assert unpack_column(pack_column(one.columns["x"])).tolist() == one.columns["x"].tolist()
+    again = pack_table(two, hold=True)
+    held, anew = unpack_table(again), unpack_table(bytes(bytearray(again)), hold=False)
+    assert (
+        again == packed and held is unpack_table(again) and held is not anew and held.ids.tolist() == anew.ids.tolist()
+    )
+    assert held.columns["x"].codes.tolist() == anew.columns["x"].codes.tolist()
+    assert held.columns["x"].values.tolist() == anew.columns["x"].values.tolist()
     named = Table({"x": objects(cells)}, objects([f"p{n}.png:{n:016x}" for n in range(len(cells))]))
     assert unpack_table(pack_table(named)).ids.tolist() == named.ids.tolist()
 

@@ -11,7 +11,7 @@ from keepfit.cleaning.findings import SHOWN, Cell, Cells, Finding
 from keepfit.cleaning.view import View
 from keepfit.runtime.coded import objects, same
 from keepfit.runtime.coerce import is_missing
-from keepfit.runtime.samples import contents_of, first_of
+from keepfit.runtime.samples import first_of
 from keepfit.runtime.table import Column, mapped
 
 Places = NDArray[np.int64]
@@ -24,7 +24,7 @@ def exact(view: View, do: str) -> list[Finding]:
 
     Pictures and texts are compared without the label: under another label they are noted and never dropped.
     """
-    first = first_of(contents_of(view.table.ids))
+    first = first_of(view.table.ids)
     rows = np.flatnonzero(first != np.arange(len(first)))
     return _found(view, rows, first[rows], REPEATS, "repeat an earlier one", do, "clean.duplicates")
 

@@ -28,13 +28,15 @@ _MOST_NOTED = 10_000
 @dataclass
 class Cleaned:
     """What cleaning says and does: entries of the ledger, findings, rules with their repairs, texts that take the place
-    of cells (column -> sample id -> text, None is missing), and cells that repairs of the rules spare."""
+    of cells (column -> sample id -> text, None is missing), cells that repairs of the rules spare, and the rows that no
+    decision lets go, as they came."""
 
     entries: Ledger = field(default_factory=Ledger)
     findings: list[Finding] = field(default_factory=list)
     rules: tuple[ColumnRule, ...] = ()
     patches: dict[str, dict[str, str | None]] = field(default_factory=dict)
     spared: dict[str, list[str]] = field(default_factory=dict)
+    left: Table | None = None
 
     @property
     def dropped(self) -> set[str]:
@@ -62,6 +64,7 @@ def clean(view: View, section: Any, undo: Collection[str], seed: int, first: NDA
     )
     out.rules = view.rules
     view = replace(view, table=view.table.take(~out.is_decided(view.table.ids)))
+    out.left = view.table
     _take(out, unreadable.look(view), "apply", undo)
     _take(out, written.look(view), "apply", undo)
     came, view = view, _mended(out, view, section, undo)

@@ -187,8 +187,12 @@ def side_by_side(found: Callable[[T], R], items: Iterable[T], rows: int) -> list
         return list(pool.map(found, items))
 
 
-def meanwhile(one: Callable[[], T], other: Callable[[], R]) -> tuple[T, R]:
-    """What both functions give; the first, which lets go of the interpreter, works in a thread."""
+def meanwhile(one: Callable[[], T], other: Callable[[], R], rows: int) -> tuple[T, R]:
+    """What both functions give; the first works in a thread where they are about many `rows`, since what works on large arrays
+    lets go of the interpreter. What the second raises goes before what the first does."""
+    if rows < _LARGE:
+        second = other()
+        return one(), second
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(one)
         second = other()

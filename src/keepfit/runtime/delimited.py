@@ -119,7 +119,7 @@ def coded(connection: Any, reader: str, width: int) -> list[Coded]:
     for first in range(0, width, _TOGETHER):
         places = range(first, min(first + _TOGETHER, width))
         texts = [_texts(connection, place, place - first) for place in places]
-        codes, _ = meanwhile(partial(_codes, connection, places), partial(_look, texts))
+        codes, _ = meanwhile(partial(_codes, connection, places), partial(_look, texts), rows)
         row = np.asarray(codes["row"])  # a join does not keep the order of the file
         found = [(row, codes.pop(f"c{place}"), *one) for place, one in zip(places, texts, strict=True)]
         out += side_by_side(_laid_out, found, rows)

@@ -22,7 +22,7 @@ class Ids:
     """The ids of table rows, used like an object array of text: `source` [n] places in `sources`, `rows` [n] int64 numbers
     of rows, `contents` [n] uint64 hashes of all cells."""
 
-    __slots__ = ("_kept", "contents", "rows", "source", "sources")
+    __slots__ = ("_again", "_kept", "contents", "rows", "source", "sources")
     __array_priority__ = 1000.0
     ndim = 1
 
@@ -31,6 +31,9 @@ class Ids:
     ) -> None:
         self.sources, self.source, self.rows, self.contents = tuple(sources), source, rows, contents
         self._kept: tuple[NDArray[np.int64], NDArray[np.int64] | None] | None = None
+        self._again: NDArray[np.uint64] | None = (
+            None  # contents of which some may stand here more than once, no other does
+        )
 
     @property
     def shape(self) -> tuple[int]:
@@ -47,7 +50,10 @@ class Ids:
     def __getitem__(self, rows: int | np.integer[Any] | Rows) -> str | Ids:
         if isinstance(rows, int | np.integer):
             return f"{self.sources[self.source[rows]]}#{self.rows[rows]}:{self.contents[rows]:016x}"
-        return Ids(self.sources, self.source[rows], self.rows[rows], self.contents[rows])
+        made = Ids(self.sources, self.source[rows], self.rows[rows], self.contents[rows])
+        if self._again is not None and _is_some(rows):
+            made._again = self._again
+        return made
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tolist())
@@ -77,6 +83,12 @@ class Ids:
             ascending = bool((keys[1:] > keys[:-1]).all())
             self._kept = keys, None if ascending else np.argsort(keys, kind="stable")
         return self._kept
+
+    def firsts(self) -> NDArray[np.int64]:
+        """The first row of the same content, of each row [n]."""
+        if self._again is None:
+            self._again = _repeating(self.contents)
+        return _first_of(self.contents, self._again)
 
     def numbered(self, wanted: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
         """The place of each of these rows, by source and number, that is here."""
@@ -108,6 +120,13 @@ class Ids:
 
 
 Samples = NDArray[np.object_] | Ids
+
+
+def _is_some(rows: Rows) -> bool:
+    """Whether no row is taken twice, as far as a look tells."""
+    if isinstance(rows, np.ndarray) and rows.dtype != bool:
+        return bool((rows[1:] > rows[:-1]).all()) and not (len(rows) and rows[0] < 0)
+    return not isinstance(rows, list)
 
 
 def joined(parts: Sequence[Ids]) -> Ids:
@@ -187,11 +206,15 @@ def hash_of(text: str | None) -> int:
 
 
 def _hashes_of(texts: Iterable[str | None]) -> NDArray[np.uint64]:
-    made = hashlib.blake2b
-    data = [
-        made(b"\x00" if text is None else b"\x01" + text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-        for text in texts
-    ]
+    absent, begun = hashlib.blake2b(b"\x00", digest_size=8).digest(), hashlib.blake2b(b"\x01", digest_size=8)
+    data = []
+    for text in texts:
+        if text is None:
+            data.append(absent)
+            continue
+        made = begun.copy()  # a third faster than one made anew
+        made.update(text.encode("utf-8", "surrogatepass"))
+        data.append(made.digest())
     return np.frombuffer(b"".join(data), ">u8").astype(np.uint64)
 
 
@@ -228,12 +251,24 @@ def contents(columns: Sequence[Coded], rows: int) -> NDArray[np.uint64]:
     return out
 
 
-def first_of(contents: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """The first row with the same number, of each row [n]."""
+def first_of(ids: Samples) -> NDArray[np.int64]:
+    """The first row of the same content, of each row [n]."""
+    if isinstance(ids, Ids):
+        return ids.firsts()
+    found = contents_of(ids)
+    return _first_of(found, _repeating(found))
+
+
+def _repeating(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The numbers that stand there more than once, ascending."""
+    ordered = np.sort(numbers)
+    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+
+
+def _first_of(contents: NDArray[np.uint64], twice: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The first row with the same number, of each row [n], where no number but some of `twice` stands there twice."""
     first = np.arange(len(contents))
-    ordered = np.sort(contents)
-    twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    if not len(twice):
+    if not len(twice) or not len(contents):
         return first
     sieve = np.zeros(1 << 22, bool)  # most rows have no equal: few of those pass it, and are looked up
     sieve[twice & np.uint64(len(sieve) - 1)] = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from keepfit.core.catalog import load
 from keepfit.core.errors import DataError
 from keepfit.recipe.clean import CleanOptions
 from keepfit.recipe.data import DataOptions
+from keepfit.runtime.coded import meanwhile
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.figures import Form, as_written
 from keepfit.runtime.picture_predictor import COLUMN as PICTURE
@@ -58,7 +60,12 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
     part = part_of(parted)
     train, room = table.take(part == "train"), room_of(ingested)
     rules, columns = _columns(room, train, data)
-    done = _cleaned(section, data, seed, room, View(train, tuple(rules), data.target, _spellings(data)))
+    view = View(train, tuple(rules), data.target, _spellings(data))
+    (leaks, guarded), done = meanwhile(
+        partial(_guarded, section, data, seed, rules, ingested, parted),
+        partial(_cleaned, section, data, seed, room, view),
+        len(table),
+    )
     left = part.copy()
     left[done.is_decided(table.ids)] = ""  # so that a row that is taken back changes no other decision
     task = task_of(json_of(parted, "task.json"))
@@ -83,11 +90,12 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
     patches = {**done.patches, **({task.target: labelled.mended} if labelled.mended else {})}
     changes = {"cells": patches, "spared": done.spared}
     cleaned = {"rules.json": as_json([rule.as_json() for rule in done.rules]), "changes.json": as_json(changes)}
-    profile, golden = _described(
-        room, changed(table.take(part == "train"), cleaned), list(done.rules), data.target, seed
-    )
+    as_left = done.left is not None and section.labels != "drop" and not section.undo
+    learned = done.left if done.left is not None and as_left else table.take(part == "train")
+    profile, golden = _described(room, changed(learned, cleaned), list(done.rules), data.target, seed)
     return {
-        **_guarded(section, data, guard.case_of(seed, ingested, parted, rules), ingested, parted, done.findings),
+        **guarded,
+        **_shown(ingested, leaks, done.findings, data.target),
         **cleaned,
         "part": pack_column(part),
         "columns.json": as_json(columns),
@@ -99,15 +107,19 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
 
 
 def _guarded(
-    section: CleanOptions, data: DataOptions, case: Any, ingested: Files, parted: Files, told: list[Finding]
-) -> Files:
-    """What the leak guard found, what the columns are like, and pictures or contents of suspects."""
+    section: CleanOptions, data: DataOptions, seed: int, rules: list[ColumnRule], ingested: Files, parted: Files
+) -> tuple[list[Finding], Files]:
+    """What the leak guard found, and what the columns are like."""
+    case = guard.case_of(seed, ingested, parted, rules)
     leaks, crossing = guard.guard(section.leaks, data, case, ingested, parted)
+    return leaks, {**guard.as_files(leaks, crossing), **guard.looked_at(case, ingested)}
+
+
+def _shown(ingested: Files, leaks: list[Finding], told: list[Finding], target: str) -> Files:
+    """Pictures or contents of suspects."""
     if room_of(ingested) == "image":
-        shown = data_page.sheets(table_of(ingested), told, leaks)
-    else:
-        shown = {"shown.json": as_json(data_page.contents(table_of(ingested), [*leaks, *told], data.target))}
-    return {**guard.as_files(leaks, crossing), **guard.looked_at(case, ingested), **shown}
+        return data_page.sheets(table_of(ingested), told, leaks)
+    return {"shown.json": as_json(data_page.contents(table_of(ingested), [*leaks, *told], target))}
 
 
 def _spellings(data: DataOptions) -> frozenset[str]:

@@ -91,7 +91,7 @@ def ingest(section: DataOptions, folder: Path, frame: Table | None, memory: Memo
     entries += _mended(rejects, table, sampled=bool(beyond)) + beyond
     _check_features(table, section.target)
     return {
-        "table": pack_table(table),
+        "table": pack_table(table, hold=True),
         "given": pack_column(_given(given, list(map(len, tables)))),
         "ledger.json": as_json([e.as_json() for e in entries]),
     }
@@ -100,7 +100,7 @@ def ingest(section: DataOptions, folder: Path, frame: Table | None, memory: Memo
 def _given(parts: list[str], rows: list[int]) -> Coded:
     """The split that each row was given with, from that of each table and its number of rows."""
     names = list(dict.fromkeys(parts))
-    return Coded(np.repeat([names.index(part) for part in parts], rows), objects(names))
+    return Coded(np.repeat(np.array([names.index(part) for part in parts], np.uint8), rows), objects(names))
 
 
 def _sizes(said: list[tuple[str, str]], folder: Path) -> list[int]:

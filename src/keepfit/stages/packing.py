@@ -21,8 +21,8 @@ _STEP = 16  # arrays begin at multiples of it
 _held: list[tuple[bytes, Table]] = []
 
 
-def pack_table(table: Table) -> bytes:
-    """A table as bytes, the same for the same table however its cells are held."""
+def pack_table(table: Table, hold: bool = False) -> bytes:
+    """A table as bytes, the same for the same table however its cells are held; with `hold`, for the next who unpacks it."""
     columns = {name: in_order(coded_column(column)) for name, column in table.columns.items()}
     texts: list[Any] = [column.values.tolist() for column in columns.values()]
     arrays: list[NDArray[Any]] = [column.codes for column in columns.values()]
@@ -42,9 +42,12 @@ def pack_table(table: Table) -> bytes:
     line = json.dumps(head, ensure_ascii=False).encode() + b"\n"
     parts: list[bytes | memoryview] = [line, words, bytes(-(len(line) + len(words)) % _STEP)]
     for array in arrays:
-        data = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).view(np.uint8).data
-        parts += [data, bytes(-len(data) % _STEP)]
-    return b"".join(parts)
+        made = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).view(np.uint8).data
+        parts += [made, bytes(-len(made) % _STEP)]
+    data = b"".join(parts)
+    if hold:
+        _held[:] = [(data, Table({**columns}, ids))]
+    return data
 
 
 def unpack_table(data: bytes, hold: bool = True) -> Table:

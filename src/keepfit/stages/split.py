@@ -16,7 +16,7 @@ from keepfit.core.errors import DataError, nearest
 from keepfit.recipe.data import DataOptions, SplitOptions
 from keepfit.runtime.coded import Coded, small, times_of
 from keepfit.runtime.coerce import is_missing, is_month_first, parse_date, parse_number
-from keepfit.runtime.samples import contents_of, first_of, shares_of
+from keepfit.runtime.samples import first_of, shares_of
 from keepfit.runtime.table import Column, Table, coded_column, counts_of, mapped, renamed_cells
 from keepfit.stages import together
 from keepfit.stages.packing import named, pack_column, unpack_table
@@ -79,7 +79,7 @@ def split(
     places = np.zeros(len(table), np.uint8)
     places[kept] = _parts(left, given[kept], section.split, task, seed, bound)
     if {"pictures.json", "texts.json"} & set(ingested) and given[0] == "":
-        places[kept] = places[kept][first_of(contents_of(table.ids[kept]))]
+        places[kept] = places[kept][first_of(table.ids[kept])]
     part = named(NAMES, places)
     _check(part, column, task, bool(known))
     return {
@@ -277,7 +277,7 @@ def _cut(
     places = (
         np.array([_place(str(key), seed) for key in keys.tolist()], np.float64)
         if keys.dtype == object
-        else shares_of(keys.astype(np.uint64), seed)
+        else shares_of(keys.astype(np.uint64, copy=False), seed)
     )
     if task.kind == "regression":
         return _by_class(places, np.zeros(len(table), np.uint8), 1, shares)
@@ -321,17 +321,15 @@ def _by_class(places: NDArray[np.float64], labels: NDArray[Any], count: int, sha
     A class of fewer than 200 rows is cut by rank instead, and so is one that would leave a split without a row: its
     shares are exact, but rows near a border may move when rows are added. Equal rows stay together.
     """
-    out = np.full(len(places), _TRAIN, np.uint8)
-    for label in np.flatnonzero(times_of(labels, count)):
+    out = _by_threshold(places, shares)
+    train, validation, test = (times_of(labels[out == part], count) for part in (_TRAIN, _VALIDATION, _TEST))
+    rows_of = train + validation + test
+    lacking = (rows_of > 0) & (train == 0)
+    for found, share in zip((test, validation), shares, strict=True):
+        lacking |= (found == 0) & (np.round(share * rows_of) > 0)
+    for label in np.flatnonzero((rows_of > 0) & ((rows_of < _RANKED_BELOW) | lacking)):
         rows = np.flatnonzero(labels == label)
-        found = _by_threshold(places[rows], shares)
-        wanted = {
-            _TRAIN,
-            *(p for p, share in zip((_TEST, _VALIDATION), shares, strict=True) if round(share * len(rows))),
-        }
-        if len(rows) < _RANKED_BELOW or not wanted <= set(np.flatnonzero(times_of(found, len(NAMES))).tolist()):
-            found = _by_rank(places[rows], shares)
-        out[rows] = found
+        out[rows] = _by_rank(places[rows], shares)
     return out
 
 

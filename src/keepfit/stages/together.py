@@ -16,7 +16,7 @@ from keepfit.recipe.data import DataOptions
 from keepfit.runtime.coded import objects
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.picture_predictor import COLUMN as PICTURE
-from keepfit.runtime.samples import Ids, contents_of, first_of
+from keepfit.runtime.samples import Ids, first_of
 from keepfit.runtime.table import Table, coded_column, mapped
 from keepfit.runtime.text_predictor import COLUMN as TEXT
 from keepfit.tasks.task import Task
@@ -44,7 +44,7 @@ class Bound:
 
 def alone(rows: Table) -> Bound:
     """Each row by its own content, so that exact copies alone are together."""
-    return Bound(_keys(rows), first_of(contents_of(rows.ids)))
+    return Bound(_keys(rows), first_of(rows.ids))
 
 
 def _keys(rows: Table) -> Keys:
@@ -62,7 +62,7 @@ def bound(rows: Table, room: str, section: DataOptions, task: Task, alone_too: b
     if room == "tabular" and (len(rows) <= MOST_ROWS or any(map(names_somebody, rows.names))):
         looked = load("keepfit.modalities.tabular.schema:looked")
         rules = [one.rule for one in looked(rows, target, section.columns, section.read.missing)]
-    same = first_of(contents_of(rows.ids))  # of pictures and texts by their hash, of tables by every cell
+    same = first_of(rows.ids)  # of pictures and texts by their hash, of tables by every cell
     first = alike(rows, room, target, rules, same)
     shared = _shared(first)
     near = len(shared)
@@ -110,7 +110,7 @@ def alike(
 
     Beyond MOST_PICTURES pictures or MOST_ROWS rows only exact copies are found, since the search would take minutes.
     """
-    same = first_of(contents_of(table.ids)) if same is None else same
+    same = first_of(table.ids) if same is None else same
     if len(table) > (MOST_PICTURES if room == "image" else MOST_ROWS):
         return same
     if room == "image":
