@@ -96,6 +96,7 @@ def make(path: Path, megabytes: float, seed: int = 0) -> int:
     )
     numbered = f"(select if(i % 100 = 1, i - 1, i) as k from range({rows}) t(i))"
     with duckdb.connect(":memory:") as connection:
+        connection.execute("set enable_progress_bar=false")
         connection.execute(
             f"copy (select {cells} from (select k, {normal(0)} as a, {normal(2)} as b from {numbered})) "
             f"to '{path}' (format csv, header)"
