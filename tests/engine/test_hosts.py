@@ -52,26 +52,24 @@ def started(command):
 def ends(make):
     """Status, output and errors of two hosts that `make(port, rank)` gives the commands of.
 
-    A port that was free a moment ago may be another's now: the first host then ends with that error, the second would wait for
-    it, and both start again on another port.
+    A port that was free a moment ago may be another's now: the first host then ends with that error, and both start again on
+    another port.
     """
-    for tries in range(5):
-        port = free_port()
+    first, tries = ("", ""), 0
+    while not tries or (tries < 5 and ("[port_taken]" in first[1] or "EADDRINUSE" in first[1])):
+        port, tries = free_port(), tries + 1
         hosts = [started(make(port, rank)) for rank in (0, 1)]
         try:
             first = hosts[0].communicate(timeout=120)
-            if "[port_taken]" in first[1] and tries < 4:
-                continue
-            second = hosts[1].communicate(timeout=30)
+            second = hosts[1].communicate(timeout=30 if hosts[0].returncode == 0 else 1)
         except subprocess.TimeoutExpired as late:
-            pytest.fail(f"two hosts on port {port}: {late.args} said {late.output} and {late.stderr}")
+            second = (str(late.output), f"not ended: {late.stderr}")
         finally:
             for host in hosts:
                 host.terminate()
                 host.communicate(timeout=30)
-        assert [host.returncode for host in hosts] == [0, 0], (first, second)
-        return first, second
-    raise AssertionError("not reached")
+    assert [host.returncode for host in hosts] == [0, 0], (first, second)
+    return first, second
 
 
 def test_two_hosts_train_one_model_and_the_first_one_has_it(place, tmp_path):

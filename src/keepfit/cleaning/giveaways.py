@@ -35,6 +35,7 @@ _EVIDENCE = 100  # a table of fewer rows is told, not stopped
 _WORD = re.compile(r"[^\W\d_]+")
 _NUMBER = re.compile(r"\d{1,15}")
 _DISTINCT = 20
+_DISORDER = 0.002  # of neighbouring rows, such as a cell that was mended by hand
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def giveaways(case: Guarded) -> list[Finding]:
 def _suspect(case: Guarded, name: str, column: NDArray[Any] | Coded, truth: NDArray[Any]) -> _Suspect | None:
     answers = told(column, truth, case.classes, case.seed)
     good = skill(answers, truth, case.classes)
+    if not case.classes and name in case.data.numbers and _in_order(np.asarray(column), truth):
+        return _in_other_words(case, name, np.asarray(column), truth, good)
     errors = (answers != truth).astype(float) if case.classes else (truth - answers) ** 2
     gone = np.array([cell is None for cell in column]) if column.dtype == object else np.isnan(np.asarray(column))
     if case.classes and 0.02 < gone.mean() < 0.98:
@@ -82,6 +85,31 @@ def _suspect(case: Guarded, name: str, column: NDArray[Any] | Coded, truth: NDAr
         rule, copied = "identifier_tells", False
     said = f"its values stand one to one for those of {case.target}" if copied else _said(case, good)
     return _Suspect(name, rule, good, errors, copied, said)
+
+
+def _in_order(column: NDArray[np.float64], truth: NDArray[Any]) -> bool:
+    """Whether the answer never falls where the column rises, or never rises: the column is the answer, its logarithm, its
+    square, in another unit, or rounded. Noise of any size would break the order of neighbours."""
+    known = ~np.isnan(column)
+    x, y = column[known], truth[known].astype(float)
+    if known.mean() < 0.9 or min(len(np.unique(x)), len(np.unique(y))) < _DISTINCT:
+        return False
+    return any(np.mean(np.diff(up[np.lexsort((up, x))]) < 0) <= _DISORDER for up in (y, -y))
+
+
+def _in_other_words(
+    case: Guarded, name: str, column: NDArray[np.float64], truth: NDArray[Any], good: float
+) -> _Suspect:
+    """A column in the order of a numeric target: its copy, or what was made of it."""
+    known = ~np.isnan(column)
+    copied = bool(np.mean(column[known] == truth[known]) > 1 - _DISORDER)
+    said = (
+        f"it is {case.target}"
+        if copied
+        else f"it rises or falls with {case.target} in every row, as a transform of it does"
+    )
+    rule = "target_copy" if copied else "target_transform"
+    return _Suspect(name, rule, good, np.zeros(len(truth)), True, said)
 
 
 def _said(case: Guarded, good: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -33,7 +33,7 @@ class Guarded:
     rules: Sequence[ColumnRule]
     given: bool
     seed: int = 0
-    kinds: dict[str, str] = field(default_factory=dict)
+    balance: str = "none"
 
     @cached_property
     def data(self) -> Coerced:

@@ -27,8 +27,10 @@ def to_text(value: Any) -> str | None:
     Whole floats lose their `.0` (below 2**53), booleans are `true` and `false`, dates are ISO 8601.
     Raises DataError for lists, objects and bytes.
     """
-    if value is None or isinstance(value, str):
+    if value is None or type(value) is str:
         return value
+    if isinstance(value, str):
+        return str.__str__(value)  # a plain one of a NumPy string or of a member of an enumeration
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
     if isinstance(value, int | np.integer):

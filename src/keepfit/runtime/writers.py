@@ -57,7 +57,7 @@ def write(
             "tables are written as csv, parquet or jsonl",
             where=str(path),
             seen=ending or "no ending",
-            hint=f"for example -o {path.with_suffix('.csv').name}",
+            hint=f"for example -o {path.stem.strip('.') or 'table'}.csv",
         )
     with tempfile.TemporaryDirectory(prefix="keepfit-") as scratch:
         lines = Path(scratch, "rows")

@@ -90,8 +90,8 @@ def clean(section: CleanOptions, data: DataOptions, seed: int, ingested: Files, 
     patches = {**done.patches, **({task.target: labelled.mended} if labelled.mended else {})}
     changes = {"cells": patches, "spared": done.spared}
     cleaned = {"rules.json": as_json([rule.as_json() for rule in done.rules]), "changes.json": as_json(changes)}
-    as_left = done.left is not None and section.labels != "drop" and not section.undo
-    learned = done.left if done.left is not None and as_left else table.take(part == "train")
+    as_left = done.left if section.labels != "drop" and not section.undo else None
+    learned = table.take(part == "train") if as_left is None else as_left
     profile, golden = _described(room, changed(learned, cleaned), list(done.rules), data.target, seed)
     return {
         **guarded,
@@ -110,7 +110,7 @@ def _guarded(
     section: CleanOptions, data: DataOptions, seed: int, rules: list[ColumnRule], ingested: Files, parted: Files
 ) -> tuple[list[Finding], Files]:
     """What the leak guard found, and what the columns are like."""
-    case = guard.case_of(seed, ingested, parted, rules)
+    case = guard.case_of(seed, ingested, parted, rules, data.balance)
     leaks, crossing = guard.guard(section.leaks, data, case, ingested, parted)
     return leaks, {**guard.as_files(leaks, crossing), **guard.looked_at(case, ingested)}
 

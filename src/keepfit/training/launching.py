@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import select
 import signal
 import subprocess
@@ -37,7 +38,13 @@ def torchrun(said: DistributedFields, program: Sequence[str]) -> list[str]:
     What any launcher must do: every copy finds RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in its environment,
     host `node_rank` 0 holds rank 0, and the command ends when one copy fails, with a status that is not 0.
     """
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={said.processes}", "--max-restarts=0"]
+    command = [
+        sys.executable,
+        "-m",
+        "keepfit.training.launching",
+        f"--nproc-per-node={said.processes}",
+        "--max-restarts=0",
+    ]
     if said.nodes == 1:
         return [*command, "--standalone", *program]
     host, _, port = str(said.rendezvous).rpartition(":")
@@ -119,6 +126,12 @@ def hold_lifeline() -> None:
     threading.Thread(target=wait, daemon=True, name="lifeline").start()
 
 
+def main() -> None:
+    """torchrun, which ends when the process that started it is gone, also while it waits for other hosts."""
+    hold_lifeline()
+    runpy.run_module("torch.distributed.run", run_name="__main__", alter_sys=True)
+
+
 def _relay(folder: Path, told: int, say: Say) -> int:
     """Say what process 0 has written since; how many bytes have been told."""
     with suppress(FileNotFoundError), (folder / "events.jsonl").open("rb") as file:
@@ -192,3 +205,7 @@ def _error(found: Mapping[str, Any]) -> KeepfitError:
         found["code"], found["what"], where=found["where"], seen=found["seen"], hint=found["hint"]
     )
     return made
+
+
+if __name__ == "__main__":
+    main()
