@@ -15,7 +15,7 @@ from keepfit.runtime.table import concat
 from keepfit.store.ledger import BACK, COLUMNS, Entry
 from keepfit.store.undone import keep, undone
 
-_KEYS = (*COLUMNS[:2], *COLUMNS[3:])
+_KEYS = COLUMNS
 _SEARCHED = ("rule", "column", "stage", "action", "id", "entry")
 
 
@@ -43,7 +43,7 @@ def _holds(row: dict[str, Any], text: str) -> bool:
         return any(text in str(row[key]) for key in _SEARCHED)
     if name not in _KEYS:
         raise UsageError("unknown_key", f"a ledger has no column {name!r}", where="--where", hint=nearest(name, _KEYS))
-    return wanted in str(row[name]) if name in ("rule", "id", "before", "after") else wanted == row[name]
+    return wanted in str(row[name]) if name in ("rule", "id", "before", "after") else wanted == str(row[name])
 
 
 def _entry(row: dict[str, Any]) -> Entry:

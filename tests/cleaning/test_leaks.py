@@ -79,6 +79,31 @@ def test_numbers_transforms_and_sums_stop():
     assert {one.columns[0] for one in formula if one.rule == "target_formula"} == {"one", "two"}
 
 
+@pytest.mark.parametrize(
+    ("made", "rule"),
+    [
+        (lambda y: y, "target_copy"),
+        (np.log, "target_transform"),
+        (np.sqrt, "target_transform"),
+        (lambda y: 1.8 * y + 32, "target_transform"),
+        (lambda y: 1 / y, "target_transform"),
+        (lambda y: -y, "target_transform"),
+        (lambda y: y**2, "target_transform"),
+        (np.round, "target_transform"),
+    ],
+)
+def test_a_numeric_target_in_other_words_stops_also_where_others_tell_much(made, rule):
+    rng = np.random.default_rng(3)
+    a, b = rng.uniform(1, 9, (2, 400))
+    truth = (a * 20 + b + rng.normal(0, 0.5, 400)).round(3)
+    found = giveaways(case({"a": a, "b": b, "extra": np.asarray(made(truth), float)}, truth, classes=0))
+    assert [(one.rule, one.level, one.columns) for one in found] == [(rule, "stop", ("extra",))]
+    near = truth + rng.normal(0, 3, 400)  # R squared 0.995, and not in the order of every row
+    assert [
+        one for one in giveaways(case({"a": a, "b": b, "extra": near}, truth, classes=0)) if one.level == "stop"
+    ] == []
+
+
 def test_a_perfect_column_among_others_that_are_as_good_is_innocent():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 400)

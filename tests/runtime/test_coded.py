@@ -98,4 +98,6 @@ def test_side_by_side_keeps_the_order_and_raises_what_failed_first(rows):
     assert side_by_side(lambda n: n * n, range(5), rows) == [0, 1, 4, 9, 16]
     with pytest.raises(ZeroDivisionError):
         side_by_side(lambda n: 1 / n, [1, 0, 2], rows)
-    assert meanwhile(lambda: 1, lambda: "b") == (1, "b")
+    assert meanwhile(lambda: 1, lambda: "b", rows) == (1, "b")
+    with pytest.raises(KeyError):  # what the second raises goes first
+        meanwhile(lambda: 1 / 0, lambda: {}["b"], rows)

@@ -75,6 +75,31 @@ def test_a_quoted_newline_is_one_cell(tmp_path):
     assert rows_of(tmp_path / "a.csv")[1] == [('x\ny, "z"', "2"), ("3", "4")]
 
 
+def test_lines_are_counted_as_an_editor_does_and_a_record_of_two_is_one(tmp_path):
+    rows = [f'{n},"a\nb"' for n in range(30)]
+    text = "\n".join(["a,b", *rows[:10], "lone", *rows[10:20], '7,"two\nlines",more', *rows[20:], ""])
+    (tmp_path / "a.csv").write_text(text)
+    _, found, rejects = rows_of(tmp_path / "a.csv")
+    lines = text.split("\n")
+    assert len(found) == 30 and [line[1] for line in rejects.lines] == [
+        lines.index("lone") + 1,
+        lines.index('7,"two') + 1,
+    ]
+    assert rejects.lines[1][3] == '7,"two\nlines",more'
+
+
+def test_quotes_that_are_never_closed_are_told_as_such(tmp_path):
+    from keepfit.core.errors import DataError
+    from keepfit.recipe.data import DataOptions, ReadOptions
+    from keepfit.stages.ingest import ingest
+
+    (tmp_path / "a.csv").write_text("a,size,y\n" + "".join(f'{n},"{n},b\n' for n in range(50)))
+    with pytest.raises(DataError) as caught:
+        ingest(DataOptions(source="a.csv", target="y"), tmp_path, None)
+    assert caught.value.code == "mostly_unreadable" and "quote" in str(caught.value.hint)
+    ingest(DataOptions(source="a.csv", target="y", read=ReadOptions(quote="none")), tmp_path, None)
+
+
 @pytest.mark.parametrize("first", ["sep=;", '"sep=;"', "\r\nsep=;"])
 def test_the_line_in_which_excel_says_its_delimiter_is_no_record(tmp_path, first):
     (tmp_path / "a.csv").write_bytes(f"{first}\r\na,b;c\r\n1,5;2\r\n3,5;4\r\n".encode("utf-8-sig"))
@@ -94,6 +119,6 @@ def test_a_broken_file_among_others_is_kept_apart_and_a_single_one_ends_the_run(
     files = ingest(DataOptions(source="*.csv", target="y"), tmp_path, None)
     entries = json.loads(files["ledger.json"])
     assert [(e["source"], e["action"]) for e in entries] == [("b.csv", "dropped"), ("c.csv", "dropped")]
-    assert all(e["rule"].startswith("unreadable line: the whole file: ") for e in entries)
+    assert all(e["rule"].startswith("unreadable file: ") for e in entries)
     with pytest.raises(DataError, match="empty"):
         ingest(DataOptions(source="b.csv", target="y"), tmp_path, None)

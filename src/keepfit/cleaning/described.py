@@ -97,7 +97,7 @@ def _of_numbers(found: Spread, rows: NDArray[np.int64], dates: bool) -> dict[str
 def _of_categories(cells: Column) -> dict[str, Any]:
     counts = known_of(cells)
     first = counts.most_common(_BINS)
-    said = ", ".join(f"{name[:16]} {times / len(cells):.1%}" for name, times in first[:3])
+    said = ", ".join(f"{' '.join(name.split())[:16]} {times / len(cells):.1%}" for name, times in first[:3])
     top = first[0][1] / len(cells) if first else 0.0
     return {"range": said, "picture": bars([times for _, times in first]), "outliers": 0, "commonest": top}
 

@@ -17,6 +17,7 @@ from keepfit.runtime.spread import Spread, quantiles
 from keepfit.runtime.table import Column, Table, coded_column, renamed_cells
 
 _CHANCE = 0.05
+BY_CHANCE = "near-copies of rows are not looked for: columns are so few or so coarse that unrelated rows would be near by chance"
 MOST_PAIRS = 2_000_000  # of which the groups are joined in seconds, and in half a GB
 _NEAREST, _SAMPLE, _AT_ONCE = 64, 2_000, 50_000
 _GAP = -1e3  # where a missing number stands on the scale of spreads: far from all others, equal to itself
@@ -34,13 +35,15 @@ def near_rows(
     `tolerance` is the largest difference of two numbers, as a share of the column's spread (5 % to 95 % quantile, the
     range where that is none). Missing is near to missing only. Where columns are so few or so coarse that unrelated rows
     would agree by chance, no row is near to another. Where more than MOST_PAIRS pairs are within the tolerance, each row is
-    compared with its nearest ones only, and `told` hears of it; as many pairs as rows are always compared. `data` is the
+    compared with its nearest ones only. `told` hears of both; as many pairs as rows are always compared. `data` is the
     table coerced by the rules, where the caller has it.
     """
     data = coerced(table, rules) if data is None else data
     keys = _keys(data.categories, data.texts)
     numbers = [(_scaled(found), found) for found in map(data.spread, (*data.numbers, *data.dates))]
     if _by_chance(keys, numbers, len(table), tolerance) > _CHANCE:
+        if told is not None:
+            told.append(BY_CHANCE)
         return np.arange(len(table))
     matrix = (
         np.stack([scale[found.codes] for scale, found in numbers], axis=1) if numbers else np.zeros((len(table), 0))

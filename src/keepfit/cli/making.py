@@ -62,7 +62,7 @@ def check(
     ]
     asked = found["target"]
     lines.append(f"target     {asked['name']}: {asked['picture']}  {asked['range']}")
-    lines += _findings(found["findings"])
+    lines += _findings(found["findings"], "told" if found["leaks"] == "report" else "stop")
     if "network" in found:
         said = found["network"]
         shape = " x ".join(map(str, said["input"]))
@@ -80,10 +80,12 @@ def check(
     start.refuse(found)
 
 
-def _findings(found: list[dict[str, Any]]) -> list[str]:
-    """Every finding, and what is done about it, once for those that follow each other with the same."""
+def _findings(found: list[dict[str, Any]], stop: str) -> list[str]:
+    """Every finding, and what is done about it, once for those that follow each other with the same; `stop` is what one is
+    called that would end a run."""
     lines: list[str] = []
     for (level, proposal, override), some in groupby(found, itemgetter("level", "proposal", "override")):
+        level = stop if level == "stop" else level
         lines += [f"{'' if place else level:10} {one['message']}" for place, one in enumerate(some)]
         lines.append(f"{'':11}{proposal}" + (f"; to decide otherwise: {override}" if override else ""))
     return lines
@@ -121,8 +123,11 @@ def fit(
     """`run` without a recipe: everything inferred; the recipe it used is in the run folder."""
     from keepfit import api
     from keepfit.core.errors import UsageError
+    from keepfit.runtime import sources
 
     if not target and not api.needs_no_target(data):
+        if ":" not in data:
+            sources.files_of(data, Path.cwd())  # says so where there is none
         raise UsageError("no_target", "say which column to predict", where="keepfit fit", hint="--target COLUMN")
     with progress(quiet) as emit, interruptible() as stopped:
         made = api.fit(
@@ -139,6 +144,8 @@ def fit(
 
 
 def _told(made: Run, as_json: bool) -> None:
+    from keepfit.store.ledger import counted
+
     facts: dict[str, Any] = {
         "run": str(made.path.resolve()) if made.path else None,
         "bundle": str(made.bundle.resolve()) if made.bundle else None,
@@ -146,6 +153,7 @@ def _told(made: Run, as_json: bool) -> None:
         "modality": made.modality,
         "metrics": made.metrics,
         "primary_metric": made.primary,
+        "unanswered": made.unanswered,
         "stages": made.stages,
         "seconds": round(made.seconds, 3),
         "interrupted": made.interrupted,
@@ -155,6 +163,8 @@ def _told(made: Run, as_json: bool) -> None:
     if made.metrics:
         test = ", ".join(f"{name} {value:.4f}" for name, value in made.metrics["test"].items() if value is not None)
         lines.append(f"test       {test}")
+        if made.unanswered:
+            lines.append(f"           {counted(made.unanswered, 'test row')} more could not be read, and had no answer")
     if made.path:
         lines += [f"version    {made.version}"] if made.version else []
         lines += [f"report     {made.report}", f"bundle     {made.bundle}", f"serve      keepfit serve {made.bundle}"]

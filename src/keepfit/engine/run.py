@@ -80,6 +80,11 @@ class Run:
         return {"validation": found["validation"], "test": found["test"]}
 
     @property
+    def unanswered(self) -> int:
+        """How many test rows had no answer, and are not in the metrics."""
+        return int(json_of(self.files["evaluate"], "metrics.json")["unanswered"]) if "evaluate" in self.files else 0
+
+    @property
     def primary(self) -> str:
         """The primary metric."""
         return str(json_of(self.files["evaluate"], "metrics.json")["primary"]) if "evaluate" in self.files else ""

@@ -73,12 +73,16 @@ class SplitOptions(Options):
     by: Literal["auto", "random", "stratified", "group", "time", "given"] = Field(
         "auto", description="auto: stratified for classification, random for regression, given where files are given"
     )
-    column: str | None = Field(None, description="the group or time column, where `by` is group or time")
+    column: str | None = Field(
+        None, description="the group or time column, where `by` is group or time; with given, the group"
+    )
 
     @model_validator(mode="after")
     def _column_fits(self) -> SplitOptions:
-        if (self.by in ("group", "time")) != (self.column is not None):
-            raise ValueError("`column` goes with `by: group` and `by: time`, and only with them")
+        if self.by in ("group", "time") and self.column is None:
+            raise ValueError(f"`by: {self.by}` needs `column`")
+        if self.column is not None and self.by not in ("group", "time", "given"):
+            raise ValueError("`column` goes with `by: group`, `by: time` and `by: given`, and only with them")
         if self.test + self.validation >= 0.95:
             raise ValueError("test and validation leave less than 5 % of the rows for training")
         return self

@@ -116,7 +116,13 @@ def parse_number(text: str) -> float | None:
 
 def _looks_grouped(text: str) -> bool:
     head, *groups = text.lstrip("+-").partition(".")[0].split(",")
-    return bool(groups) and head.isdigit() and len(head) <= 3 and all(len(g) == 3 and g.isdigit() for g in groups)
+    return (
+        bool(groups)
+        and head.isdigit()
+        and head[0] != "0"
+        and len(head) <= 3
+        and all(len(g) == 3 and g.isdigit() for g in groups)
+    )
 
 
 _FORMATS = (
@@ -139,12 +145,12 @@ _FORMATS = (
 
 
 _MONTH_FIRST = tuple(sorted(_FORMATS, key=lambda form: not form.startswith("%m/")))
-_SLASHED = re.compile(r"\s*(\d{1,2})/(\d{1,2})/\d{4}\b")
+SLASHED = re.compile(r"\s*(\d{1,2})/(\d{1,2})/\d{4}\b")
 
 
 def is_month_first(column: Iterable[str | None]) -> bool:
     """Whether a column writes 03/25/2020: more of its cells can only be read so than the other way."""
-    found = [match for text in column if text is not None and (match := _SLASHED.match(text))]
+    found = [match for text in column if text is not None and (match := SLASHED.match(text))]
     days, months = (sum(int(match[part]) > 12 for match in found) for part in (1, 2))
     return months > days
 
@@ -212,16 +218,6 @@ def figures(column: Coded) -> NDArray[np.float64] | None:
         column.memo["figures"] = found
     made: NDArray[np.float64] | None = column.memo["figures"]
     return made
-
-
-def is_plain(column: Column) -> bool:
-    """Whether every cell is what Python reads as a float; may be no where only texts of no row are not."""
-    if not isinstance(column, Coded):
-        return plain_numbers(column) is not None
-    if "plain" not in column.memo:
-        known = column.memo.get("figures")
-        column.memo["plain"] = known is not None or plain_numbers(column.values) is not None
-    return bool(column.memo["plain"])
 
 
 def plain_numbers(column: Column) -> NDArray[np.float64] | None:

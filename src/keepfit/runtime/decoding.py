@@ -152,7 +152,12 @@ def _mixed(raw: IO[bytes], notes: Notes) -> Iterator[str]:
         except UnicodeDecodeError:
             text, name = _alone(line)
             notes.append(
-                (number, f"a line of another encoding: read as {name}", repr(line.strip())[2:202], text.strip()[:200])
+                (
+                    number,
+                    f"a line of another encoding: read as {name}",
+                    repr(line.strip())[2:-1][:200],
+                    text.strip()[:200],
+                )
             )
         lines.append(text.replace("\r\n", "\n"))
         size += len(text)
@@ -180,7 +185,9 @@ def _without_nul(blocks: Iterator[str], notes: Notes) -> Iterator[str]:
         if "\x00" in block and block.count("\x00") <= 4 + len(block) // 200:
             for place, text in enumerate(block.split("\n"), line):
                 if "\x00" in text:
-                    notes.append((place, "NUL characters left out", repr(text)[1:201], text.replace("\x00", "")[:200]))
+                    notes.append(
+                        (place, "NUL characters left out", repr(text)[1:-1][:200], text.replace("\x00", "")[:200])
+                    )
             line += block.count("\n")
             yield block.replace("\x00", "")
         else:

@@ -32,6 +32,7 @@ from keepfit.runtime.reading import (
 from keepfit.runtime.samples import hashes
 from keepfit.runtime.table import Table, text_column
 
+_BLOCK = 1 << 20
 _TOGETHER = 16  # columns whose codes are looked up in one pass
 _SAID = re.compile(r'"?sep=([,;|\t])"?(?=[\r\n]|$)')
 
@@ -77,16 +78,14 @@ def csv_chunks(
                 for page in _pieces(connection, reader, names, size, path, stay):
                     done += len(page)
                     yield page
-                bad = connection.execute(
-                    "select line, error_message, csv_line from reject_errors order by line"
-                ).fetchall()
+                bad = _numbered(plain, connection)
             except duckdb.Error as error:
                 raise unreadable(path, error) from None
         if rejects is None:
             return
         rejects.repairs += [Repair(path.name, -1, line, "", *said) for line, *said in notes]
         mended = _mended(bad, names, delimiter, read)
-        _take_rejects([one for one in bad if int(one[0]) not in mended], path, rejects)
+        _take_rejects([one for one in bad if int(one[0]) not in mended], path, rejects, options["quote"])
         if mended:  # after the others: a page that is out cannot be opened again
             for row, (line, (text, cells)) in enumerate(sorted(mended.items()), done):
                 after = delimiter.join(cell or "" for cell in cells)[:200]
@@ -210,11 +209,31 @@ def _mended(bad: list[Any], names: list[str], delimiter: str, read: Read) -> dic
     return found
 
 
-def _take_rejects(bad: list[Any], path: Path, rejects: Rejects | None) -> None:
+def _numbered(plain: Path, connection: Any) -> list[tuple[int, str, str]]:
+    """Line, reason and text of what could not be read: DuckDB counts records, and one may have several lines."""
+    bad = connection.execute(
+        "select line, error_message, csv_line, line_byte_position from reject_errors order by line_byte_position"
+    ).fetchall()
+    out: list[tuple[int, str, str]] = []
+    done, lines = 0, 1
+    with plain.open("rb") as file:
+        for line, reason, raw, place in bad:
+            while done < (place or 0) - 1:
+                block = file.read(min(_BLOCK, place - 1 - done))
+                done, lines = done + (len(block) or place), lines + block.count(b"\n")
+            out.append((lines if place else int(line), str(reason), str(raw)))
+    return out
+
+
+def _take_rejects(bad: list[tuple[int, str, str]], path: Path, rejects: Rejects, quote: str) -> None:
     seen: set[int] = set()
     for first, reason, raw in bad:
-        for line, text in enumerate(str(raw).rstrip("\n").split("\n"), int(first)):  # an open quote swallows lines
-            if line not in seen and rejects is not None:
+        whole = raw.rstrip("\n")
+        is_open = (
+            bool(quote) and whole.count(quote) % 2 == 1
+        )  # an open quote swallows lines; a closed one is one record
+        for line, text in enumerate(whole.split("\n") if is_open or not quote else [whole], first):
+            if line not in seen:
                 rejects.lines.append((path.name, line, str(reason).splitlines()[0][:200], text[:200]))
             seen.add(line)
 

@@ -40,8 +40,8 @@ _CODES = frozenset(
     ]
 )
 _PARTS = re.compile(r"([^\d+\-.,]*)([+-]?[\d.,'\u00a0\u202f ]*\d)\s*([^\d]*)", re.DOTALL)
-_ENGLISH = re.compile(r"[+-]?(\d+|\d{1,3}(,\d{3})+)?(\.\d+)?")
-_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}([.' \u00a0\u202f]\d{3})+)?(,\d+)?")
+_ENGLISH = re.compile(r"[+-]?(\d+|[1-9]\d{0,2}(,\d{3})+)?(\.\d+)?")  # no thousands begin with 0
+_COMMA = re.compile(r"[+-]?(\d+|[1-9]\d{0,2}([.' \u00a0\u202f]\d{3})+)?(,\d+)?")
 _SPELLED = frozenset(
     [
         "not available",

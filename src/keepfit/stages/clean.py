@@ -14,7 +14,7 @@ from keepfit.cleaning import line
 from keepfit.cleaning.findings import Finding
 from keepfit.cleaning.line import Cleaned
 from keepfit.cleaning.near_pictures import near_pictures
-from keepfit.cleaning.near_rows import near_rows
+from keepfit.cleaning.near_rows import BY_CHANCE, near_rows
 from keepfit.cleaning.near_texts import near_texts
 from keepfit.cleaning.view import View, known_of
 from keepfit.core.catalog import load
@@ -144,7 +144,9 @@ def _cleaned(section: CleanOptions, data: DataOptions, seed: int, room: str, vie
     if room == "tabular":
         made = line.clean(view, section, section.undo, seed, first)
         override = "clean.near_duplicates: off"
-        made.findings += [Finding("near_rows_bounded", (), (), one, "as found", override) for one in bounded]
+        for one in bounded:
+            rule = "near_rows_by_chance" if one == BY_CHANCE else "near_rows_bounded"
+            made.findings.append(Finding(rule, (), (), one, "as found", override))
         return made
     done = line.clean_rows(view, section, section.undo, first)
     if room == "text":

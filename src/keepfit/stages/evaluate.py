@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from keepfit.core.errors import RecipeError, nearest
+from keepfit.core.errors import DataError, RecipeError, nearest
 from keepfit.recipe.outcome import EvaluateOptions
 from keepfit.runtime.arrays import unpack
 from keepfit.runtime.opening import Predictor, predictor_from
@@ -56,6 +56,14 @@ def evaluate(
     truth = truth_of(test.columns[task.target], task)
     flat = scores if task.kind == "classification" else scores[:, 0]
     good = np.array([not error for error in errors])
+    if not good.any():
+        raise DataError(
+            "nothing_answered",
+            "no test row could be answered",
+            where="the test split",
+            seen=f"{len(errors)} rows; the first: {errors[0]}",
+            hint="read the column as something else (data.columns), or mend its cells",
+        )
     before = baseline(truth_of(table.columns[task.target][part == "train"], task), task, int(good.sum()))
     found = evaluation(
         task,

@@ -13,11 +13,12 @@ from keepfit.cleaning.findings import Finding
 from keepfit.cleaning.foreknowledge import foreknowledge
 from keepfit.cleaning.giveaways import giveaways
 from keepfit.cleaning.guarded import Guarded
-from keepfit.core.errors import GateError
+from keepfit.core.errors import DataError, GateError, nearest
 from keepfit.recipe.data import DataOptions
 from keepfit.runtime.coerce import ColumnRule
 from keepfit.runtime.picture_predictor import COLUMN as PICTURE
 from keepfit.runtime.samples import rows_of
+from keepfit.runtime.table import Table
 from keepfit.stages.results import as_json, given_of, json_of, part_of, room_of, table_of, task_of, truth_of
 from keepfit.stages.together import alike
 from keepfit.store.artifacts import Files
@@ -61,7 +62,7 @@ def guard(
         whole = table_of(ingested)
         table = whole.take(rows_of(whole.ids, table.ids.tolist()))
     made = alike(table, room, target, rules) if case.given else np.arange(len(table))
-    who = group_column(table, target, rules) if room == "tabular" and data.split.by != "group" else None
+    who = _who(table, data, rules) if room == "tabular" and data.split.by != "group" else None
     found, crossing = crossings(case, made, who, by_cells=room == "tabular")
     found += _together(case, parted)
     if room == "text":
@@ -71,6 +72,19 @@ def guard(
         stops = {name for one in given if one.level == "stop" for name in one.columns}
         found += [*given, *(one for one in foreknowledge(case) if not stops & set(one.columns))]
     return [_told_only(one) for one in found] if leaks == "report" else found, crossing
+
+
+def _who(table: Table, data: DataOptions, rules: list[ColumnRule]) -> str | None:
+    """The column whose rows belong together: the one that the recipe names beside given splits, else one that is found."""
+    named = data.split.column if data.split.by == "given" else None
+    if named is not None and named not in table.columns:
+        raise DataError(
+            "column_missing",
+            f"the data has no column {named!r}",
+            where="data.split.column",
+            hint=nearest(named, table.names),
+        )
+    return named or group_column(table, data.target, rules)
 
 
 def _told_only(finding: Finding) -> Finding:

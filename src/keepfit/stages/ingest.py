@@ -59,12 +59,7 @@ def ingest(section: DataOptions, folder: Path, frame: Table | None, memory: Memo
             taken = sum(len(table) for (p, _), table in zip(places, tables, strict=True) if p == part)
             beyond += _beyond(sampler, part or "source", memory, taken)
     if not tables or not sum(len(table) for table in tables):
-        raise DataError(
-            "no_rows",
-            "the source has no rows",
-            where=str(section.source or section.train),
-            hint="a table has a line of column names, then rows; for a file without names say data.read.header: false",
-        )
+        raise _no_rows(section, rejects)
     _check_columns(tables, places, section.target)
     table = concat(tables)
     if section.target not in table.columns:
@@ -73,21 +68,24 @@ def ingest(section: DataOptions, folder: Path, frame: Table | None, memory: Memo
             f"the data has no column {section.target!r}",
             where="data.target",
             seen=", ".join(table.names)[:300],
-            hint=nearest(section.target, table.names),
+            hint=nearest(section.target, table.names) + _sheets(section),
         )
     entries = [
-        Entry(f"{file}#line{line}", file, line, "", f"unreadable line: {reason}", raw, "", "ingest")
+        Entry(
+            f"{file}#line{line}",
+            file,
+            line,
+            "",
+            f"unreadable {'line' if line else 'file'}: {reason}",
+            raw,
+            "",
+            "ingest",
+        )
         for file, line, reason, raw in rejects.lines
     ]
     read = len(table) + sum(entry.count for entry in beyond)
     if len(entries) > 0.5 * (len(entries) + read):
-        raise DataError(
-            "mostly_unreadable",
-            "most lines cannot be read",
-            where=entries[0].source,
-            seen=f"{len(entries)} of {len(entries) + read} lines; line {entries[0].row}: {entries[0].rule}",
-            hint="say data.read.delimiter, quote or encoding",
-        )
+        raise _mostly_unreadable(rejects.lines[0], len(entries), len(entries) + read)
     entries += _mended(rejects, table, sampled=bool(beyond)) + beyond
     _check_features(table, section.target)
     return {
@@ -95,6 +93,35 @@ def ingest(section: DataOptions, folder: Path, frame: Table | None, memory: Memo
         "given": pack_column(_given(given, list(map(len, tables)))),
         "ledger.json": as_json([e.as_json() for e in entries]),
     }
+
+
+def _sheets(section: DataOptions) -> str:
+    workbook = str(section.source or section.train).lower().endswith((".xlsx", ".xlsm"))
+    return (
+        f"; only {section.read.sheet or 'the first sheet'} is read: data.read.sheet names another" if workbook else ""
+    )
+
+
+def _no_rows(section: DataOptions, rejects: sources.Rejects) -> DataError:
+    if rejects.lines:
+        return _mostly_unreadable(rejects.lines[0], len(rejects.lines), len(rejects.lines))
+    return DataError(
+        "no_rows",
+        "the source has no rows",
+        where=str(section.source or section.train),
+        hint="a table has a line of column names, then rows; for a file without names say data.read.header: false",
+    )
+
+
+def _mostly_unreadable(first: tuple[str, int, str, str], bad: int, every: int) -> DataError:
+    file, line, reason, _ = first
+    return DataError(
+        "mostly_unreadable",
+        "most lines cannot be read",
+        where=file,
+        seen=f"{bad} of {every} lines; line {line}: {reason}",
+        hint="say data.read.delimiter, encoding or quote (none, where a quote mark is a letter like any other)",
+    )
 
 
 def _given(parts: list[str], rows: list[int]) -> Coded:
@@ -192,7 +219,7 @@ def _tables(
                     raise
                 if sampler is not None:
                     sampler.forget(name)
-                rejects.lines.append((name, 0, f"the whole file: {error.what}", error.seen or ""))
+                rejects.lines.append((name, 0, error.what, error.seen or ""))
                 continue
             rejects.lines += [(name, line, reason, raw) for _, line, reason, raw in bad.lines]
             rejects.repairs += [replace(one, file=name) for one in bad.repairs]

@@ -360,6 +360,7 @@ def _by_time(table: Table, section: SplitOptions, shares: tuple[float, float]) -
             "the time column has cells that are no date and no number",
             where=str(section.column),
             seen=repr(bad),
+            hint="name a column of dates or of numbers that go up with time in data.split.column; its cells must all be filled",
         )
     test, validation = shares
     first, second = np.quantile(times, [1 - test - validation, 1 - test], method="lower")

@@ -52,7 +52,9 @@ class Entry:
 
     @property
     def unit(self) -> str:
-        """What the decision is about: a cell, or a row as a whole; a row that goes because of a cell is a row."""
+        """What the decision is about: a cell, or a row as a whole; a row that goes because of a cell is a row; a file."""
+        if self.rule.startswith("unreadable file"):
+            return "file"
         return "cell" if self.column and self.action != "dropped" else "row"
 
     def as_json(self) -> dict[str, Any]:

@@ -46,6 +46,8 @@ def from_coco(place: Path, *, loose: bool = False) -> Iterator[Found | Refused]:
 
 
 def _read(place: Path) -> dict[str, Any]:
+    if place.is_dir():
+        raise _bad(place, "a folder: name the JSON file in it")
     try:
         if place.stat().st_size > _MOST:
             raise _bad(place, f"{place.stat().st_size >> 20} MB: larger than {_MOST >> 20} MB")

@@ -208,7 +208,11 @@ def _said(form: Form | None, counts: Mapping[str, int], kind: str) -> str:
     """What the report says about how the column is written."""
     if form is not None:
         return (f"; {form.unit!r} beside the number is read away" if form.unit else "") + (
-            "; the comma is its decimal mark" if form.comma else ""
+            ""
+            if not form.comma
+            else "; the comma is its decimal mark"
+            if any("," in text for text in counts)
+            else "; its points stand between thousands"
         )
     count, one = damaged_by_spreadsheet(counts) if kind in ("categorical", "ignore", "text") else (0, "")
     return f"; {count} cells such as {one!r} look damaged by a spreadsheet: export the column as text" if count else ""
@@ -286,7 +290,10 @@ def _number_kind(counts: Collection[str], every: int, rows: int, numbers: NDArra
         return "ignore", _RUNNING
     many = 0.1 * len(counts)
     are_whole = (numbers == np.floor(numbers)).sum() > many  # as all are that are nothing but digits
-    if are_whole and sum(v[0] == "0" and len(v) > 1 and v.isdigit() for v in counts) > many:
+    zeros = sum(v[0] == "0" and len(v) > 1 and v.isdigit() for v in counts) if are_whole else 0
+    if zeros > many or (
+        zeros > 1 and len({len(v) for v in counts}) == 1
+    ):  # of one length they are filled up with zeros
         return "categorical", _ZEROS
     return "numeric", ""
 
