@@ -45,7 +45,7 @@ from keepfit.stages.results import (
 from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry, conserve_samples, place_of, without
 
-VERSION = 19
+VERSION = 20
 _GOLDEN = 12
 
 

@@ -23,7 +23,7 @@ from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry, conserve
 from keepfit.store.record_tables import is_records, read_table
 
-VERSION = 5
+VERSION = 6
 Rows = range | NDArray[np.int64]
 # One file of several that cannot be read at all is kept apart like a line that cannot; a single one ends the run.
 WHOLE_FILE = (

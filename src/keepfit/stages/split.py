@@ -36,7 +36,7 @@ from keepfit.store.artifacts import Files
 from keepfit.store.ledger import Entry, place_of
 from keepfit.tasks.task import Task, class_name
 
-VERSION = 6
+VERSION = 7
 NAMES = ("", "train", "validation", "test")
 _TRAIN, _VALIDATION, _TEST = 1, 2, 3
 Places = NDArray[np.uint8]
