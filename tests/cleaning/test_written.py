@@ -9,7 +9,7 @@ from keepfit.cleaning import written
 from keepfit.cleaning.view import View
 from keepfit.modalities.tabular.schema import looked
 from keepfit.runtime.coded import Coded
-from keepfit.runtime.coerce import numbers
+from keepfit.runtime.coerce import dates, numbers
 from keepfit.runtime.table import Table, text_column
 
 
@@ -53,6 +53,14 @@ def test_dates_of_both_orders_are_warned_of_and_the_others_are_told():
     other = next(one for one in found if one.rule.startswith("written otherwise"))
     assert {cell.before for cell in other.cells} == {t for n, t in enumerate(texts) if n % 3 == 0 and int(t[3:5]) > 12}
     assert seen([f"{d.astype(object):%d/%m/%Y}" for d in days], True)[1] == []
+
+
+def test_years_of_two_digits_are_read_in_the_order_of_their_column():
+    days = [np.datetime64("2021-01-01") + n for n in range(300)]
+    rule, found, table = seen([f"{d.astype(object).month}/{d.astype(object):%d/%y}" for d in days], True)
+    read = dates(table.columns["x"], rule)[0][:, 0]
+    assert rule.kind == "datetime" and rule.month_first and found == []
+    assert read.tolist() == [int(d.astype(int)) for d in days]
 
 
 def test_digits_of_another_script_are_told_and_codes_of_one_length_stay_codes():

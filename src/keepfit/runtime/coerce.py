@@ -141,11 +141,13 @@ _FORMATS = (
     "%d-%b-%Y",
     "%Y年%m月%d日",
     "%d.%m.%Y %H:%M",
+    "%d/%m/%y",  # 69 to 99 are of the last century
+    "%m/%d/%y",
 )
 
 
 _MONTH_FIRST = tuple(sorted(_FORMATS, key=lambda form: not form.startswith("%m/")))
-SLASHED = re.compile(r"\s*(\d{1,2})/(\d{1,2})/\d{4}\b")
+SLASHED = re.compile(r"\s*(\d{1,2})/(\d{1,2})/\d{2}(?:\d{2})?\b")
 
 
 def is_month_first(column: Iterable[str | None]) -> bool:
@@ -161,7 +163,9 @@ def parse_date(text: str, month_first: bool = False) -> dt.datetime | None:
     `month_first` is the column's: it decides where a cell such as 03/04/2020 could be read both ways.
     """
     cleaned = text.strip()
-    if len(cleaned) < 8 or not any(mark in cleaned for mark in "-/.:, 年"):
+    if len(cleaned) < 8 and not SLASHED.match(cleaned):
+        return None
+    if not any(mark in cleaned for mark in "-/.:, 年"):
         return None
     try:
         moment = dt.datetime.fromisoformat(cleaned)

@@ -146,7 +146,8 @@ def _cleaned(section: CleanOptions, data: DataOptions, seed: int, room: str, vie
         override = "clean.near_duplicates: off"
         for one in bounded:
             rule = "near_rows_by_chance" if one == BY_CHANCE else "near_rows_bounded"
-            made.findings.append(Finding(rule, (), (), one, "as found", override))
+            proposal = "exact copies are told all the same" if one == BY_CHANCE else "as found"
+            made.findings.append(Finding(rule, (), (), one, proposal, override if one != BY_CHANCE else ""))
         return made
     done = line.clean_rows(view, section, section.undo, first)
     if room == "text":
