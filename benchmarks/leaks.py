@@ -111,6 +111,13 @@ def target_transform() -> Planted:
     return one([row for row in rows if row["amount"] > 0], "amount", ("y",))
 
 
+def number_copy() -> Planted:
+    """A copy among columns that tell nearly as much."""
+    rng = np.random.default_rng(2)
+    rows = [{**row, "taxed": round(row["amount"] * 1.19 + float(rng.normal(0, 0.5)), 2)} for row in honest()]
+    return one([{**row, "billed": row["amount"]} for row in rows], "amount", ("y",))
+
+
 def target_formula() -> Planted:
     rng = np.random.default_rng(1)
     rows = [{**row, "registered": float(rng.integers(0, 90))} for row in honest()]
@@ -225,7 +232,8 @@ def _store(folder: zipfile.ZipFile, name: str, picture: Any) -> None:
 
 
 LEAKS: tuple[Callable[[], Planted], ...] = (
-    *(duplicates, near_duplicates, group, time_backwards, target_copy, target_transform, target_formula, identifier),
+    *(duplicates, near_duplicates, group, time_backwards, target_copy, target_transform, number_copy),
+    *(target_formula, identifier),
     running_number,
     *(file_name, after_event, target_means, leave_one_out, scaled, near_texts, text_label, pictures),
 )
