@@ -104,6 +104,24 @@ def test_a_numeric_target_in_other_words_stops_also_where_others_tell_much(made,
     ] == []
 
 
+@pytest.mark.parametrize("case_of", ["sparse", "growing", "tariff", "rating"])
+def test_honest_columns_in_the_order_of_a_number_do_not_stop(case_of):
+    rng = np.random.default_rng(5)
+    n = 4000
+    sparse = [np.where(rng.random(n) < share, rng.gamma(2, 100, n), 0.0).round(2) for share in (0.01, 0.05)]
+    time = np.sort(rng.choice(20_000, n, replace=False)).astype(float)
+    weight = rng.uniform(0, 30, n).round(3)
+    planted = {
+        "sparse": (sparse[0], sparse[1]),
+        "growing": (time, np.cumsum(rng.gamma(1, 5, n)).round(2)),
+        "tariff": (weight, (3.9 + 1.2 * np.floor(weight)).round(2)),
+        "rating": (rng.integers(1, 6, n).astype(float), rng.integers(0, 50, n).astype(float)),
+    }
+    x, truth = planted[case_of]
+    found = giveaways(case({"a": rng.normal(size=n), "extra": x}, truth, classes=0))
+    assert [one.message for one in found if one.message.endswith("as a transform of it does")] == []
+
+
 def test_a_perfect_column_among_others_that_are_as_good_is_innocent():
     rng = np.random.default_rng(0)
     y = rng.integers(0, 2, 400)

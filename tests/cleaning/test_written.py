@@ -30,6 +30,17 @@ def test_a_number_that_begins_with_0_shows_that_the_comma_is_decimal(coded):
     assert [one.rule for one in found] == ["written otherwise: a decimal comma"] and len(found[0].cells) == 300
 
 
+def test_a_few_numbers_below_one_show_it_for_all_and_one_slip_does_not():
+    values = np.random.default_rng(1).uniform(1, 60, 400).round(3)
+    values[:5] = [0.444, 0.079, 0.5, 0.25, 0.911]
+    rule, _, table = seen([f"{v:.3f}".replace(".", ",") for v in values], True)
+    assert np.allclose(numbers(table.columns["x"], rule)[0], values)
+    whole = [f"{n:,}" for n in range(1000, 1400)]
+    whole[7] = "0,519"
+    rule, _, table = seen(whole, True)
+    assert numbers(table.columns["x"], rule)[0][0] == 1000 and np.isnan(numbers(table.columns["x"], rule)[0][7])
+
+
 @pytest.mark.parametrize("coded", [False, True])
 def test_points_between_thousands_are_in_the_ledger_where_read_so_and_warned_of_where_not(coded):
     whole = [int(10 ** (n / 60)) for n in range(60, 460)]
@@ -61,6 +72,20 @@ def test_years_of_two_digits_are_read_in_the_order_of_their_column():
     read = dates(table.columns["x"], rule)[0][:, 0]
     assert rule.kind == "datetime" and rule.month_first and found == []
     assert read.tolist() == [int(d.astype(int)) for d in days]
+
+
+def test_what_is_no_date_makes_no_order_and_a_year_first_is_no_day():
+    days = [np.datetime64("2021-01-01") + n for n in range(300)]
+    texts = [f"{d.astype(object):%d/%m/%Y}" for d in days]
+    assert not [one for one in seen([*texts[:290], *["99/99/9999"] * 10], True)[1] if one.rule == "read_two_ways"]
+    assert seen([f"{d.astype(object):%y/%m/%d}" for d in days], True)[0].kind != "datetime"
+
+
+@pytest.mark.parametrize("coded", [False, True])
+def test_other_numbers_disprove_thousands(coded):
+    cells = ["12"] * 20 + [f"{n}.{n:03d}" for n in range(100, 350)]
+    assert [one.rule for one in seen(cells, coded)[1]] == ["read_two_ways"]
+    assert seen([*cells, *["-0.25"] * 4], coded)[1] == [] and seen([*cells, *["7\xa0"] * 4], coded)[1] == []
 
 
 def test_digits_of_another_script_are_told_and_codes_of_one_length_stay_codes():

@@ -88,6 +88,16 @@ def test_lines_are_counted_as_an_editor_does_and_a_record_of_two_is_one(tmp_path
     assert rejects.lines[1][3] == '7,"two\nlines",more'
 
 
+def test_what_two_stray_quotes_and_blank_lines_swallow_is_told_line_by_line(tmp_path):
+    rows = [f"{n},x" for n in range(300)]
+    rows[100], rows[180] = '100,"open', '180,"y'
+    (tmp_path / "a.csv").write_text("a,b\n" + "\n".join(rows) + "\n")
+    _, found, rejects = rows_of(tmp_path / "a.csv")
+    assert len(found) + len(rejects.lines) == 300 and len(rejects.lines) >= 80
+    (tmp_path / "b.csv").write_text("a,b\n" + "1,2\n" * 50 + "\n\n\n9,9,9\n" + "1,2\n" * 5)
+    assert [(line[1], line[3]) for line in rows_of(tmp_path / "b.csv")[2].lines] == [(55, "9,9,9")]
+
+
 def test_quotes_that_are_never_closed_are_told_as_such(tmp_path):
     from keepfit.core.errors import DataError
     from keepfit.recipe.data import DataOptions, ReadOptions

@@ -6,6 +6,7 @@ How a column writes them is its rule's; here each such cell is told with what it
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -70,7 +71,7 @@ def _how(rule: ColumnRule, texts: list[str | None]) -> str:
 def _doubtful(view: View, rule: ColumnRule) -> list[Finding]:
     """Numbers whose point may stand between thousands, and dates of both orders: read one way, and told."""
     column = view.table.columns[rule.name]
-    said = _points(column) if rule.kind == "numeric" and rule.form is None else ""
+    said = _points(column, rule.missing) if rule.kind == "numeric" and rule.form is None else ""
     proposal = "read with the point before the decimals; if it stands between thousands, take it out of the file"
     if rule.kind == "datetime":
         said = _orders(counts_of(column), rule.month_first)
@@ -81,17 +82,21 @@ def _doubtful(view: View, rule: ColumnRule) -> list[Finding]:
     return [Finding("read_two_ways", (rule.name,), (), f"{rule.name}: {said}", proposal, "", "warning")] if said else []
 
 
-def _points(column: Column) -> str:
+def _points(column: Column, missing: frozenset[str]) -> str:
     """What makes 56.565 look like 56565: every number with a point has three digits after it and none before it but up to
     three, every number without one is below a thousand, and there are many of both."""
-    first = column.values[:_LOOKED_AT].tolist() if isinstance(column, Coded) else column[:_LOOKED_AT].tolist()
-    if not any(_THOUSANDS.fullmatch(text) for text in first if text is not None):
+    if isinstance(column, Coded) and not any(
+        map(_THOUSANDS.fullmatch, filter(None, column.values[:_LOOKED_AT].tolist()))
+    ):
+        return ""  # of columns by codes the first distinct texts, without a look at all
+    cells = counts_of(column)
+    if not any(_THOUSANDS.fullmatch(text) for text in itertools.islice(cells, _LOOKED_AT) if text is not None):
         return ""
-    cells = {text: times for text, times in counts_of(column).items() if text is not None and text[:1].isdigit()}
-    grouped = [text for text in cells if _THOUSANDS.fullmatch(text)]
-    small = [text for text in cells if _SMALL.fullmatch(text)]
-    both = min(sum(map(cells.__getitem__, some)) for some in (grouped, small))
-    if len(grouped) + len(small) < len(cells) or both < max(5, 0.02 * sum(cells.values())):
+    known = {text: times for text, times in cells.items() if text is not None and not coerce.is_missing(text, missing)}
+    grouped = [text for text in known if _THOUSANDS.fullmatch(text.lstrip("+-"))]
+    small = [text for text in known if _SMALL.fullmatch(text.lstrip("+-"))]
+    both = min(sum(map(known.__getitem__, some)) for some in (grouped, small))
+    if len(grouped) + len(small) < len(known) or both < max(5, 0.02 * sum(known.values())):
         return ""
     one, whole = grouped[0], grouped[0].replace(".", "")
     return f"{one!r} may be {whole}: every point has three digits after it, and no number without one has four digits"
@@ -99,7 +104,11 @@ def _points(column: Column) -> str:
 
 def _orders(cells: Mapping[str | None, int], month_first: bool) -> str:
     """How many dates with slashes can be read in one order only, and in the other only, where there are both."""
-    found = {text: match for text in cells if text is not None and (match := coerce.SLASHED.match(text))}
+    found = {
+        text: match
+        for text in cells
+        if text is not None and (match := coerce.SLASHED.match(text)) and coerce.parse_date(text) is not None
+    }
     days = {text: cells[text] for text, match in found.items() if int(match[1]) > 12}
     months = {text: cells[text] for text, match in found.items() if int(match[2]) > 12}
     if not days or not months:
@@ -127,7 +136,7 @@ def _numbers(view: View, rule: ColumnRule) -> dict[str | None, str]:
 def _is_plain(text: str, value: float) -> bool:
     """Whether Python reads a text of plain digits as this number, or it is a truth."""
     try:
-        return float(text) == value and text.isascii()
+        return float(text) == value and text.strip().isascii()
     except ValueError:
         return text.strip().lower() in ("true", "false")
 

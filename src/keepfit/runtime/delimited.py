@@ -33,6 +33,7 @@ from keepfit.runtime.samples import hashes
 from keepfit.runtime.table import Table, text_column
 
 _BLOCK = 1 << 20
+_CUT = 10_000  # characters of a line that DuckDB shows
 _TOGETHER = 16  # columns whose codes are looked up in one pass
 _SAID = re.compile(r'"?sep=([,;|\t])"?(?=[\r\n]|$)')
 
@@ -221,7 +222,8 @@ def _numbered(plain: Path, connection: Any) -> list[tuple[int, str, str]]:
             while done < (place or 0) - 1:
                 block = file.read(min(_BLOCK, place - 1 - done))
                 done, lines = done + (len(block) or place), lines + block.count(b"\n")
-            out.append((lines if place else int(line), str(reason), str(raw)))
+            text = str(raw).lstrip("\n")  # blank lines above it
+            out.append(((lines if place else int(line)) + len(str(raw)) - len(text), str(reason), text))
     return out
 
 
@@ -229,9 +231,10 @@ def _take_rejects(bad: list[tuple[int, str, str]], path: Path, rejects: Rejects,
     seen: set[int] = set()
     for first, reason, raw in bad:
         whole = raw.rstrip("\n")
-        is_open = (
-            bool(quote) and whole.count(quote) % 2 == 1
-        )  # an open quote swallows lines; a closed one is one record
+        # An open quote swallows lines, and a later one may close it; all else is one record.
+        is_open = bool(quote) and (whole.count(quote) % 2 == 1 or "unterminated quote" in reason)
+        if len(raw) >= _CUT:
+            reason = f"{reason.splitlines()[0]} (shown are {_CUT} characters: more lines may belong to it)"
         for line, text in enumerate(whole.split("\n") if is_open or not quote else [whole], first):
             if line not in seen:
                 rejects.lines.append((path.name, line, str(reason).splitlines()[0][:200], text[:200]))

@@ -62,7 +62,8 @@ def guard(
         whole = table_of(ingested)
         table = whole.take(rows_of(whole.ids, table.ids.tolist()))
     made = alike(table, room, target, rules) if case.given else np.arange(len(table))
-    who = _who(table, data, rules) if room == "tabular" and data.split.by != "group" else None
+    asked = room == "tabular" or (data.split.by == "given" and data.split.column is not None)
+    who = _who(table, data, rules) if asked and data.split.by != "group" else None
     found, crossing = crossings(case, made, who, by_cells=room == "tabular")
     found += _together(case, parted)
     if room == "text":

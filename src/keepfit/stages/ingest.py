@@ -115,6 +115,14 @@ def _no_rows(section: DataOptions, rejects: sources.Rejects) -> DataError:
 
 def _mostly_unreadable(first: tuple[str, int, str, str], bad: int, every: int) -> DataError:
     file, line, reason, _ = first
+    if not line:
+        return DataError(
+            "mostly_unreadable",
+            "most files cannot be read",
+            where=file,
+            seen=f"{bad} of them; the first: {reason}",
+            hint="name the files that hold rows, or copy them again",
+        )
     return DataError(
         "mostly_unreadable",
         "most lines cannot be read",

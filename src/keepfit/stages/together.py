@@ -66,7 +66,9 @@ def bound(rows: Table, room: str, section: DataOptions, task: Task, alone_too: b
     first = alike(rows, room, target, rules, same)
     shared = _shared(first)
     near = len(shared)
-    column = group_column(rows, target, rules) if room == "tabular" and not alone_too else None
+    named = section.split.column if section.split.by == "given" else None
+    found = group_column(rows, target, rules) if room == "tabular" and not alone_too and named is None else None
+    column = named if named in rows.columns else found
     count = 0
     if column is not None:
         who = coded_column(rows.columns[column])

@@ -29,7 +29,7 @@ from keepfit.training.options import DistributedFields
 
 Say = Callable[[str, dict[str, Any]], None]
 _POLL_S, _PATIENCE_S = 0.05, 15.0
-_LIFELINE = "KEEPFIT_LIFELINE"
+_LIFELINE, _PARENT = "KEEPFIT_LIFELINE", "KEEPFIT_PARENT"
 
 
 def torchrun(said: DistributedFields, program: Sequence[str]) -> list[str]:
@@ -65,7 +65,7 @@ def start(said: DistributedFields, program: Sequence[str], folder: Path, stopped
     command = load(said.launcher.impl)(said, program)
     told = 0
     with _lifeline() as pipe, (folder / "log.txt").open("wb") as log:
-        environment = {"OMP_NUM_THREADS": "1", **os.environ, _LIFELINE: str(pipe)}
+        environment = {"OMP_NUM_THREADS": "1", **os.environ, _LIFELINE: str(pipe), _PARENT: str(os.getpid())}
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)  # the same code as here
         process = subprocess.Popen(
             command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
@@ -116,7 +116,8 @@ def hold_lifeline() -> None:
         return
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+        os.kill(int(os.environ[_PARENT]), 0)  # it may have gone before the pipe was opened
+    except (OSError, KeyError, ValueError):
         os._exit(70)
 
     def wait() -> None:

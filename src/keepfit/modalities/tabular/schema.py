@@ -15,6 +15,7 @@ from keepfit.modalities.tabular.identifiers import identifier, override
 from keepfit.runtime.coded import Coded, side_by_side
 from keepfit.runtime.coerce import (
     FIGURES,
+    SLASHED,
     ColumnRule,
     figures,
     is_missing,
@@ -23,7 +24,7 @@ from keepfit.runtime.coerce import (
     parse_number,
     plain_numbers,
 )
-from keepfit.runtime.figures import Form, damaged_by_spreadsheet, form_of, number_as, spelled_missing
+from keepfit.runtime.figures import ZERO_COMMA, Form, damaged_by_spreadsheet, form_of, number_as, spelled_missing
 from keepfit.runtime.table import Column, Table, counts_of, text_column
 
 
@@ -192,7 +193,8 @@ def _written(counts: Mapping[str, int], said: str | None = None) -> tuple[Form |
     spelled = spelled_missing(counts, readable)
     rest = {text: n for text, n in counts.items() if text.lower() not in spelled}
     plain = sum(n for text, n in rest.items() if parse_number(text) is not None)
-    if not rest or plain >= 0.98 * sum(rest.values()):
+    decimal = sum(n for text, n in rest.items() if ZERO_COMMA.fullmatch(text))
+    if not rest or (plain >= 0.98 * sum(rest.values()) and decimal < 3):
         return None, spelled if rest else frozenset()
     form = (
         form_of(
@@ -271,6 +273,9 @@ def _kind(
             plain = np.array([number for v in counts if (number := _number(v, form)) is not None])
         return _number_kind(counts, every, rows, plain)
     dated = sum(parse_date(v) is not None for v in sample[:500]) / len(sample[:500])
+    short = [int(found[1]) for v in sample[:500] if (found := SLASHED.fullmatch(v)) and len(v.rpartition("/")[2]) == 2]
+    if short and min(short) > 12:  # 24/03/15 begins with the year
+        dated = 0.0
     if dated >= 0.95:
         return "datetime", f"{dated:.0%} of its values are dates"
     words = float(np.mean([v.count(" ") + 1 for v in sample[:2000]]))
@@ -291,9 +296,8 @@ def _number_kind(counts: Collection[str], every: int, rows: int, numbers: NDArra
     many = 0.1 * len(counts)
     are_whole = (numbers == np.floor(numbers)).sum() > many  # as all are that are nothing but digits
     zeros = sum(v[0] == "0" and len(v) > 1 and v.isdigit() for v in counts) if are_whole else 0
-    if zeros > many or (
-        zeros > 1 and len({len(v) for v in counts}) == 1
-    ):  # of one length they are filled up with zeros
+    filled = zeros > 1 and len({len(v) for v in counts if v.isdigit()}) == 1  # up to one length
+    if zeros > many or filled:
         return "categorical", _ZEROS
     return "numeric", ""
 
