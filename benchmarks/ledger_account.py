@@ -101,27 +101,33 @@ def exact(found: dict[str, int]) -> bool:
 
 
 def broken(folder: Path, name: str, source: Path) -> dict[str, Any]:
-    """The mutant: one dropped row is forgotten; whether the engine breaks the run."""
+    """The mutant: the ledger forgets one dropped row, which is dropped all the same; whether the engine breaks the run."""
     from keepfit.cleaning import line
+    from keepfit.runtime.samples import rows_of
+    from keepfit.store.ledger import Ledger
 
-    whole = line.without
-    line.without = lambda entries, undo: [e for n, e in enumerate(whole(entries, undo)) if n or e.action != "dropped"]
-    dropped = line.Cleaned.dropped
-    seen: set[str] = set()
+    whole, gone = line.without, line.Cleaned.is_dropped
+    forgotten: list[str] = []
 
-    def remembered(self: Any) -> set[str]:
-        """What is taken away, the forgotten row among it."""
-        seen.update(dropped.fget(self))  # type: ignore[attr-defined]
-        return seen | {e.id for f in self.findings if f.rule.startswith("repeats an earlier row") for e in f.cells}
+    def forgetful(entries: Any, undo: Any) -> Ledger:
+        """All entries but the first of a dropped row."""
+        kept = []
+        for entry in whole(entries, undo):
+            if entry.action == "dropped" and not forgotten:
+                forgotten.append(entry.id)
+            else:
+                kept.append(entry)
+        return Ledger(kept)
 
-    line.Cleaned.dropped = property(remembered)  # type: ignore[assignment,method-assign]
+    line.without = forgetful
+    line.Cleaned.is_dropped = lambda self, ids: gone(self, ids) | rows_of(ids, forgotten)  # type: ignore[method-assign]
     try:
         kf.run(recipe(folder, name, source, []), until="clean", workspace=folder)
     except InternalFault as error:
-        return {"broke": str(error)[:200]}
+        return {"forgotten": forgotten, "broke": str(error)[:200]}
     finally:
-        line.without, line.Cleaned.dropped = whole, dropped  # type: ignore[method-assign]
-    return {"broke": None}
+        line.without, line.Cleaned.is_dropped = whole, gone  # type: ignore[method-assign]
+    return {"forgotten": forgotten, "broke": None}
 
 
 def main() -> int:
