@@ -94,6 +94,11 @@ def test_what_two_stray_quotes_and_blank_lines_swallow_is_told_line_by_line(tmp_
     (tmp_path / "a.csv").write_text("a,b\n" + "\n".join(rows) + "\n")
     _, found, rejects = rows_of(tmp_path / "a.csv")
     assert len(found) + len(rejects.lines) == 300 and len(rejects.lines) >= 80
+    rows = [f"{n},x" for n in range(6000)]
+    rows[100], rows[5100] = '100,"open', '5100,"y'
+    (tmp_path / "a.csv").write_text("a,b\n" + "\n".join(rows) + "\n")
+    _, found, rejects = rows_of(tmp_path / "a.csv")
+    assert len(found) == 999 and [line[1] for line in rejects.lines] == list(range(102, 5103))
     (tmp_path / "b.csv").write_text("a,b\n" + "1,2\n" * 50 + "\n\n\n9,9,9\n" + "1,2\n" * 5)
     assert [(line[1], line[3]) for line in rows_of(tmp_path / "b.csv")[2].lines] == [(55, "9,9,9")]
 

@@ -33,7 +33,7 @@ from keepfit.runtime.samples import hashes
 from keepfit.runtime.table import Table, text_column
 
 _BLOCK = 1 << 20
-_CUT = 10_000  # characters of a line that DuckDB shows
+_CUT = 10_000  # characters of a record that DuckDB shows
 _TOGETHER = 16  # columns whose codes are looked up in one pass
 _SAID = re.compile(r'"?sep=([,;|\t])"?(?=[\r\n]|$)')
 
@@ -79,7 +79,7 @@ def csv_chunks(
                 for page in _pieces(connection, reader, names, size, path, stay):
                     done += len(page)
                     yield page
-                bad = _numbered(plain, connection)
+                bad = _numbered(plain, connection, options["quote"])
             except duckdb.Error as error:
                 raise unreadable(path, error) from None
         if rejects is None:
@@ -210,7 +210,7 @@ def _mended(bad: list[Any], names: list[str], delimiter: str, read: Read) -> dic
     return found
 
 
-def _numbered(plain: Path, connection: Any) -> list[tuple[int, str, str]]:
+def _numbered(plain: Path, connection: Any, quote: str) -> list[tuple[int, str, str]]:
     """Line, reason and text of what could not be read: DuckDB counts records, and one may have several lines."""
     bad = connection.execute(
         "select line, error_message, csv_line, line_byte_position from reject_errors order by line_byte_position"
@@ -222,9 +222,25 @@ def _numbered(plain: Path, connection: Any) -> list[tuple[int, str, str]]:
             while done < (place or 0) - 1:
                 block = file.read(min(_BLOCK, place - 1 - done))
                 done, lines = done + (len(block) or place), lines + block.count(b"\n")
+            if place and quote and len(raw) >= _CUT:
+                raw = _record(plain, place - 1, quote)
             text = str(raw).lstrip("\n")  # blank lines above it
             out.append(((lines if place else int(line)) + len(str(raw)) - len(text), str(reason), text))
     return out
+
+
+def _record(plain: Path, start: int, quote: str) -> str:
+    """The record that begins at this byte, to the end of the line in which its last quote is closed, of which DuckDB shows the
+    beginning only; at most LONGEST_LINE bytes."""
+    mark, found, is_open = quote.encode(), bytearray(), False
+    with plain.open("rb") as file:
+        file.seek(start)
+        for line in file:
+            found += line
+            is_open ^= bool(line.count(mark) % 2)
+            if (not is_open and line.strip()) or len(found) > LONGEST_LINE:
+                break
+    return found.decode("utf-8", "replace")
 
 
 def _take_rejects(bad: list[tuple[int, str, str]], path: Path, rejects: Rejects, quote: str) -> None:
@@ -233,8 +249,6 @@ def _take_rejects(bad: list[tuple[int, str, str]], path: Path, rejects: Rejects,
         whole = raw.rstrip("\n")
         # An open quote swallows lines, and a later one may close it; all else is one record.
         is_open = bool(quote) and (whole.count(quote) % 2 == 1 or "unterminated quote" in reason)
-        if len(raw) >= _CUT:
-            reason = f"{reason.splitlines()[0]} (shown are {_CUT} characters: more lines may belong to it)"
         for line, text in enumerate(whole.split("\n") if is_open or not quote else [whole], first):
             if line not in seen:
                 rejects.lines.append((path.name, line, str(reason).splitlines()[0][:200], text[:200]))
