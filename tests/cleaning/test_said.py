@@ -42,7 +42,8 @@ def test_balance_is_said_beside_the_rare_class(tmp_path: Any) -> None:
     path = recipe(tmp_path, "{source: t.csv, target: y}")
     for said, words in (("none", "learned as it is"), ("oversample", "evened out by data.balance: oversample")):
         run = kf.run(path, [f"data.balance={said}"], until="clean", workspace=tmp_path)
-        (found,) = [one for one in found_in(run.files["clean"]) if one["rule"] == "class_balance"]
+        (found,) = [one for one in found_in(run.files["clean"], said) if one["rule"] == "class_balance"]
+        assert [s["status"] for s in run.stages] == (["made"] * 3 if said == "none" else ["kept"] * 3)
         assert found["proposal"].startswith(words) and bool(found["override"]) == (said == "none")
 
 

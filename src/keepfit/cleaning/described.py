@@ -265,7 +265,5 @@ def _balance(case: Guarded, train: NDArray[np.int64]) -> list[Finding]:
     if counts[rarest] * case.classes >= 0.2 * counts.sum():
         return []
     message = f"the rarest class, {case.names[rarest]!r}, has {counts[rarest]} of {counts.sum()} training rows"
-    if case.balance != "none":
-        return [Finding("class_balance", (case.target,), (), message, f"evened out by data.balance: {case.balance}")]
     proposal = "learned as it is; data.balance evens classes out"
     return [Finding("class_balance", (case.target,), (), message, proposal, "data.balance=class_weight")]

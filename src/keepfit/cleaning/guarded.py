@@ -33,7 +33,6 @@ class Guarded:
     rules: Sequence[ColumnRule]
     given: bool
     seed: int = 0
-    balance: str = "none"
 
     @cached_property
     def data(self) -> Coerced:

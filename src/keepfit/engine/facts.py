@@ -49,7 +49,7 @@ def gather(plan: Plan, files: dict[str, Files]) -> ReportFacts:
         epochs=trained.get("epochs", []),
         sheets=_sheets(files),
         forgotten=plan.forgotten or {},
-        findings=found_in(files["clean"]),
+        findings=found_in(files["clean"], plan.recipe.data.balance),
         described=json_of(files["clean"], "described.json"),
         shown=json_of(files["clean"], "shown.json") if "shown.json" in files["clean"] else {},
         mistakes=json_of(files["evaluate"], "mistakes.json") if "mistakes.json" in files["evaluate"] else [],

@@ -39,7 +39,6 @@ _READS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, tuple[str, ...]]]
             "data.columns",
             "data.read.missing",
             "data.target",
-            "data.balance",
             "seed",
         ),
         ("ingest", "split"),

@@ -110,7 +110,7 @@ def _guarded(
     section: CleanOptions, data: DataOptions, seed: int, rules: list[ColumnRule], ingested: Files, parted: Files
 ) -> tuple[list[Finding], Files]:
     """What the leak guard found, and what the columns are like."""
-    case = guard.case_of(seed, ingested, parted, rules, data.balance)
+    case = guard.case_of(seed, ingested, parted, rules)
     leaks, crossing = guard.guard(section.leaks, data, case, ingested, parted)
     return leaks, {**guard.as_files(leaks, crossing), **guard.looked_at(case, ingested)}
 

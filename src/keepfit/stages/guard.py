@@ -27,9 +27,8 @@ from keepfit.store.ledger import counted
 _GO_ON = "clean.leaks=report to go on all the same"
 
 
-def case_of(seed: int, ingested: Files, parted: Files, rules: list[ColumnRule], balance: str = "none") -> Guarded:
-    """The rows that a split keeps, as the checks look at them; without the pictures themselves. `balance` is how the recipe
-    evens classes out."""
+def case_of(seed: int, ingested: Files, parted: Files, rules: list[ColumnRule]) -> Guarded:
+    """The rows that a split keeps, as the checks look at them; without the pictures themselves."""
     table, task = table_of(ingested), task_of(json_of(parted, "task.json"))
     part = part_of(parted)
     given = given_of(ingested)
@@ -46,7 +45,6 @@ def case_of(seed: int, ingested: Files, parted: Files, rules: list[ColumnRule], 
         rules=[] if room == "image" else rules,
         given=bool((given == "test").any()),
         seed=seed,
-        balance=balance,
     )
 
 
