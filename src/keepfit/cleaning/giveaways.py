@@ -35,7 +35,8 @@ _EVIDENCE = 100  # a table of fewer rows is told, not stopped
 _WORD = re.compile(r"[^\W\d_]+")
 _NUMBER = re.compile(r"\d{1,15}")
 _DISTINCT = 20
-_LOOSE, _MENDED = 1e-6, 0.01
+_LOOSE = 1e-6  # of the answer's variance: rounding leaves less, and a sum that grows with time leaves more
+_MENDED = 0.01  # of the rows may have been changed by hand
 _DISORDER = 0.002  # of neighbouring rows, such as a cell that was mended by hand
 
 

@@ -196,26 +196,22 @@ def _take(out: Cleaned, findings: Sequence[Finding], do: str, undo: Collection[s
             if len(cells):
                 made += Ledger([Block(cells.ids, column, finding.rule, cells.before, cells.after, "clean", action)])
                 gone += [cells.ids] if decided else []
-            done += _told(out, finding, do, without(made, undo))
-            continue
-        before = _among(objects([cell.id for cell in finding.cells]), gone).tolist()
-        some = [cell for cell, is_gone in zip(finding.cells, before, strict=True) if not is_gone]
-        gone += [objects([cell.id for cell in some])] if decided else []
-        made += [
-            Entry(
-                *(cell.id, *place_of(cell.id), "" if decided else cell.column, finding.rule),
-                *(cell.before or "", cell.after or "", "clean", action),
-            )
-            for cell in (some[:_MOST_NOTED] if action == "noted" else _once(some) if decided else some)
-        ]
-        done += _told(out, finding, do, without(made, undo))
+        else:
+            before = _among(objects([cell.id for cell in finding.cells]), gone).tolist()
+            some = [cell for cell, is_gone in zip(finding.cells, before, strict=True) if not is_gone]
+            gone += [objects([cell.id for cell in some])] if decided else []
+            made += [
+                Entry(
+                    *(cell.id, *place_of(cell.id), "" if decided else cell.column, finding.rule),
+                    *(cell.before or "", cell.after or "", "clean", action),
+                )
+                for cell in (some[:_MOST_NOTED] if action == "noted" else _once(some) if decided else some)
+            ]
+        made = without(made, undo)
+        back = sum(map(_is_back, made.parts))
+        out.findings.append(_only_told(finding) if do == "report" else finding.less(back))
+        done += made
     out.entries += done
-    return done
-
-
-def _told(out: Cleaned, finding: Finding, do: str, done: Ledger) -> Ledger:
-    """Tell of a finding, and of how much of it was taken back; gives its entries as they came."""
-    out.findings.append(_only_told(finding) if do == "report" else finding.less(sum(map(_is_back, done.parts))))
     return done
 
 

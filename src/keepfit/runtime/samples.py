@@ -31,9 +31,8 @@ class Ids:
     ) -> None:
         self.sources, self.source, self.rows, self.contents = tuple(sources), source, rows, contents
         self._kept: tuple[NDArray[np.int64], NDArray[np.int64] | None] | None = None
-        self._again: NDArray[np.uint64] | None = (
-            None  # contents of which some may stand here more than once, no other does
-        )
+        # Contents that may stand here more than once; no other does.
+        self._again: NDArray[np.uint64] | None = None
 
     @property
     def shape(self) -> tuple[int]:

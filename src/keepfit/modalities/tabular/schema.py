@@ -209,13 +209,11 @@ def _written(counts: Mapping[str, int], said: str | None = None) -> tuple[Form |
 def _said(form: Form | None, counts: Mapping[str, int], kind: str) -> str:
     """What the report says about how the column is written."""
     if form is not None:
-        return (f"; {form.unit!r} beside the number is read away" if form.unit else "") + (
-            ""
-            if not form.comma
-            else "; the comma is its decimal mark"
-            if any("," in text for text in counts)
-            else "; its points stand between thousands"
-        )
+        said = f"; {form.unit!r} beside the number is read away" if form.unit else ""
+        if not form.comma:
+            return said
+        commas = any("," in text for text in counts)
+        return said + ("; the comma is its decimal mark" if commas else "; its points stand between thousands")
     count, one = damaged_by_spreadsheet(counts) if kind in ("categorical", "ignore", "text") else (0, "")
     return f"; {count} cells such as {one!r} look damaged by a spreadsheet: export the column as text" if count else ""
 
